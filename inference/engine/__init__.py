@@ -1,0 +1,1 @@
+"""Engines behind one seam: llama.cpp in a child process, and a seeded twin."""

@@ -1,0 +1,1 @@
+"""Who owes whom: money, prices and receipts; lanes and credits join them later."""

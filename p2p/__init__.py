@@ -1,0 +1,1 @@
+"""Who is there, and how to reach them unseen: identities, adverts, onion circuits, transports."""

@@ -1,0 +1,123 @@
+"""One Ed25519 key per node: the ADNL id of TON and the PeerId of libp2p come from it.
+
+`AdnlId = SHA-256(c6b41348 | public key)`, exactly TON's; the PeerId inlines the public key, so a
+peer reached over libp2p is accepted only if its inlined key hashes to the id expected.
+"""
+
+from hashlib import sha256
+from typing import NewType, final
+
+from nacl.bindings import (
+    crypto_scalarmult,
+    crypto_sign_ed25519_pk_to_curve25519,
+    crypto_sign_ed25519_sk_to_curve25519,
+)
+from nacl.exceptions import CryptoError
+from nacl.signing import SigningKey, VerifyKey
+
+from p2p.errors import BadSignature
+
+AdnlId = NewType("AdnlId", bytes)
+"""32 bytes: who a node is, to every upper layer."""
+
+PUB_ED25519 = bytes.fromhex("c6b41348")
+"""TL constructor id of `pub.ed25519`, as it stands on the wire."""
+
+PEER_ID_PREFIX = bytes.fromhex("002408011220")
+"""Identity multihash of a libp2p Ed25519 public key."""
+
+SIGNATURE_SIZE = 64
+
+
+def short_id(public: bytes) -> AdnlId:
+    """The ADNL id of a public key."""
+    return AdnlId(sha256(PUB_ED25519 + public).digest())
+
+
+def peer_id(public: bytes) -> str:
+    """The libp2p PeerId of a public key, in base58."""
+    return _base58(PEER_ID_PREFIX + public)
+
+
+@final
+class Identity:
+    """A node's key. `seed` is 32 bytes and the whole secret."""
+
+    __slots__ = ("_key", "id", "peer_id", "public")
+
+    def __init__(self, seed: bytes) -> None:
+        self._key = SigningKey(seed)
+        self.public = bytes(self._key.verify_key)
+        self.id = short_id(self.public)
+        self.peer_id = peer_id(self.public)
+
+    @property
+    def seed(self) -> bytes:
+        """The secret; only a keystore and a transport's handshake ask for it."""
+        return bytes(self._key)
+
+    def sign(self, message: bytes) -> bytes:
+        """64 bytes over `message`, which begins with its domain."""
+        return self._key.sign(message).signature
+
+    def shared(self, their_public: bytes) -> bytes:
+        """X25519 of the two keys by the birational map, as ADNL uses it.
+
+        Raises `BadSignature` for a key that is no point of prime order.
+        """
+        try:
+            theirs = crypto_sign_ed25519_pk_to_curve25519(their_public)
+            ours = crypto_sign_ed25519_sk_to_curve25519(bytes(self._key) + self.public)
+            return crypto_scalarmult(ours, theirs)
+        except (CryptoError, RuntimeError) as error:
+            raise BadSignature("not a usable public key") from error
+
+    def __repr__(self) -> str:
+        return f"Identity({self.id.hex()[:8]})"
+
+
+@final
+class SignatureMemo:
+    """Ed25519 checks remembered by content: exact, so a hit is as good as a check.
+
+    A gossiped advert reaches one process many times; 42 us a check, 0.7 us a hit.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._known: dict[bytes, bool] = {}
+
+    def verify(self, public: bytes, message: bytes, signature: bytes) -> bool:
+        """Whether `signature` is `public`'s over `message`."""
+        if len(public) != 32 or len(signature) != SIGNATURE_SIZE:
+            return False
+        key = sha256(signature + public + message).digest()
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = _verify(public, message, signature)
+            if len(self._known) > self._size:
+                del self._known[next(iter(self._known))]
+        return known
+
+
+def _verify(public: bytes, message: bytes, signature: bytes) -> bool:
+    try:
+        VerifyKey(public).verify(message, signature)
+    except (CryptoError, ValueError):
+        return False
+    return True
+
+
+verify = SignatureMemo(65_536).verify
+"""The process's memo; results depend on the arguments alone."""
+
+_ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+
+
+def _base58(data: bytes) -> str:
+    """Bitcoin's base58: each leading zero byte is a '1'."""
+    number, digits = int.from_bytes(data, "big"), ""
+    while number:
+        number, digit = divmod(number, 58)
+        digits = _ALPHABET[digit] + digits
+    return "1" * (len(data) - len(data.lstrip(b"\0"))) + digits

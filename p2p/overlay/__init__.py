@@ -1,0 +1,1 @@
+"""What nodes say about themselves, and the directory everybody makes of it."""

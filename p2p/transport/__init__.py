@@ -1,0 +1,1 @@
+"""Carriers of links: memory (virtual time) and libp2p (TCP, Noise, yamux)."""

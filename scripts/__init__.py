@@ -1,0 +1,1 @@
+"""Everything a person starts: command line, daemon, local API, demo, benchmarks."""

@@ -1,0 +1,1 @@
+"""Benchmarks of this project beside its limits and peers, one command each."""

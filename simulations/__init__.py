@@ -1,0 +1,1 @@
+"""Experiments on the cores over virtual time."""
