@@ -1,0 +1,40 @@
+# `make demo` asks a real model a private question on this machine; `make test` is the gate.
+.PHONY: help setup demo test test-slow check format lock clean
+
+BIN := .venv/bin
+# Tests start processes and load a model: two workers fill two cores.
+JOBS ?= auto
+export Q
+
+help: ## list what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+setup: ## prepare .venv (done by the others as needed)
+	@scripts/setup.sh
+
+demo: setup ## a small network on loopback, one private answer; Q="your question"
+	@$(BIN)/tussah demo --processes $${Q:+"$$Q"}
+
+test: setup check ## format, lint, types, import rules and every quick test
+	$(BIN)/pytest -q -n $(JOBS)
+
+test-slow: setup ## soak and long fuzz tests
+	$(BIN)/pytest -q -n $(JOBS) -m slow
+
+check: setup ## format, lint, types, import rules
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## rewrite the sources as the formatter wants them
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: ## resolve pyproject.toml anew, for every Python we run on (needs uv)
+	@for minor in 3.11 3.12 3.13; do \
+	  uv pip compile --quiet --upgrade --extra worker --extra dev --generate-hashes --no-emit-index-url \
+	    --python-version $$minor --output-file requirements/$$minor.lock pyproject.toml; done
+
+clean: ## forget the environment and every cache
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
