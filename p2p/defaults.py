@@ -11,3 +11,185 @@ MAX_ADVERT = 768
 
 MAX_ADVERTS = 65_536
 """adverts kept: 26 MB at the mean size of 390 bytes."""
+
+EPOCH = 600.0
+"""seconds: directory epoch; short, since it decides how long a newcomer waits to be seen."""
+
+DEV_EPOCH = 10.0
+"""seconds: directory epoch of a dev network, where people watch."""
+
+LIFE_EPOCHS = 144
+"""epochs: longest life of an advert, a day."""
+
+DEV_LIFE_EPOCHS = 150
+"""epochs: longest life of an advert in a dev network, 25 minutes."""
+
+USUAL_LIFE_EPOCHS = 6
+"""epochs an advert lives: while each is issued anew every epoch, three may be lost."""
+
+CLOCK_SLACK = 60
+"""seconds: how far ahead of ours a peer's clock may run."""
+
+REQUEST_CAP = 4_096
+"""KiB: largest request of a worker whose advert names none."""
+
+ADVERTS_PER_SUBNET = 32
+"""dialable nodes listed per /24 or /48: addresses are cheap in blocks."""
+
+ADVERTS_PER_ATTACHMENT = 512
+"""nodes that cannot be dialled listed per relay that holds their links."""
+
+MAX_SYNC_ANSWER = 524_288
+"""bytes of adverts in one answer that are read; more is refused."""
+
+SYNC_ANSWER = 131_072
+"""bytes of adverts in one answer that we give: 300 signatures are 15 ms of the asker's time."""
+
+SYNC_CALLS = 300
+"""directory calls answered per peer and epoch: 30 a minute."""
+
+SYNC_PULLS = 3
+"""full lists answered per peer and epoch: a restart or two, not a siphon."""
+
+SYNC_INTERVAL = 30.0
+"""seconds between two calls for what is new."""
+
+DEV_SYNC_INTERVAL = 1.0
+"""seconds, as above, in a dev network."""
+
+CALL_TIMEOUT = 10.0
+"""seconds a directory call may take before its server counts as gone."""
+
+RETRY_FIRST, RETRY_LAST = 1.0, 60.0
+"""seconds between attempts to reach a directory server: doubled from the first to the last."""
+
+DEV_RETRY_LAST = 4.0
+"""seconds, the last, in a dev network."""
+
+# --- onion circuits ---
+
+HELLO_TIMEOUT = 10.0
+"""seconds for the first frame of a link: three round trips of a bad line."""
+
+HALF_CREATE_LIFE = 5.0
+"""seconds the first frame of a CREATE waits for the second, which was sent with it."""
+
+BUILD_TIMES = (9.0, 8.0, 7.0, 6.0)
+"""seconds a hop at depth 1-4 waits for the rest of the path: the inner one answers first."""
+
+ANSWER_TIME = 6.0
+"""seconds the endpoint's application has to accept or refuse, at any depth."""
+
+OPEN_TIMEOUT = 10.0
+"""seconds the asker waits for a circuit: one more than the guard."""
+
+GONE_TIME = 30.0
+"""seconds an ended circuit's id is ignored in silence: frames sent before the end are no offence."""
+
+CIRCUIT_LIFE = 3_600.0
+"""seconds: a circuit closes after an hour whatever it carries; paths must not grow old."""
+
+CIRCUIT_IDLE = 600.0
+"""seconds without a cell after which the asker closes a circuit."""
+
+LINK_IDLE = 600.0
+"""seconds without circuits after which a link is closed."""
+
+CREATE_WINDOW = (300.0, 60.0)
+"""seconds a CREATE may be older, and younger, than the hop's clock; it is rounded to 60 s."""
+
+QUIET_TIME = 60.0
+"""seconds after a restart: a CREATE issued before may be a replay whose tag died with us."""
+
+REPLAY_HALF = 400.0
+"""seconds between swaps of the two sets of replay tags: more than CREATE_WINDOW together."""
+
+CREDIT_CELLS = 64
+"""cells a circuit may have in flight on a link: 7 Mbit/s at 80 ms."""
+
+CREDIT_DUE = 16
+"""cells after which credit is returned: a quarter, so that the sender never waits for it."""
+
+LANE_TIME = 10.0
+"""seconds a cell may wait in a queue; a receiver slower than this is taken for dead."""
+
+WRITES_PER_SECOND = 100
+"""writes/s of a link with fewer than 54 frames: each costs 0.2-0.26 ms whatever its size."""
+
+WRITE_BURST = 20
+"""such writes at once before the rate holds: the first cells of an answer never wait."""
+
+STRIKES = 3
+"""offences until a link is closed: a race of two ends can look like one or two."""
+
+PADDING_UNLISTED = (1.5, 9.5)
+"""seconds of silence, uniform, before a PADDING frame towards a peer that is not listed."""
+
+PADDING_LISTED = (10.0, 20.0)
+"""seconds, the same between listed nodes, whose links carry cells of many."""
+
+CREATES_UNLISTED = (10.0, 50)
+"""CREATEs per second and burst of an unlisted link: one asker's retries, many times over."""
+
+CREATES_LISTED = (200.0, 200)
+"""CREATEs per second and burst of a listed link: 2.4 % of a core."""
+
+CREATES_NODE = (1_000.0, 1_000)
+"""CREATEs per second and burst of the node: 12 % of a core."""
+
+HALF_CREATES = 32
+"""half CREATEs kept per link: 38 kB."""
+
+CIRCUITS_UNLISTED = 64
+"""open circuits of an unlisted link: one asker's conversations."""
+
+CIRCUITS_LISTED = 4_096
+"""open circuits of a listed link."""
+
+CIRCUITS_NODE = 20_000
+"""circuits of a node: 24 MB of state without their queues."""
+
+LINKS_UNLISTED = 2_000
+"""links of unlisted peers a node keeps."""
+
+LINKS_LISTED = 512
+"""links of listed peers a node keeps."""
+
+QUEUES_HIGH = 64 * 1024 * 1024
+"""bytes of queued cells in a node; above it the circuits with the oldest cells end."""
+
+QUEUES_LOW = 48 * 1024 * 1024
+"""bytes down to which they end."""
+
+UPLOAD_CAP = 4 * 1024 * 1024
+"""bytes of one stream that an asker may send, and that either end may have queued to send."""
+
+STREAMS = 64
+"""requests on one circuit; then a new path with the same guard."""
+
+GUARDS = 3
+"""first relays a node keeps to; the first that is reachable is used."""
+
+GUARD_LIFE = (45 * 86_400.0, 75 * 86_400.0)
+"""seconds a guard is kept, uniform: long, as each new one is another chance for a bad one."""
+
+GUARD_DOWN = 600.0
+"""seconds a guard may be unreachable before the next is used."""
+
+OPERATOR_SHARE = 0.05
+"""most of all draws that one operator's relays get together, once 40 operators are there."""
+
+OPERATORS_FOR_SHARE = 40
+"""operators from which OPERATOR_SHARE holds; with fewer it could not."""
+
+BIAS_TRIES = 20
+"""paths through a guard before its rate of success is judged."""
+
+BIAS_RATE = 0.5
+"""share of tries that must get past the guard; an honest one gets most."""
+
+BIAS_BAN = 7 * 86_400.0
+"""seconds a guard that fails this is not used."""
+
+PATH_DRAWS = 50
+"""draws for a path that keeps the rules of diversity before there is none."""
