@@ -8,29 +8,36 @@ re-encodes and compares, so that a signed object has exactly one form.
 A list packs as an array; an array unpacks as a tuple.
 """
 
+import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeAlias, final
+from itertools import pairwise
+from typing import Final, TypeAlias, final
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]  # ships no annotations; checked at both calls
 
 from p2p.errors import CodecError
 
 Value: TypeAlias = (
-    None | bool | int | bytes | str | Sequence["Value"] | Mapping[int, "Value"] | Mapping[str, "Value"]
+    bool
+    | int
+    | bytes
+    | str
+    | Sequence["Value"]
+    | Mapping[int, "Value"]
+    | Mapping[str, "Value"]
+    | None
 )
 
-MAX_DEPTH = 6
+MAX_DEPTH: Final = 6
 """Containers inside containers; the deepest message of ours needs 4."""
+
+_LEAST, _MOST = -(2**63), 2**64 - 1
 
 
 def pack(value: Value) -> bytes:
     """The canonical bytes of a value. Raises `ValueError` if it has none: our own bug."""
-    _check(value, 0)
-    packed = msgpack.packb(_ordered(value), use_bin_type=True)
-    if not isinstance(packed, bytes):
-        raise TypeError("msgpack returned no bytes")
-    return packed
+    return _encode(_ordered(value, 0))
 
 
 def unpack(buffer: bytes, limit: int) -> Value:
@@ -43,74 +50,104 @@ def unpack(buffer: bytes, limit: int) -> Value:
             raw=False,
             use_list=False,
             strict_map_key=False,
-            ext_hook=_refuse_extension,
-            object_pairs_hook=_pairs,
+            object_pairs_hook=_ascending,
         )
-        if pack(value) != buffer:
+        _check(value, 0)
+        if _encode(value) != buffer:
             raise CodecError("not canonical")
-    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise CodecError("not a message") from error
     return value
 
 
-def _refuse_extension(code: int, data: bytes) -> object:
-    raise ValueError("extension types are not allowed")
+def _encode(value: Value) -> bytes:
+    packed = msgpack.packb(value, use_bin_type=True)
+    if not isinstance(packed, bytes):
+        raise TypeError("msgpack returned no bytes")
+    return packed
 
 
-def _pairs(pairs: Sequence[tuple[object, object]]) -> dict[object, object]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError("duplicate key")
-    return result
+# --- what is allowed; the encoder orders maps, the decoder refuses those out of order ---
 
 
-def _check(value: Value, depth: int) -> None:
-    if depth > MAX_DEPTH:
+def _ordered(value: object, depth: int) -> Value:
+    if isinstance(value, (list, tuple)):
+        _check_depth(depth)
+        return [_ordered(item, depth + 1) for item in value]
+    if isinstance(value, Mapping):
+        _check_depth(depth)
+        keys = sorted(value, key=_rank)
+        _check_keys(keys)
+        return {key: _ordered(value[key], depth + 1) for key in keys}
+    return _scalar(value)
+
+
+def _check(value: object, depth: int) -> None:
+    if isinstance(value, tuple):
+        _check_depth(depth)
+        for item in value:
+            _check(item, depth + 1)
+    elif isinstance(value, dict):
+        _check_depth(depth)
+        for item in value.values():
+            _check(item, depth + 1)
+    else:
+        _scalar(value)
+
+
+def _check_depth(depth: int) -> None:
+    if depth >= MAX_DEPTH:
         raise ValueError("too deep")
-    match value:
-        case None | bool() | int() | bytes():
-            return
-        case str():
-            _check_text(value)
-        case Mapping():
-            _check_keys(list(value))
-            for item in value.values():
-                _check(item, depth + 1)
-        case list() | tuple():
-            for item in value:
-                _check(item, depth + 1)
-        case _:
-            raise ValueError(f"{type(value).__name__} has no canonical form")
+
+
+def _scalar(value: object) -> int | bytes | str | None:
+    if isinstance(value, int):
+        if not _LEAST <= value <= _MOST:
+            raise ValueError("integer of more than 64 bits")
+        return value
+    if isinstance(value, str):
+        _check_text(value)
+        return value
+    if value is None or isinstance(value, bytes):
+        return value
+    raise ValueError(f"{type(value).__name__} has no canonical form")
+
+
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f]")
+"""Unicode's category Cc, all of it."""
 
 
 def _check_text(text: str) -> None:
     if not unicodedata.is_normalized("NFC", text):
         raise ValueError("text is not in NFC")
-    if any(unicodedata.category(c) == "Cc" for c in text):
+    if _CONTROL.search(text):
         raise ValueError("control character in text")
 
 
 def _check_keys(keys: Sequence[object]) -> None:
-    if all(type(key) is int for key in keys):
-        return
-    if not all(type(key) is str for key in keys):
+    """Ints or strings, never both, never bool."""
+    if all(type(key) is int for key in keys) or all(type(key) is str for key in keys):
+        for key in keys:
+            _scalar(key)
+    else:
         raise ValueError("keys must be all int or all str")
-    for key in keys:
-        _check_text(str(key))
 
 
-def _ordered(value: Value) -> Value:
-    match value:
-        case Mapping():
-            return {key: _ordered(value[key]) for key in sorted(value, key=_rank)}
-        case list() | tuple():
-            return [_ordered(item) for item in value]
-        case _:
-            return value
+def _ascending(pairs: Sequence[tuple[object, object]]) -> dict[object, object]:
+    keys = [key for key, _ in pairs]
+    _check_keys(keys)
+    ranks = [_rank(key) for key in keys]
+    if any(left >= right for left, right in pairwise(ranks)):
+        raise ValueError("keys not ascending")
+    return dict(pairs)
 
 
-def _rank(key: int | str) -> tuple[int, bytes]:
-    return (key, b"") if isinstance(key, int) else (0, key.encode())
+def _rank(key: object) -> tuple[int, bytes]:
+    if isinstance(key, int):
+        return key, b""
+    if isinstance(key, str):
+        return 0, key.encode()
+    raise ValueError("keys must be int or str")
 
 
 # --- messages on an ordered stream of bytes: u32 length, then the message ---
