@@ -1,0 +1,152 @@
+"""A node's directory on disk: where each file is, who may read it, and that one daemon uses it.
+
+Standard library and platformdirs only: the command line finds the daemon by it.
+"""
+
+import fcntl
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import final
+
+import platformdirs
+
+from scripts.failure import Failed
+
+SEED_BYTES = 32
+
+MAX_SOCKET_PATH = 100
+"""bytes: macOS allows 104 and Linux 108, with the closing zero."""
+
+
+@final
+class Home:
+    """The paths of one node."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.toml"
+        self.networks = path / "networks"
+        self.identity = path / "identity.key"
+        self.lock = path / "lock"
+        self.log = path / "node.log"
+        self.socket = _socket(path)
+
+    def prepare(self) -> None:
+        """Make the directory if need be; refuse one that others can read or write.
+
+        Raises `Failed` (`unsafe_home`).
+        """
+        for directory in (self.path, self.networks):
+            _make_private(directory)
+        for file in (self.identity, self.config):
+            if file.exists():
+                _check_private(file)
+
+    def prepare_socket(self) -> None:
+        """Make the directory of the control socket and remove what a dead daemon left there.
+
+        Only for who holds the lock: the socket of a living daemon must stay.
+        """
+        _make_private(self.socket.parent)
+        self.socket.unlink(missing_ok=True)
+
+    def seed(self) -> bytes | None:
+        """The persistent identity's secret, None if there is none. Raises `Failed`."""
+        try:
+            seed = bytes.fromhex(self.identity.read_text("ascii").strip())
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            seed = b""
+        if len(seed) != SEED_BYTES:
+            raise Failed(
+                "unsafe_home",
+                f"{self.identity} holds no key: 64 hex digits are expected.",
+                "Restore it from a backup, or move it away to get a new identity.",
+            )
+        return seed
+
+    def keep_seed(self, seed: bytes) -> None:
+        """Write the persistent identity's secret; a key that is there is never replaced."""
+        write_private(self.identity, seed.hex() + "\n", replace=False)
+
+
+def locate(flag: str | None, environ: Mapping[str, str]) -> Home:
+    """The home that `--home`, `TUSSAH_HOME` or this platform's custom names, in this order."""
+    chosen = flag or environ.get("TUSSAH_HOME") or platformdirs.user_data_dir("tussah", False)
+    return Home(Path(chosen).expanduser().absolute())
+
+
+@contextmanager
+def locked(home: Home) -> Iterator[None]:
+    """Hold the home for this process. Raises `Failed` (`already_running`) if another does."""
+    descriptor = os.open(home.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        _lock(descriptor, home)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n{home.socket}\n".encode(), 0)
+        yield
+        os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, home: Home) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        pid = os.pread(descriptor, 4096, 0).decode("ascii", "replace").split("\n")[0] or "unknown"
+        raise Failed(
+            "already_running",
+            f"A node already runs in {home.path}: process {pid}.",
+            "Stop it with `tussah down`, or choose another directory with --home.",
+        ) from error
+
+
+def write_private(path: Path, text: str, *, replace: bool = True) -> None:
+    """Write a file only its owner can read, whole or not at all.
+
+    Raises `FileExistsError` for one that is there, unless it may be replaced.
+    """
+    if not replace and path.exists():
+        raise FileExistsError(path)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.rename(path)
+
+
+def _socket(path: Path) -> Path:
+    """Inside the home, unless that path is too long for a socket address."""
+    inside = path / "control.sock"
+    if len(os.fsencode(inside)) <= MAX_SOCKET_PATH:
+        return inside
+    name = sha256(os.fsencode(path)).hexdigest()[:16]
+    return Path(platformdirs.user_runtime_dir("tussah", False)) / f"{name}.sock"
+
+
+def _make_private(directory: Path) -> None:
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        message = f"The directory {directory} cannot be made: {error.strerror}."
+        raise Failed("unsafe_home", message, "Choose another one with --home.") from error
+    _check_private(directory)
+
+
+def _check_private(path: Path) -> None:
+    status = path.stat()
+    mode = stat.S_IMODE(status.st_mode)
+    if status.st_uid != os.getuid():
+        message = f"{path} belongs to another user (uid {status.st_uid})."
+        raise Failed("unsafe_home", message, "Choose another directory with --home.")
+    if mode & 0o077:
+        message = f"{path} is open to other users of this machine (mode {mode:04o})."
+        raise Failed("unsafe_home", message, f"Close it: chmod go= {path}")

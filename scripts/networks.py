@@ -1,0 +1,254 @@
+"""Network profiles: which network a node takes part in and whom it asks first.
+
+A profile is a TOML file in the home's `networks/`; an invitation is the same in one line of text.
+"""
+
+import base64
+import ipaddress
+import json
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import final
+
+from p2p import codec
+from p2p.entropy import Entropy
+from p2p.errors import CodecError
+from p2p.identity import AdnlId, Identity
+from p2p.wire import Endpoint
+from scripts.failure import Failed, suggestion
+from scripts.home import SEED_BYTES, Home, write_private
+
+SCHEME = "tussah://"
+
+MAX_INVITE = 1_024
+"""characters: it must fit a line of a chat or a QR code."""
+
+MAX_BOOTSTRAP = 12
+"""peers in one profile: what the longest invitation holds."""
+
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootstrapPeer:
+    """A node that newcomers ask first."""
+
+    id: AdnlId
+    endpoint: Endpoint
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """One network. Raises `Failed` (`no_network`) when made of what is none."""
+
+    name: str
+    id: int
+    """i32: keeps networks apart in adverts and handshakes."""
+    dev: bool
+    """On one machine or in one room: loopback addresses allowed, short periods, no work stamp."""
+    bootstrap: tuple[BootstrapPeer, ...]
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        if not -(2**31) <= self.id < 2**31:
+            raise Failed("no_network", f"The network id {self.id} is not a 32-bit number.")
+        if not 1 <= len(self.bootstrap) <= MAX_BOOTSTRAP:
+            raise Failed("no_network", f"A network names 1 to {MAX_BOOTSTRAP} bootstrap peers.")
+
+
+def check_name(name: str) -> None:
+    """Raise `Failed` (`usage`) for what cannot name a network."""
+    if not NAME.fullmatch(name):
+        raise Failed(
+            "usage",
+            f"{name!r} cannot name a network.",
+            "Use up to 32 lower-case letters, digits and hyphens.",
+        )
+
+
+# --- profiles of a home ---
+
+
+def found(home: Home) -> list[str]:
+    """The names of the networks this home has joined."""
+    return sorted(path.stem for path in home.networks.glob("*.toml"))
+
+
+def select(home: Home, name: str) -> Profile:
+    """The profile of that name; for an empty name, the only one there is.
+
+    Raises `Failed` (`no_network`) if there is none, or several and no name.
+    """
+    known = found(home)
+    if name:
+        return load(home, name)
+    if len(known) == 1:
+        return load(home, known[0])
+    if known:
+        message = f"This home has joined {len(known)} networks: {', '.join(known)}."
+        raise Failed("no_network", message, "Name one: --network NAME.")
+    raise Failed(
+        "no_network",
+        f"No network has been joined in {home.path}.",
+        "Make one with `tussah network new NAME`, or join one with "
+        "`tussah network join INVITE` (its members print INVITE with `tussah network show`).",
+    )
+
+
+def load(home: Home, name: str) -> Profile:
+    """The profile of a network this home has joined. Raises `Failed` (`no_network`)."""
+    check_name(name)
+    path = home.networks / f"{name}.toml"
+    try:
+        return _from_table(tomllib.loads(path.read_text("utf-8")))
+    except FileNotFoundError as error:
+        known = found(home)
+        advice = suggestion(name, known) or f"Joined: {', '.join(known) or 'none'}."
+        message = f"No network {name} has been joined in {home.path}."
+        raise Failed("no_network", message, advice) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        message = f"{path} is no network profile: {error}."
+        raise Failed("no_network", message, "Join the network again.") from error
+
+
+def save(home: Home, profile: Profile, *, replace: bool = False) -> None:
+    """Write a profile. Raises `Failed` (`usage`) for a name that is taken."""
+    home.prepare()
+    try:
+        path = home.networks / f"{profile.name}.toml"
+        write_private(path, _to_toml(profile), replace=replace)
+    except FileExistsError as error:
+        message = f"This home has already joined a network {profile.name}."
+        advice = f"Forget it first: tussah network leave {profile.name}"
+        raise Failed("usage", message, advice) from error
+
+
+def leave(home: Home, name: str) -> None:
+    """Forget a network. Raises `Failed` (`no_network`)."""
+    load(home, name)
+    (home.networks / f"{name}.toml").unlink()
+
+
+def create(home: Home, name: str, *, endpoint: Endpoint, entropy: Entropy, dev: bool) -> Profile:
+    """Make a network with this home's persistent identity as its first bootstrap peer."""
+    check_name(name)
+    peer = BootstrapPeer(id=persistent_identity(home, entropy).id, endpoint=endpoint)
+    number = int.from_bytes(entropy.token(4), "little", signed=True)
+    profile = Profile(name=name, id=number, dev=dev, bootstrap=(peer,))
+    save(home, profile)
+    return profile
+
+
+def persistent_identity(home: Home, entropy: Entropy) -> Identity:
+    """The identity of a node that others know; made at first use."""
+    home.prepare()
+    seed = home.seed()
+    if seed is None:
+        seed = entropy.token(SEED_BYTES)
+        home.keep_seed(seed)
+    return Identity(seed)
+
+
+# --- as TOML ---
+
+
+def _to_toml(profile: Profile) -> str:
+    lines = [
+        f"name = {json.dumps(profile.name)}",
+        f"id = {profile.id}",
+        f"dev = {json.dumps(profile.dev)}",
+    ]
+    for peer in profile.bootstrap:
+        address = format_endpoint(peer.endpoint)
+        lines += ["", "[[bootstrap]]", f'id = "{peer.id.hex()}"', f'address = "{address}"']
+    return "\n".join(lines) + "\n"
+
+
+def _from_table(table: Mapping[str, object]) -> Profile:
+    name, number, dev, peers = (table[key] for key in ("name", "id", "dev", "bootstrap"))
+    if not (isinstance(name, str) and isinstance(number, int) and isinstance(dev, bool)):
+        raise ValueError("name, id and dev must be text, a number and true or false")
+    if not isinstance(peers, list):
+        raise TypeError("bootstrap must be a list")
+    bootstrap = tuple(_peer(str(peer["id"]), str(peer["address"])) for peer in peers)
+    return Profile(name=name, id=number, dev=dev, bootstrap=bootstrap)
+
+
+def _peer(identity: str, address: str) -> BootstrapPeer:
+    return BootstrapPeer(id=_adnl_id(bytes.fromhex(identity)), endpoint=parse_endpoint(address))
+
+
+def _adnl_id(raw: bytes) -> AdnlId:
+    if len(raw) != 32:
+        raise ValueError("an id has 32 bytes")
+    return AdnlId(raw)
+
+
+def format_endpoint(endpoint: Endpoint) -> str:
+    """`127.0.0.1:4001`, `[::1]:4001`."""
+    host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
+    return f"{host}:{endpoint.port}"
+
+
+def parse_endpoint(text: str) -> Endpoint:
+    """What `format_endpoint` writes. Raises `ValueError`."""
+    host, _, port = text.rpartition(":")
+    address = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+    return _endpoint(address.packed, int(port))
+
+
+def _endpoint(packed: bytes, port: int) -> Endpoint:
+    if not 1 <= port <= 65_535:
+        raise ValueError("a port is between 1 and 65535")
+    return Endpoint(str(ipaddress.ip_address(packed)), port)
+
+
+# --- as an invitation ---
+
+INVITE_VERSION = 1
+
+
+def invite(profile: Profile) -> str:
+    """The profile as one line of text. Raises `Failed` if it does not fit."""
+    peers: Sequence[codec.Value] = [
+        [peer.id, ipaddress.ip_address(peer.endpoint.host).packed, peer.endpoint.port]
+        for peer in profile.bootstrap
+    ]
+    packed = codec.pack([INVITE_VERSION, profile.name, profile.id, profile.dev, peers])
+    return SCHEME + base64.urlsafe_b64encode(packed).rstrip(b"=").decode("ascii")
+
+
+def parse_invite(text: str) -> Profile:
+    """The profile an invitation carries. Raises `Failed` (`invalid_invite`)."""
+    try:
+        if len(text) > MAX_INVITE or not text.startswith(SCHEME):
+            raise ValueError(f"it must begin with {SCHEME} and hold no more than {MAX_INVITE}")
+        encoded = text.removeprefix(SCHEME)
+        padded = encoded + "=" * (-len(encoded) % 4)
+        value = codec.unpack(base64.b64decode(padded, altchars=b"-_", validate=True), MAX_INVITE)
+        return _from_invite(value)
+    except (ValueError, CodecError, Failed) as error:
+        message = f"This is no invitation: {error}."
+        raise Failed("invalid_invite", message, "Copy the whole line, without spaces.") from error
+
+
+def _from_invite(value: codec.Value) -> Profile:
+    match value:
+        case (1, str(name), int(number), bool(dev), tuple(peers)):
+            bootstrap = tuple(_invited_peer(peer) for peer in peers)
+            return Profile(name=name, id=number, dev=dev, bootstrap=bootstrap)
+        case (int(version), *_) if version != INVITE_VERSION:
+            raise ValueError(f"its version {version} is newer than this program")
+        case _:
+            raise ValueError("its fields are not an invitation's")
+
+
+def _invited_peer(value: object) -> BootstrapPeer:
+    match value:
+        case (bytes(identity), bytes(address), int(port)) if len(address) in (4, 16):
+            return BootstrapPeer(id=_adnl_id(identity), endpoint=_endpoint(address, port))
+        case _:
+            raise ValueError("a bootstrap peer is an id, an address and a port")

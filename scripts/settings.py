@@ -1,0 +1,286 @@
+"""Settings: flags before environment before the TOML file before defaults, one merge for all.
+
+Standard library only, so that the command line, the daemon and tests use it alone. A setting's
+name is `section.field`; its environment variable `TUSSAH_SECTION_FIELD`.
+"""
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias, TypeVar, get_type_hints
+
+from scripts.failure import Failed, suggestion
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+S = TypeVar("S", bound="DataclassInstance")
+
+Provenance: TypeAlias = Mapping[str, str]
+"""Where each setting's value comes from, in words, by its dotted name."""
+
+ROLES = ("relay", "worker")
+
+RESERVED = ("TUSSAH_HOME", "TUSSAH_PYTHON")
+"""Names under `TUSSAH_` that are no settings: where the home is, what set-up runs on."""
+
+
+def _number(default: float, *, low: float, high: float) -> float:
+    """A number within bounds, both allowed."""
+    number: float = field(default=default, metadata={"low": low, "high": high})
+    return number
+
+
+def _integer(default: int, *, low: int, high: int) -> int:
+    """An integer within bounds, both allowed."""
+    integer: int = field(default=default, metadata={"low": low, "high": high})
+    return integer
+
+
+def _one_of(default: str, *choices: str) -> str:
+    """A word out of a closed list."""
+    word: str = field(default=default, metadata={"choices": choices})
+    return word
+
+
+def _some_of(*choices: str) -> tuple[str, ...]:
+    """Any of a closed list of words, none by default."""
+    words: tuple[str, ...] = field(default=(), metadata={"choices": choices})
+    return words
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """How this node takes part."""
+
+    roles: tuple[str, ...] = _some_of(*ROLES)
+    """What it does for others; a node without roles only asks."""
+    host: str = ""
+    """IP address to listen on; empty: the one of this node in the profile's bootstrap list, else
+    127.0.0.1 in a dev network and 0.0.0.0 in others."""
+    port: int = _integer(0, low=0, high=65_535)
+    """TCP port to listen on; 0: as for `host`, else any free one."""
+    announce: str = ""
+    """IP address that others dial; empty: the one listened on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """What a request may reveal and how long it may take."""
+
+    model: str = "auto"
+    relays: int = _integer(3, low=0, high=3)
+    """Relays between this node and the worker; 0 shows the worker this node's address."""
+    deadline: float = _number(300.0, low=1.0, high=3_600.0)
+    """seconds: the request ends by then, always."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """What this node serves."""
+
+    model: str = "auto"
+    """Path of a GGUF file; `auto`: the built-in model."""
+    slots: int = _integer(1, low=1, high=16)
+    """Answers at once."""
+    context: int = _integer(2_048, low=256, high=131_072)
+    """tokens: prompt and answer together."""
+    label: str = ""
+    """Shown beside the model, at most 32 bytes."""
+    engine: str = _one_of("llama", "llama", "fake")
+    """`fake` makes words without a model: for tests."""
+    fake_rate: float = _number(0.0, low=0.0, high=1_000_000.0)
+    """tokens a second of the fake engine; 0: as fast as they are read."""
+    seed: int = _integer(0, low=0, high=2**63 - 1)
+    """Seed of the fake engine."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    """The daemon's own words; never prompts, answers, keys or whole addresses."""
+
+    level: str = _one_of("info", "debug", "info", "warning", "error")
+    format: str = _one_of("auto", "auto", "console", "json")
+    """`auto`: console on a terminal, else JSON lines."""
+    file: str = ""
+    """Empty: standard error."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything a person can set."""
+
+    network: str = ""
+    """Profile in `networks/`; empty and only one there: that one."""
+    node: Node = Node()
+    ask: Ask = Ask()
+    worker: Worker = Worker()
+    log: Log = Log()
+
+
+def load(
+    *, flags: Mapping[str, object], environ: Mapping[str, str], file: Path
+) -> tuple[Settings, Provenance]:
+    """The settings in force, and where each came from. A flag that is None was not given.
+
+    Raises `Failed` (`invalid_setting`) for an unknown name or a value out of bounds.
+    """
+    given: dict[str, tuple[object, str]] = {}
+    for layer in (_from_file(file), _from_environment(environ), _from_flags(flags)):
+        given.update(layer)
+
+    settings = _merge(Settings(), "", given)
+    provenance = {name: given[name][1] if name in given else "default" for name in names()}
+    return settings, provenance
+
+
+def names() -> list[str]:
+    """Every setting's dotted name, in order."""
+    return list(_names(Settings(), ""))
+
+
+def _names(section: "DataclassInstance", prefix: str) -> Iterator[str]:
+    for entry in fields(section):
+        value = getattr(section, entry.name)
+        if is_dataclass(value) and not isinstance(value, type):
+            yield from _names(value, f"{prefix}{entry.name}.")
+        else:
+            yield prefix + entry.name
+
+
+# --- the three layers above the defaults: name -> (value, where it came from) ---
+
+Layer: TypeAlias = dict[str, tuple[object, str]]
+
+
+def _from_flags(flags: Mapping[str, object]) -> Layer:
+    present = {name: value for name, value in flags.items() if value is not None}
+    for name in present:
+        _check_known(name, names(), f"There is no setting {name}.")
+    return {name: (value, f"flag --{name}") for name, value in present.items()}
+
+
+def _from_environment(environ: Mapping[str, str]) -> Layer:
+    by_variable = {variable(name): name for name in names()}
+    layer: Layer = {}
+    for key, value in environ.items():
+        if key.startswith("TUSSAH_") and key not in RESERVED:
+            _check_known(key, list(by_variable), f"No setting is called {key} in the environment.")
+            layer[by_variable[key]] = (value, f"environment {key}")
+    return layer
+
+
+def _from_file(file: Path) -> Layer:
+    try:
+        document = tomllib.loads(file.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise Failed("invalid_setting", f"{file} cannot be read: {error}.") from error
+    layer: Layer = {}
+    for name, value in _flatten(document, ""):
+        _check_known(name, names(), f"{file} sets {name}, which is no setting.")
+        layer[name] = (value, f"file {file}")
+    return layer
+
+
+def _flatten(table: Mapping[str, object], prefix: str) -> Iterator[tuple[str, object]]:
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return "TUSSAH_" + name.replace(".", "_").upper()
+
+
+def _check_known(name: str, known: list[str], message: str) -> None:
+    if name not in known:
+        advice = suggestion(name, known) or f"Known: {', '.join(known)}."
+        raise Failed("invalid_setting", message, advice, param=name)
+
+
+# --- values ---
+
+
+def _merge(section: S, prefix: str, given: Layer) -> S:
+    """A section with the values given, each converted to its field's type and checked."""
+    changes: dict[str, object] = {}
+    hints = get_type_hints(type(section))
+    for entry in fields(section):
+        name, value = prefix + entry.name, getattr(section, entry.name)
+        if is_dataclass(value) and not isinstance(value, type):
+            changes[entry.name] = _merge(value, f"{name}.", given)
+        elif name in given:
+            changes[entry.name] = _value(name, hints[entry.name], entry, given)
+    return replace(section, **changes)
+
+
+def _value(name: str, kind: object, entry: "Field[object]", given: Layer) -> object:
+    raw, origin = given[name]
+    try:
+        value = _convert(raw, kind)
+        _check_bounds(value, entry.metadata)
+    except ValueError as error:
+        message = f"{name} = {raw!r} ({origin}) does not do: {error}."
+        raise Failed("invalid_setting", message, param=name) from error
+    return value
+
+
+def _convert(raw: object, kind: object) -> object:
+    """A raw value in its field's type; text is parsed. Raises `ValueError`."""
+    if kind is int:
+        return _whole(raw)
+    if kind is float:
+        return _real(raw)
+    if kind is str:
+        return _text(raw)
+    return _list(raw)
+
+
+def _whole(raw: object) -> int:
+    if isinstance(raw, str) or (isinstance(raw, int) and not isinstance(raw, bool)):
+        try:
+            return int(raw)
+        except ValueError:
+            pass
+    raise ValueError("it must be a whole number")
+
+
+def _real(raw: object) -> float:
+    if isinstance(raw, str | int | float) and not isinstance(raw, bool):
+        try:
+            return float(raw)
+        except ValueError:
+            pass
+    raise ValueError("it must be a number")
+
+
+def _text(raw: object) -> str:
+    if not isinstance(raw, str):
+        raise ValueError("it must be text")
+    return raw
+
+
+def _list(raw: object) -> tuple[str, ...]:
+    if isinstance(raw, str):
+        return tuple(word.strip() for word in raw.split(",") if word.strip())
+    if isinstance(raw, list | tuple) and all(isinstance(word, str) for word in raw):
+        return tuple(raw)
+    raise ValueError("it must be a list of words")
+
+
+def _check_bounds(value: object, metadata: Mapping[str, object]) -> None:
+    low, high, choices = metadata.get("low"), metadata.get("high"), metadata.get("choices")
+    if isinstance(value, int | float) and isinstance(low, int | float):
+        assert isinstance(high, int | float)
+        if not low <= value <= high:
+            raise ValueError(f"it must be between {low:g} and {high:g}")
+    if isinstance(choices, tuple):
+        for word in value if isinstance(value, tuple) else (value,):
+            if word not in choices:
+                raise ValueError(f"{word!r} is none of {', '.join(choices)}")
