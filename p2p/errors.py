@@ -10,6 +10,7 @@
     |-- RemoteError             the peer's fault
     |   |-- CodecError          bytes that are no canonical message
     |   |-- AdvertError         an advert that breaks a rule
+    |   |-- OnionError          a frame, cell or handshake that breaks the protocol or its seal
     |   |-- AnswerTooBig        more than was asked for
     |   |-- HopRefused          a relay on the path said no
     |   |-- EndRefused          the endpoint said no
@@ -72,6 +73,10 @@ class CodecError(RemoteError):
 
 class AdvertError(RemoteError):
     """An advert that breaks a rule; the argument names which."""
+
+
+class OnionError(RemoteError):
+    """A frame, cell or handshake that breaks the onion protocol, or that our keys do not open."""
 
 
 class AnswerTooBig(RemoteError):
