@@ -1,0 +1,323 @@
+"""The engine seam: what every engine takes and gives, and what it never says by an exception.
+
+An engine turns a prompt into tokens (`prepare`) and a job into a stream of events (`generate`).
+What a peer, a file or a machine can cause is a value, `Failed`; only a bug of ours raises. Two
+implementations stand behind it: `inference.engine.host` (llama.cpp in a child process) and
+`inference.engine.fake` (a seeded twin without a model). One test suite runs on both.
+"""
+
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from enum import Enum, IntEnum
+from typing import Final, Protocol, Self, TypeAlias
+
+from p2p.errors import LocalError
+
+Tokens: TypeAlias = tuple[int, ...]
+"""Token ids of one model's vocabulary."""
+
+MAX_STOPS: Final = 4
+"""stop strings of a job, as in the API that clients know."""
+
+MAX_STOP: Final = 256
+"""bytes of one stop string: text is held back while it may still become one."""
+
+MAX_LOGPROBS: Final = 20
+"""alternatives reported per token."""
+
+NONCE_SIZE: Final = 16
+"""bytes of the nonce that seeds an answer's sampling."""
+
+MILLE: Final = 1_000
+"""Settings are integers in thousandths: the same numbers on both sides of a wire."""
+
+
+class EngineDown(LocalError):
+    """The engine is not running: `run` was never started, or has ended."""
+
+
+class Channel(IntEnum):
+    """Where text of an answer belongs."""
+
+    CONTENT = 0
+    REASONING = 1
+    TOOL_CALL = 2
+
+
+class Reason(Enum):
+    """Why an answer ended. `CANCELLED`, `UNPAID` and `PAUSED` are said by a worker, not by an
+    engine: a cancelled job has no further events."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    TOOL_CALLS = "tool_calls"
+    CANCELLED = "cancelled"
+    DEADLINE = "deadline"
+    UNPAID = "unpaid"
+    PAUSED = "paused"
+
+
+class Fault(IntEnum):
+    """Why there is no answer; the number travels in refusals."""
+
+    NO_MODEL = 0
+    TOO_LONG = 1
+    BUSY = 2
+    BAD_REQUEST = 3
+    BAD_TEMPLATE = 4
+    BAD_GRAMMAR = 5
+    UNSUPPORTED = 6
+    OUT_OF_MEMORY = 7
+    DECODE = 8
+    DIED = 9
+    DEADLINE = 10
+    UPSTREAM = 11
+
+
+class EngineState(Enum):
+    """What an engine is doing."""
+
+    EMPTY = "empty"
+    LOADING = "loading"
+    READY = "ready"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens of one job in four disjoint classes; the token that ends the answer is counted."""
+
+    prompt: int = 0
+    """tokens of the prompt that were computed"""
+    cached: int = 0
+    """tokens of the prompt that were still there from an earlier job of the same tag"""
+    completion: int = 0
+    """tokens of the answer that are not reasoning"""
+    reasoning: int = 0
+    """tokens of the answer between reasoning tags, the tags included"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How each next token is chosen; `inference.engine.sample` says exactly how."""
+
+    nonce: bytes
+    """16 bytes: the asker's, so that nobody else chooses the answer"""
+    temperature: int = 800
+    """thousandths; 0 takes the most likely token"""
+    top_p: int = 950
+    """thousandths"""
+    top_k: int = 40
+    """candidates; 0 means 1,000, which is also the most"""
+    min_p: int = 0
+    """thousandths of the most likely token's probability"""
+    frequency: int = 0
+    """thousandths subtracted from a logit per earlier occurrence"""
+    presence: int = 0
+    """thousandths subtracted from a logit that has occurred"""
+    bias: tuple[tuple[int, int], ...] = ()
+    """(token, thousandths added to its logit)"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How to load a model on this machine."""
+
+    context: int = 4_096
+    """tokens of prompt and answer together"""
+    slots: int = 1
+    """answers at once"""
+    batch: int = 512
+    """tokens computed in one step at most: bounds how long a cancel waits on a GPU"""
+    ubatch: int = 512
+    """tokens computed in one kernel call"""
+    threads: int = 0
+    """0: the engine picks"""
+    gpu_layers: int = 0
+    kv_type: str = "f16"
+    flash_attention: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A model is ready."""
+
+    numerics: bytes
+    """8 bytes: engines of one class may be expected to compute equal numbers"""
+    context: int
+    slots: int
+    prompt_rate: float
+    """tokens/s, measured at load, alone"""
+    answer_rate: float
+    """tokens/s, measured at load, alone"""
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatMessage:
+    """One message of a conversation."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """What an asker sent: a conversation for the template, or plain text to continue."""
+
+    messages: tuple[ChatMessage, ...] = ()
+    text: str | None = None
+    """set: continued as it stands, no template"""
+    stop: tuple[str, ...] = ()
+    date: int | None = None
+    """days since 1970 as the asker says; templates see this date or none"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A prompt as a job needs it."""
+
+    tokens: Tokens
+    stop: tuple[bytes, ...] = ()
+    grammar: str | None = None
+    opens_reasoning: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One answer to be made. `id` is unique per engine; a `tag` names a conversation, and only
+    jobs of one tag may share computed prefixes."""
+
+    id: int
+    tag: bytes
+    tokens: Tokens
+    max_tokens: int
+    sampling: Sampling
+    stop: tuple[bytes, ...] = ()
+    logprobs: int = 0
+    """alternatives per token in `Piece.top`; above 0, `Piece.logprobs` is filled too"""
+    grammar: str | None = None
+    opens_reasoning: bool = False
+    deadline_s: float = 300.0
+    """seconds from `generate`, waiting included"""
+
+    def __post_init__(self) -> None:
+        if not self.tokens or self.max_tokens < 1:
+            raise ValueError("a job needs a token to begin with and one to answer")
+        if len(self.stop) > MAX_STOPS or not all(0 < len(stop) <= MAX_STOP for stop in self.stop):
+            raise ValueError("too many stop strings, or one of a wrong length")
+        if not 0 <= self.logprobs <= MAX_LOGPROBS or len(self.sampling.nonce) != NONCE_SIZE:
+            raise ValueError("too many logprobs, or a nonce of a wrong length")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """The job has a slot: so many tokens of its prompt are computed anew, so many reused."""
+
+    prompt: int
+    cached: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prefilled:
+    """So many tokens of the prompt are in, the reused ones included."""
+
+    done: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """The next tokens of the answer and the text that became certain with them.
+
+    `text` may be empty: bytes are held until they end a character and cannot begin a stop string.
+    """
+
+    first: int
+    """index of `ids[0]` in the answer"""
+    ids: Tokens
+    text: str
+    channel: Channel = Channel.CONTENT
+    logprobs: tuple[float, ...] = ()
+    """natural logarithms, one per id, before temperature; empty unless asked for"""
+    top: tuple[tuple[tuple[int, float], ...], ...] = ()
+    """per id the most likely (token, logprob), best first"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """The answer is complete; no event follows."""
+
+    reason: Reason
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """There is no answer, or no more of it; no event follows.
+
+    `detail` with `TOO_LONG` is the largest possible number of tokens.
+    """
+
+    fault: Fault
+    detail: int = 0
+
+
+JobEvent: TypeAlias = Begun | Prefilled | Piece | Finished | Failed
+"""What a generation yields, in the order `Begun Prefilled* Piece* (Finished | Failed)`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineStatistics:
+    """A snapshot: counts since start, and what is there now."""
+
+    state: EngineState
+    numerics: bytes = b""
+    slots: int = 0
+    busy: int = 0
+    waiting: int = 0
+    steps: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    tokens_reused: int = 0
+    cancels: int = 0
+    deaths: int = 0
+    faults: dict[Fault, int] = field(default_factory=dict)
+
+
+class Generation(Protocol):
+    """The events of one job; ends after `Finished` or `Failed`.
+
+    The consumer never holds the engine up: pieces it has not taken are merged into one.
+    """
+
+    def __aiter__(self) -> Self:
+        """Itself."""
+
+    async def __anext__(self) -> JobEvent:
+        """The next event; waits for it."""
+
+    def pause(self) -> None:
+        """Compute nothing for this job until `resume`; its deadline goes on."""
+
+    def resume(self) -> None:
+        """Go on."""
+
+
+class Engine(Protocol):
+    """A model on this machine, or something that behaves like one."""
+
+    async def load(self, plan: Plan) -> Loaded | Failed:
+        """Load the model; jobs before this get `Failed(NO_MODEL)`. Again: loads anew."""
+
+    async def prepare(self, prompt: Prompt) -> Prepared | Failed:
+        """Render the model's chat template and tokenise."""
+
+    def generate(self, job: Job) -> AbstractAsyncContextManager[Generation]:
+        """Queue a job. Leaving the context cancels it without waiting: its slot is free within
+        one step of the model, in prefill too, and no event follows."""
+
+    async def unload(self) -> None:
+        """Free the model; jobs end with `Failed(NO_MODEL)`."""
+
+    def statistics(self) -> EngineStatistics:
+        """A snapshot."""
