@@ -7,16 +7,16 @@ once, so that frames share writes.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import NewType, final
+from dataclasses import dataclass, field
+from typing import final
 
 from p2p.core import Event, Send, Source
 from p2p.entropy import Entropy
 from p2p.identity import AdnlId, Identity
-from p2p.onion.path import DirectoryView, Target
-
-CircuitId = NewType("CircuitId", int)
-"""One circuit this node asked for or answers; unique per node, never used again."""
+from p2p.onion.cell import CircuitId as CircuitId
+from p2p.onion.handshake import Target
+from p2p.onion.noise import Kem, MlKem768
+from p2p.onion.path import DirectoryView
 
 TIMED_OUT = 256
 """`Failed.status`: nobody answered within 10 s."""
@@ -44,6 +44,8 @@ class OnionConfig:
     dev: bool = False
     shaping: int = 0
     """Level; 0 is the only one so far."""
+    kem: Kem = field(default_factory=MlKem768)
+    """Simulations put a seeded stand-in here."""
     tap: Callable[[str, bytes], None] | None = None
     """Shown every plaintext this node opens: "create-info", "create-request", "cell", "offer"."""
 

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntFlag
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from p2p.identity import AdnlId
+from p2p.onion.handshake import Target as Target
 
 
 class Role(IntFlag):
@@ -18,13 +19,6 @@ class Role(IntFlag):
     ATTACHMENT = 16
     DIALABLE = 32
     DIRECTORY = 64
-
-
-class Target(NamedTuple):
-    """One hop of a path: who it is and the onion key its advert carries."""
-
-    id: AdnlId
-    onion_key: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
