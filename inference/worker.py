@@ -1,14 +1,16 @@
 """The worker: quotes, takes prompts, runs the engine, streams answers; knows no askers."""
 
 from dataclasses import dataclass
-from typing import final
+from typing import TYPE_CHECKING, final
 
 import trio
-from trio import TaskStatus
 
 from inference.engine.base import Engine
 from p2p.node import Node
 from p2p.overlay.advert import Model
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +89,7 @@ async def serve(
     engine: Engine,
     service: Service,
     *,
-    task_status: TaskStatus[Serving] = trio.TASK_STATUS_IGNORED,
+    task_status: "TaskStatus[Serving]" = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Answer the circuits that end at this node until cancelled: `await nursery.start(serve, ...)`.
 
