@@ -193,3 +193,56 @@ BIAS_BAN = 7 * 86_400.0
 
 PATH_DRAWS = 50
 """draws for a path that keeps the rules of diversity before there is none."""
+
+SYNC_PEERS = 4_096
+"""peers whose directory calls are counted; the one unheard of for longest is forgotten."""
+
+PUBLISHES = 10
+"""adverts taken from a node per epoch: one a minute."""
+
+PUBLISH_BURST = 3
+"""adverts taken from a node at once."""
+
+NEW_NODES = 20
+"""adverts of nodes not listed before that are taken a second: 5 % of a core."""
+
+NEW_NODES_BURST = 100
+"""of them at once: a network that starts together."""
+
+# --- links over libp2p ---
+
+LINK_CREDIT = 262_144
+"""bytes an end may send before the other returns credit: 21 Mbit/s at 100 ms."""
+
+LINK_QUEUE = 4 * 1024 * 1024 + 65_536
+"""bytes queued to be written on a link: two of the longest messages; then the link is dropped."""
+
+LINK_HELLO_TIMEOUT = 5.0
+"""seconds for the greeting of a link once its stream is open."""
+
+LINK_SETUP_TIMEOUT = 10.0
+"""seconds for TCP, Noise, yamux and the greeting together: six round trips of a very bad line."""
+
+LINK_SETUP_BYTES = 65_536
+"""bytes read from a peer before its greeting; a set-up takes about 1 kB."""
+
+LINKS_ARRIVING = 128
+"""inbound connections not yet greeted: 3 ms of CPU each."""
+
+LINK_DIALS = 64
+"""dials under way at once; more wait their turn."""
+
+LINK_LEAVE_TIMEOUT = 5.0
+"""seconds a link that we close has to write what is queued and to see the peer close too."""
+
+PING_INTERVAL = 10.0
+"""seconds between the pings of a link."""
+
+PINGS_LOST = 3
+"""pings without any sign of life before a link is dead."""
+
+REDIAL_FIRST, REDIAL_LAST = 0.1, 5.0
+"""seconds before a peer that could not be reached is dialled again: doubled, first to last."""
+
+REDIAL_TABLE = 1_024
+"""unreachable peers remembered for it."""
