@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from typing import Final, Protocol, Self, TypeAlias
 
-from p2p.errors import LocalError
-
 Tokens: TypeAlias = tuple[int, ...]
 """Token ids of one model's vocabulary."""
 
@@ -30,10 +28,6 @@ NONCE_SIZE: Final = 16
 
 MILLE: Final = 1_000
 """Settings are integers in thousandths: the same numbers on both sides of a wire."""
-
-
-class EngineDown(LocalError):
-    """The engine is not running: `run` was never started, or has ended."""
 
 
 class Channel(IntEnum):
