@@ -54,7 +54,7 @@ ISSUED_STEP = 60
 _LENGTH_SIZE = 2
 
 
-class Role(IntEnum):
+class HopRole(IntEnum):
     """What a hop is on this circuit; part of its prologue."""
 
     RELAY = 0
@@ -70,7 +70,7 @@ class Target:
     """X25519 public, today's."""
 
 
-def prologue(network: int, role: Role, hop: AdnlId) -> bytes:
+def prologue(network: int, role: HopRole, hop: AdnlId) -> bytes:
     """What both sides of a layer must agree on before they meet."""
     return b"tussah-onion/1" + network.to_bytes(4, "little", signed=True) + bytes([role]) + hop
 
@@ -124,7 +124,7 @@ class ClientHandshake:
             raise ValueError("a path has an endpoint behind 0 to 3 relays")
         self._hops = tuple(hops)
         self._kem = kem
-        roles = [Role.RELAY] * (len(hops) - 1) + [Role.ENDPOINT]
+        roles = [HopRole.RELAY] * (len(hops) - 1) + [HopRole.ENDPOINT]
         self._initiators = [
             _initiator(hop, role, network, entropy) for hop, role in zip(hops, roles, strict=True)
         ]
@@ -185,7 +185,7 @@ class ClientHandshake:
         )
 
 
-def _initiator(hop: Target, role: Role, network: int, entropy: Entropy) -> Initiator:
+def _initiator(hop: Target, role: HopRole, network: int, entropy: Entropy) -> Initiator:
     start = prologue(network, role, hop.id)
     return Initiator(hop.onion_key, start, entropy, suite=_SUITES[role])
 
@@ -290,12 +290,12 @@ def open_create(
     if depth is None:
         raise OnionError("a CREATE of a wrong size")
     for private in privates:
-        for role in Role:
+        for role in HopRole:
             responder = Responder(
                 private, prologue(network, role, me), entropy, suite=_SUITES[role]
             )
             text = _read(responder, create)
-            if text is not None and role == Role.RELAY:
+            if text is not None and role == HopRole.RELAY:
                 return _relayed(text, create[:KEY_SIZE], depth, responder, entropy)
             if text is not None:
                 return _ended(text, create[:KEY_SIZE], depth, responder, kem, entropy)
@@ -303,7 +303,7 @@ def open_create(
 
 
 _DEPTHS = {create_size(depth): depth for depth in range(1, MAX_DEPTH + 1)}
-_SUITES: dict[Role, Suite] = {Role.RELAY: NK, Role.ENDPOINT: NKPSK2}
+_SUITES: dict[HopRole, Suite] = {HopRole.RELAY: NK, HopRole.ENDPOINT: NKPSK2}
 
 
 def _read(responder: Responder, create: bytes) -> bytes | None:

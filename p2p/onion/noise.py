@@ -1,8 +1,8 @@
 """Noise NK and NKpsk2 and the ML-KEM-768 beside them: the keys of one hop of a circuit.
 
 A relay's handshake is `Noise_NK_25519_ChaChaPoly_SHA256`, an endpoint's is NKpsk2 with a psk made
-by a KEM. Message numbers count from 1. Everything a peer can get wrong here (a low-order point, a tag
-that does not match, a KEM key out of range) raises `OnionError` and nothing else.
+by a KEM. Everything a peer can get wrong here (a low-order point, a tag that does not match, a KEM
+key out of range) raises `OnionError` and nothing else.
 """
 
 import hashlib
