@@ -98,7 +98,7 @@ class Stop(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """What a worker says that it did under one offer, bound to prompt and answer by their hashes."""
+    """What a worker says that it did under one offer, bound to prompt and answer by hashes."""
 
     offer: bytes
     """32 bytes: the session, SHA-256 of the offer as received."""
