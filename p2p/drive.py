@@ -130,10 +130,7 @@ class Driver(Generic[C]):
         self._round()
         task_status.started()
         while True:
-            with trio.CancelScope() as self._waiting:
-                self._reschedule()
-                await self._transport.wait()
-            self._waiting = None
+            await self._wait()
             self._round()
 
     def statistics(self) -> DriverStatistics:
@@ -145,6 +142,14 @@ class Driver(Generic[C]):
             events=self._events,
             sends=self._sends,
         )
+
+    async def _wait(self) -> None:
+        try:
+            with trio.CancelScope() as self._waiting:
+                self._reschedule()
+                await self._transport.wait()
+        finally:
+            self._waiting = None
 
     def _round(self) -> None:
         inbox = self._transport.take()
