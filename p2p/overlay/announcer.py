@@ -19,7 +19,7 @@ NOBODY: Final = Role(0)
 
 @final
 class Announcer:
-    """`say` or `leave`, then take `advert` whenever `due` has passed and `renew` was called.
+    """`say` or `leave`, and call `renew` at `due`; `advert` is what stands, of number `seq`.
 
     Outside a dev network an advert needs a nonce that takes work: while `wants_work` names a day,
     nothing is issued.
@@ -42,7 +42,7 @@ class Announcer:
         self._work: tuple[int, bytes] | None = None
         self._due: float | None = None
         self.seq = 0
-        """The greatest number used so far."""
+        """The greatest number used so far; 0 before the first issue."""
         self.advert: bytes | None = None
         """What we say now."""
 
@@ -84,12 +84,10 @@ class Announcer:
         """When `renew` is due."""
         return self._due
 
-    def renew(self, now: float) -> bool:
-        """Issue again if due; whether it was."""
-        if self._due is None or now < self._due or self._fields is None:
-            return False
-        self._issue(now, self._fields)
-        return True
+    def renew(self, now: float) -> None:
+        """Issue again if due."""
+        if self._due is not None and self._due <= now and self._fields is not None:
+            self._issue(now, self._fields)
 
     def _issue(self, now: float, fields: Fields) -> None:
         self._due = self._next_issue(now)

@@ -121,7 +121,8 @@ class Directory:
         self._crowding: dict[bytes, int] = {}
         self._evidence: list[Evidence] = []
 
-        self._version = 0
+        self.version = 0
+        """Grows whenever the list changes."""
         self._root: tuple[int, bytes] | None = None
         self._relays: tuple[int, list[RelayView]] | None = None
 
@@ -149,10 +150,10 @@ class Directory:
 
     def relays(self) -> Sequence[RelayView]:
         """The usable relays, ordered by id."""
-        if self._relays is None or self._relays[0] != self._version:
+        if self._relays is None or self._relays[0] != self.version:
             views = (self._view(record) for record in self._listed() if _can_relay(record.advert))
             own = self._self_id
-            self._relays = self._version, [v for v in views if v is not None and v.id != own]
+            self._relays = self.version, [v for v in views if v is not None and v.id != own]
         return self._relays[1]
 
     def status(self) -> DirectoryStatus:
@@ -212,13 +213,13 @@ class Directory:
     def expire(self, now: float) -> bool:
         """Forget what has run out; whether anything listed had."""
         self._now = max(self._now, now)
-        before = self._version
+        before = self.version
         while self._ends and self._ends[0][0] <= now:
             _, node, arrival = heapq.heappop(self._ends)
             record = self._records.get(node)
             if record is not None and record.arrival == arrival:
                 self._end(record)
-        return self._version != before
+        return self.version != before
 
     def next_deadline(self) -> float | None:
         """When something runs out."""
@@ -229,7 +230,7 @@ class Directory:
         return {"adverts": len(self._records), "ends": len(self._ends)}
 
     def _end(self, record: _Record) -> None:
-        self._version += 1
+        self.version += 1
         if record.until <= self._now:
             self._count_crowding(record.advert, -1)
             del self._records[record.advert.id]
@@ -242,7 +243,7 @@ class Directory:
             del self._records[advert.id]
         self._count_crowding(advert, 1)
         self._arrivals += 1
-        self._version += 1
+        self.version += 1
 
         until = float(advert.expires) if old is None else max(advert.expires, old.until)
         day, days = _seen(now, old)
@@ -341,12 +342,12 @@ class Directory:
 
     def _hash(self, listed: Sequence[_Record]) -> bytes:
         """Hash of 256 hashes, each over the entries whose id begins with that byte."""
-        if self._root is None or self._root[0] != self._version:
+        if self._root is None or self._root[0] != self.version:
             buckets = [sha256() for _ in range(256)]
             for record in listed:
                 buckets[record.advert.id[0]].update(record.advert.id + record.advert.digest)
             joined = b"".join(bucket.digest()[:16] for bucket in buckets)
-            self._root = self._version, sha256(joined).digest()
+            self._root = self.version, sha256(joined).digest()
         return self._root[1]
 
 
