@@ -128,9 +128,10 @@ class Outbox:
     Bounded by `LINK_QUEUE` bytes; `put` says no instead of growing further.
     """
 
-    def __init__(self, hello: bytes) -> None:
+    def __init__(self) -> None:
+        self._hello = b""
+        self._greeted = False
         self._own: dict[Kind, int] = {}
-        self._hello = hello
         self._onion: deque[bytes] = deque()
         self._rest: deque[bytes] = deque()
         self._credit = LINK_CREDIT
@@ -140,6 +141,11 @@ class Outbox:
         """messages not wholly taken"""
         self.finished = False
         """BYE has been taken: nothing follows."""
+
+    def greet(self, hello: bytes) -> None:
+        """The first frame; nothing leaves before it."""
+        self._hello = hello
+        self._greeted = True
 
     def put(self, message: bytes) -> bool:
         """Queue a message of the seam; False if there is no room for it."""
@@ -176,6 +182,8 @@ class Outbox:
 
     def next_write(self) -> bytes:
         """What to write now, at most `MAX_WRITE` bytes; empty: nothing is due or has credit."""
+        if not self._greeted:
+            return b""
         write = bytearray(self._take_hello() or self._take_own())
         for lane in (self._onion, self._rest):
             self._take_from(lane, write)

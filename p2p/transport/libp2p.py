@@ -1,0 +1,537 @@
+"""Links over py-libp2p: TCP, Noise and yamux, one long-lived stream a peer.
+
+The only module that imports libp2p, of which it uses the protocols and nothing that outlives a
+connection: no host, no swarm, no address book. Those retry, remember and prune behind one's
+back. Here a connection is a nursery of tasks that own it, and the end of any of them is the end
+of all: no library call is ever cancelled on a connection that goes on, since half a frame
+written, or half of one read, leaves nothing that its peer could decrypt.
+"""
+
+import errno
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Final, NamedTuple, final
+
+import trio
+from libp2p.abc import IMuxedStream, ISecureConn
+from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.crypto.x25519 import X25519PrivateKey
+from libp2p.custom_types import TProtocol
+from libp2p.io.abc import ReadWriteCloser
+from libp2p.io.exceptions import ConnectionClosedError
+from libp2p.io.trio import TrioTCPStream
+from libp2p.network.connection.raw_connection import RawConnection
+from libp2p.protocol_muxer.multiselect import Multiselect
+from libp2p.protocol_muxer.multiselect_client import MultiselectClient
+from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
+from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
+from libp2p.security.noise.transport import Transport as Noise
+from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
+from libp2p.stream_muxer.yamux.yamux import Yamux
+
+from p2p import defaults
+from p2p.codec import Unframer
+from p2p.core import Source
+from p2p.entropy import Entropy
+from p2p.errors import Closed, LocalError, Rejected, RemoteError, Unreachable
+from p2p.identity import PEER_ID_PREFIX, AdnlId, Identity, short_id
+from p2p.transport import frames
+from p2p.transport.carrier import CarrierStatistics, Listener, Tap
+from p2p.transport.links import End, Links
+from p2p.wire import Endpoint, Link
+
+if TYPE_CHECKING:  # the stubs that libp2p brings stand before trio's own types
+    from trio_typing import TaskStatus
+
+PROTOCOL: Final = TProtocol("/tussah/link/1")
+
+# What a peer does to a connection is no news for anybody's log.
+logging.getLogger("libp2p").setLevel(logging.CRITICAL + 1)
+
+# A write for each small read would cost more than the read: 0.25 ms.
+os.environ.setdefault("PY_YAMUX_RELEASE_ON_READ", "0")
+
+
+@final
+class Libp2pCarrier:
+    """The `Carrier` of production: listens, dials, and keeps at most one link a peer.
+
+    `listen` None: a node that only dials; port 0: any free one. What peers do is counted and
+    never raises.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        *,
+        network: int,
+        listen: Endpoint | None,
+        entropy: Entropy,
+        tap: Tap | None = None,
+    ) -> None:
+        self._identity = identity
+        self._network = network
+        self._listen = listen
+        self._noise = Noise(
+            create_new_key_pair(identity.seed),
+            noise_privkey=X25519PrivateKey.from_bytes(entropy.token(32)),
+        )
+        self._hello = frames.hello(network, identity.public)
+        self._links = Links(identity.id, tap)
+        self._redials = _Redials()
+        self._dialling: dict[AdnlId, None] = {}
+        self._dials = trio.CapacityLimiter(defaults.LINK_DIALS)
+        self._arriving = 0
+        self._nursery: trio.Nursery | None = None
+        self._listener: Listener | None = None
+
+    async def run(
+        self,
+        listener: Listener,
+        *,
+        task_status: "TaskStatus[Endpoint | None]" = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Serve until cancelled; started with the bound endpoint, None for a dial-only node.
+
+        All links are down when it ends. Raises `LocalError` if it cannot listen.
+        """
+        sockets = await _bind(self._listen)
+        self._listener = listener
+        self._links.open(listener)
+        try:
+            async with trio.open_nursery() as self._nursery:
+                for socket in sockets:
+                    self._nursery.start_soon(self._accept, socket)
+                task_status.started(_bound(sockets))
+                await trio.sleep_forever()
+        finally:
+            self._nursery = None
+            self._links.shut()
+            for socket in sockets:
+                socket.socket.close()
+
+    # --- the driver's side: nothing here waits ---
+
+    def dial(self, peer: AdnlId, endpoints: Sequence[Endpoint]) -> None:
+        """Ask for a link to `peer`; the listener hears `link_up` or `dial_failed` later.
+
+        Does nothing while a dial to the peer is under way or a link to it is up. Soon after a
+        failure at the same endpoints it first waits, up to 5 s, so that no caller can spin.
+        """
+        end = self._links.to(peer)
+        if self._nursery is None or peer in self._dialling or (end is not None and not end.over):
+            return
+        self._dialling[peer] = None
+        self._nursery.start_soon(self._dial, peer, tuple(endpoints))
+
+    def close(self, link: Link) -> None:
+        """Close a link once what was sent is written; the listener hears `link_down`."""
+        self._links.close(link)
+
+    def send(self, now: float, to: Source, data: bytes) -> None:
+        """Queue a message for a link; it is dropped if the link is gone.
+
+        Raises `LocalError` for what is no message for a link: our own bug.
+        """
+        self._links.send(to, data)
+
+    def take(self, limit: int = 64) -> list[tuple[Source, bytes]]:
+        """What has arrived, a message a link in turn. Raises `Closed` after the run."""
+        return self._links.take(limit)
+
+    async def wait(self) -> None:
+        """Return when `take` may have something to give, or to raise. A checkpoint always."""
+        await self._links.wait()
+
+    def statistics(self) -> CarrierStatistics:
+        """A snapshot of the counters."""
+        return self._links.statistics(dialling=len(self._dialling))
+
+    # --- connections begin ---
+
+    async def _accept(self, socket: trio.SocketListener) -> None:
+        assert self._nursery is not None
+        while True:
+            try:
+                tcp = await socket.accept()
+            except OSError:  # out of file descriptors: some link will end
+                await trio.sleep(_ACCEPT_PAUSE)
+                continue
+            if self._arriving >= defaults.LINKS_ARRIVING or len(self._links) >= _MAX_LINKS:
+                self._links.counts.refused += 1
+                await trio.aclose_forcefully(tcp)
+            else:
+                self._nursery.start_soon(self._arrive, tcp)
+
+    async def _arrive(self, tcp: trio.SocketStream) -> None:
+        self._arriving += 1
+        try:
+            greeted = await self._start(tcp, None)
+        finally:
+            self._arriving -= 1
+        self._links.counts.refused += not greeted
+
+    async def _dial(self, peer: AdnlId, endpoints: tuple[Endpoint, ...]) -> None:
+        self._links.counts.dials += 1
+        try:
+            await self._redials.pause(peer, endpoints)
+            async with self._dials:
+                reached = await self._reach(peer, endpoints)
+        finally:
+            del self._dialling[peer]
+
+        if reached:
+            self._redials.forget(peer)
+            return
+        self._redials.remember(peer, endpoints)
+        self._links.counts.dials_failed += 1
+        if self._listener is not None:
+            self._listener.dial_failed(peer)
+
+    async def _reach(self, peer: AdnlId, endpoints: tuple[Endpoint, ...]) -> bool:
+        """Whether a link to the peer is up, by our doing or by its own in the meantime."""
+        await self._links.left(peer)
+        for endpoint in endpoints:
+            if self._links.to(peer) is not None or await self._attempt(peer, endpoint):
+                break
+        return self._links.to(peer) is not None
+
+    async def _attempt(self, peer: AdnlId, endpoint: Endpoint) -> bool:
+        if peer == self._identity.id:
+            return False
+        try:
+            with trio.fail_after(defaults.LINK_SETUP_TIMEOUT):
+                tcp = await trio.open_tcp_stream(endpoint.host, endpoint.port)
+        except (OSError, trio.TooSlowError):
+            return False
+        return await self._start(tcp, peer)
+
+    async def _start(self, tcp: trio.SocketStream, expected: AdnlId | None) -> bool:
+        """Leave a connection to a task of its own; returns whether it became a link."""
+        assert self._nursery is not None
+        up: bool = await self._nursery.start(self._serve, tcp, expected)
+        return up
+
+    # --- a connection lives ---
+
+    async def _serve(
+        self,
+        tcp: trio.SocketStream,
+        expected: AdnlId | None,
+        *,
+        task_status: "TaskStatus[bool]" = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """All of one connection, until what it brought has been taken."""
+        connection = _Connection(tcp, dialled=expected is not None)
+        end: End | None = None
+        try:
+            async with trio.open_nursery() as nursery:
+                with _ending(nursery.cancel_scope):
+                    with trio.fail_after(defaults.LINK_SETUP_TIMEOUT):
+                        public = await self._prove(connection, expected)
+                        await connection.open(nursery)
+                        arriving = End(public, nursery.cancel_scope, dialled=connection.dialled)
+                        nursery.start_soon(_write, connection, arriving)
+                        early = await self._greet(connection, arriving)
+                    end = arriving
+                    connection.greeted()
+                    task_status.started(True)
+                    nursery.start_soon(self._beat, end)
+                    await self._read(connection, end, early)
+            connection.close()
+            if end is not None:
+                await end.all_taken()
+        finally:
+            connection.close()
+            if end is not None:
+                self._links.leave(end)
+            else:
+                task_status.started(False)
+
+    async def _prove(self, connection: "_Connection", expected: AdnlId | None) -> bytes:
+        """The peer's public key. Raises `Rejected` if it is not the one to be reached."""
+        public = await connection.secure(self._noise)
+        peer = short_id(public)
+        if peer == self._identity.id or expected not in (None, peer):
+            raise Rejected("not the key that was expected")
+        return public
+
+    async def _greet(self, connection: "_Connection", end: End) -> list[bytes]:
+        """Make it a link; returns the frames that came right behind the greeting.
+
+        The acceptor greets last, so that the dialler has no link which the acceptor refused.
+        """
+        if end.dialled:
+            end.greet(self._hello)
+        with trio.fail_after(defaults.LINK_HELLO_TIMEOUT):
+            hello, *early = await connection.read()
+        frames.check_hello(hello, self._network, end.public)
+
+        await self._links.left(end.link.peer)
+        if not end.dialled:
+            end.greet(self._hello)
+        self._links.enter(end)
+        return early
+
+    async def _read(self, connection: "_Connection", end: End, bodies: list[bytes]) -> None:
+        """Take what comes as fast as it comes: yamux kills a link whose reader pauses."""
+        while True:
+            for body in bodies:
+                self._links.receive(end, body)
+            bodies = await connection.read()
+            end.pings_lost = 0
+
+    async def _beat(self, end: End) -> None:
+        """Notice a peer that is gone without a word."""
+        with _ending(end.scope):
+            while end.pings_lost < defaults.PINGS_LOST:
+                await trio.sleep(defaults.PING_INTERVAL)
+                end.beat()
+            await trio.sleep(defaults.PING_INTERVAL)
+            self._links.counts.closed += 1
+
+
+async def _write(connection: "_Connection", end: End) -> None:
+    """Write what the outbox gives, as much at once as one Noise message holds."""
+    with _ending(end.scope):
+        while True:
+            if data := end.next_write():
+                await connection.write(data)
+            else:
+                await end.stirred.wait()
+
+
+@contextmanager
+def _ending(scope: trio.CancelScope) -> Iterator[None]:
+    """Around each task of a connection: the end of one, of whatever the peer did, ends all."""
+    try:
+        yield
+    except (RemoteError, Unreachable, trio.TooSlowError):
+        pass
+    finally:
+        scope.cancel()
+
+
+class _Failure(NamedTuple):
+    endpoints: tuple[Endpoint, ...]
+    pause: float
+    again: float
+
+
+@final
+class _Redials:
+    """When a peer that could not be reached may be dialled again at the same endpoints."""
+
+    def __init__(self) -> None:
+        self._failures: dict[AdnlId, _Failure] = {}
+
+    async def pause(self, peer: AdnlId, endpoints: tuple[Endpoint, ...]) -> None:
+        """Wait until it may be dialled."""
+        failure = self._failures.get(peer)
+        if failure is not None and failure.endpoints == endpoints:
+            await trio.sleep_until(failure.again)
+
+    def remember(self, peer: AdnlId, endpoints: tuple[Endpoint, ...]) -> None:
+        """A dial failed."""
+        last = self._failures.pop(peer, None)
+        pause = defaults.REDIAL_FIRST if last is None else last.pause * 2
+        pause = min(pause, defaults.REDIAL_LAST)
+        self._failures[peer] = _Failure(endpoints, pause, trio.current_time() + pause)
+        if len(self._failures) > defaults.REDIAL_TABLE:
+            del self._failures[next(iter(self._failures))]
+
+    def forget(self, peer: AdnlId) -> None:
+        """A dial succeeded."""
+        self._failures.pop(peer, None)
+
+
+# --- sockets ---
+
+_ACCEPT_PAUSE: Final = 0.1
+"""seconds without accepting once no file descriptor is left."""
+
+_MAX_LINKS: Final = defaults.LINKS_LISTED + defaults.LINKS_UNLISTED
+
+
+async def _bind(endpoint: Endpoint | None) -> Sequence[trio.SocketListener]:
+    """The listening sockets. Without SO_REUSEPORT, with which two nodes would share a port."""
+    if endpoint is None:
+        return []
+    try:
+        return await trio.open_tcp_listeners(endpoint.port, host=endpoint.host)
+    except OSError as error:
+        raise LocalError(_why_not_bound(endpoint, error)) from error
+
+
+def _why_not_bound(endpoint: Endpoint, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"port {endpoint.port} is taken: stop who uses it, or choose another port"
+    return f"cannot listen on {endpoint.host} port {endpoint.port}: {error.strerror}"
+
+
+def _bound(sockets: Sequence[trio.SocketListener]) -> Endpoint | None:
+    for socket in sockets:
+        host, port = socket.socket.getsockname()[:2]
+        return Endpoint(host, port)
+    return None
+
+
+# --- the library, from here on ---
+
+_READ: Final = 65_536
+"""bytes asked of the stream at once: one frame of yamux."""
+
+_STRANGER_PAUSE: Final = 0.1
+"""seconds between two streams that a peer opens: beyond, its own connection waits."""
+
+_MAX_BUFFERED: Final = 1_048_576
+"""bytes of all streams of a connection that may wait to be read: four of yamux's windows."""
+
+
+@contextmanager
+def _library() -> Iterator[None]:
+    """What libp2p raises because of a peer is `Closed`: the connection cannot be used any more."""
+    try:
+        yield
+    except Exception as error:  # its own, struct's, nacl's, noise's, protobuf's, trio's, Unicode's
+        raise Closed("libp2p gave the connection up") from error
+
+
+@final
+class _Connection:
+    """libp2p's protocols on one TCP connection. Raises only `RemoteError` and `Unreachable`."""
+
+    def __init__(self, tcp: trio.SocketStream, *, dialled: bool) -> None:
+        self.dialled = dialled
+        self._pipe = _Pipe(tcp)
+        self._secure: ISecureConn | None = None
+        self._stream: IMuxedStream | None = None
+        self._opened = trio.Event()
+        self._unframer = Unframer(frames.MAX_BODY)
+
+    async def secure(self, noise: Noise) -> bytes:
+        """Encrypt; returns the Ed25519 key that the peer has proved to hold.
+
+        An ADNL id does not tell the PeerId, so that the caller compares instead of the library.
+        """
+        with _library():
+            raw = RawConnection(self._pipe, self.dialled)
+            await _agree(raw, NOISE, dialled=self.dialled)
+            pattern = noise.get_pattern()
+            if self.dialled:
+                self._secure = await pattern.handshake_outbound(raw, None)
+            else:
+                self._secure = await pattern.handshake_inbound(raw)
+            peer_id = self._secure.get_remote_peer().to_bytes()
+        if not peer_id.startswith(PEER_ID_PREFIX):
+            raise Rejected("not an Ed25519 key")
+        return peer_id.removeprefix(PEER_ID_PREFIX)
+
+    async def open(self, nursery: trio.Nursery) -> None:
+        """Multiplex, and open the one stream that is the link."""
+        assert self._secure is not None
+        with _library():
+            await _agree(self._secure, TProtocol(YAMUX), dialled=self.dialled)
+            muxed = _Yamux(self._secure, self._secure.get_remote_peer(), self.dialled)
+        nursery.start_soon(self._multiplex, muxed, nursery.cancel_scope)
+        nursery.start_soon(self._meet_streams, muxed, nursery)
+        await self._open_stream(muxed)
+
+    async def _open_stream(self, muxed: Yamux) -> None:
+        if not self.dialled:
+            await self._opened.wait()
+            return
+        with _library():
+            await muxed.event_started.wait()
+            self._stream = await muxed.open_stream()
+            await _agree(self._stream, PROTOCOL, dialled=True)
+
+    async def _multiplex(self, muxed: Yamux, scope: trio.CancelScope) -> None:
+        with _ending(scope), _library():
+            await muxed.start()
+
+    async def _meet_streams(self, muxed: Yamux, nursery: trio.Nursery) -> None:
+        """Every stream of the peer's is taken, as yamux halts while one is not."""
+        with _ending(nursery.cancel_scope):
+            while True:
+                with _library():
+                    stream = await muxed.accept_stream()
+                nursery.start_soon(self._meet, stream)
+                await trio.sleep(_STRANGER_PAUSE)
+
+    async def _meet(self, stream: IMuxedStream) -> None:
+        """The first stream that asks for the link's protocol is the link; refuse all others."""
+        with suppress(Closed):
+            if not self.dialled and self._stream is None:
+                with _library():
+                    await _agree(stream, PROTOCOL, dialled=False)
+                if self._stream is None:
+                    self._stream = stream
+                    self._opened.set()
+                    return
+        with suppress(Closed), _library():
+            await stream.reset()
+
+    async def read(self) -> list[bytes]:
+        """The bodies of the frames that come next, at least one. Never cancelled, then used on."""
+        assert self._stream is not None
+        while True:
+            with _library():
+                data = await self._stream.read(_READ)
+            self._unframer.feed(data)
+            if bodies := list(self._unframer):
+                return bodies
+
+    async def write(self, data: bytes) -> None:
+        """Write whole frames. Never cancelled, then used on."""
+        assert self._stream is not None
+        with _library():
+            await self._stream.write(data)
+
+    def greeted(self) -> None:
+        """Let the peer send without end from now on."""
+        self._pipe.left = None
+
+    def close(self) -> None:
+        """Give the socket back; twice is harmless."""
+        self._pipe.stream.socket.close()
+
+
+async def _agree(channel: ReadWriteCloser, protocol: TProtocol, *, dialled: bool) -> None:
+    """Settle on a protocol by multistream-select; the dialler proposes."""
+    communicator = MultiselectCommunicator(channel)
+    if dialled:
+        await MultiselectClient().select_one_of([protocol], communicator)
+    else:
+        await Multiselect({protocol: None}).negotiate(communicator)
+
+
+@final
+class _Pipe(TrioTCPStream):
+    """TCP, with a bound on what is read of a peer that has not greeted yet.
+
+    The library believes any length that a stranger announces, and asks for as much at once.
+    """
+
+    left: int | None = defaults.LINK_SETUP_BYTES
+
+    async def read(self, n: int | None = None) -> bytes:
+        data = await super().read(_READ if n is None else min(n, _READ))
+        if self.left is not None:
+            self.left -= len(data)
+            if self.left < 0:
+                raise ConnectionClosedError("too much before the greeting")
+        return data
+
+
+@final
+class _Yamux(Yamux):
+    """yamux that holds a peer to a window, which the library only grumbles about."""
+
+    async def _read_data_body(self, length: int) -> bytes:
+        buffered = sum(map(len, self.stream_buffers.values()))
+        if buffered + length > _MAX_BUFFERED:
+            raise trio.TooSlowError  # the one error here by which it ends the connection
+        return await super()._read_data_body(length)
