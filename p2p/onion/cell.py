@@ -348,6 +348,11 @@ class Cell(NamedTuple):
     """bytes of the stream before this cell's, in this direction."""
     data: bytes
 
+    def __repr__(self) -> str:
+        """Without the data, which is somebody's prompt or answer."""
+        where = f"stream={self.stream}, kind={self.kind.name}, offset={self.offset}"
+        return f"Cell({where}, size={len(self.data)})"
+
     def pack(self, hops: int) -> bytes:
         """The innermost text on a circuit of so many hops, endpoint included."""
         header = _CELL.pack(self.stream, self.kind, self.flags, self.offset, len(self.data), 0)

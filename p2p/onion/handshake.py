@@ -82,7 +82,7 @@ def prologue(network: int, role: HopRole, hop: AdnlId) -> bytes:
 class Accepted:
     """The circuit stands."""
 
-    offer: bytes
+    offer: bytes = field(repr=False)
     layers: Layers = field(repr=False)
     session: bytes = field(repr=False)
     """32 bytes that only the two ends know: names this circuit in a later resume."""
@@ -98,7 +98,7 @@ class Refused:
 
     depth: int
     """1 = guard."""
-    reason: bytes
+    reason: bytes = field(repr=False)
     """The endpoint's words; empty from a relay."""
     statuses: tuple[Status, ...]
     """What each hop said up to the one that refused, which is the last."""
@@ -234,7 +234,7 @@ class Ended:
     """A CREATE that ends at this node. Answer it once, by `accept` or `refuse`."""
 
     info: Info
-    request: bytes
+    request: bytes = field(repr=False)
     depth: int
     """Hops of the circuit, this node included."""
     ephemeral: bytes
@@ -264,7 +264,7 @@ class Ended:
 class Answered:
     """What an endpoint keeps of a circuit that it accepted."""
 
-    reply: bytes
+    reply: bytes = field(repr=False)
     hop: Hop = field(repr=False)
     session: bytes = field(repr=False)
     resume: bytes = field(repr=False)
