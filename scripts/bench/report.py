@@ -1,0 +1,71 @@
+"""The one shape of every benchmark's result: values, each with its ratio to a limit or a peer.
+
+Subjects are measured in turn in one run, at least three rounds, medians quoted: machines are
+noisy, so an absolute figure means nothing and a ratio means something.
+"""
+
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One figure; `ratio` is against what `against` names, both None where nothing compares."""
+
+    name: str
+    value: float
+    unit: str
+    ratio: float | None = None
+    against: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aim:
+    """What a figure should be, and whether it is."""
+
+    name: str
+    aim: str
+    met: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """One benchmark's outcome. `notes` say what could not be measured: a bench never guesses."""
+
+    bench: str
+    quick: bool
+    rounds: int
+    results: Sequence[Result]
+    aims: Sequence[Aim]
+    notes: Sequence[str] = ()
+
+
+def machine() -> Mapping[str, object]:
+    """What the figures were made on; taken before the run."""
+    load = round(os.getloadavg()[0], 2)
+    return {"cpus": os.cpu_count(), "python": platform.python_version(), "load_before": load}
+
+
+def document(bench: Bench, made_on: Mapping[str, object]) -> Mapping[str, object]:
+    """As `--json` prints it."""
+    return {"schema": "tussah/bench/1", **asdict(bench), "machine": dict(made_on)}
+
+
+def lines(bench: Bench) -> list[str]:
+    """As a person reads it."""
+    aims = {aim.name: aim for aim in bench.aims}
+    rows = []
+    for result in bench.results:
+        ratio = f"  {result.ratio:.3f} x {result.against}" if result.ratio is not None else ""
+        aim = aims.get(result.name)
+        verdict = f"  aim {aim.aim}: {'met' if aim.met else 'missed'}" if aim else ""
+        rows.append(f"{result.name:<22} {result.value:>10.2f} {result.unit:<6}{ratio}{verdict}")
+    return [*rows, *(f"note: {note}" for note in bench.notes)]
+
+
+def middle(values: Sequence[float], digits: int = 3) -> float:
+    """The median, rounded for reading."""
+    return round(median(values), digits)
