@@ -1,4 +1,4 @@
-"""The contract between a protocol and whatever drives it: bytes and the time in, bytes and events out.
+"""The contract between a protocol and its driver: bytes and the time in, bytes and events out.
 
 A core holds no socket, task, clock, thread, file or global randomness. Two drivers run the same
 objects: trio (`p2p/drive.py`) and the discrete-event world (`simulations/world.py`); both advance
@@ -104,14 +104,16 @@ def step(
 
 
 def _run_timers(core: Core, now: float, log: Log | None, node: int) -> None:
+    deadline = core.next_deadline()
     for _ in range(LIVELOCK_ROUNDS):
-        deadline = core.next_deadline()
         if deadline is None or deadline > now:
             return
         if log is not None:
             log.add(now, node, TIMER, None, b"")
         core.handle_timer(now)
-    raise Livelock(node, now)
+        deadline = core.next_deadline()
+    if deadline is not None and deadline <= now:
+        raise Livelock(node, deadline)
 
 
 @dataclass(slots=True, eq=False)
@@ -212,6 +214,7 @@ class Procedure:
     def __init__(self, owner: "Procedures", coroutine: Coroutine[object, None, None]) -> None:
         self._owner = owner
         self._coroutine = coroutine
+        self._running = False
         self.done = False
 
     def wake(self) -> None:
@@ -219,21 +222,37 @@ class Procedure:
         self._owner.ready(self)
 
     def cancel(self) -> None:
-        """Close the coroutine; its `finally` blocks run now and may not await."""
+        """Close the coroutine; its `finally` blocks run now and may not await.
+
+        A procedure may cancel itself: it is closed where it next waits.
+        """
         self.done = True
-        self._coroutine.close()
+        if not self._running:
+            self._coroutine.close()
 
     def resume(self) -> None:
         """Run to the next wait or to the end."""
-        try:
-            trap = self._coroutine.send(None)
-        except StopIteration:
-            self.done = True
-            return
-        if not isinstance(trap, Mailbox):
+        trap = self._send()
+        if self.done:
+            self._coroutine.close()
+        elif not isinstance(trap, Mailbox):
             self.cancel()
             raise TypeError(f"a procedure awaited {trap!r}, which is not a mailbox of its core")
-        trap._waiter = self
+        elif trap._waiter is not None and not trap._waiter.done:
+            self.cancel()
+            raise RuntimeError("two procedures wait for one mailbox")
+        else:
+            trap._waiter = self
+
+    def _send(self) -> object:
+        self._running = True
+        try:
+            return self._coroutine.send(None)
+        except StopIteration:
+            self.done = True
+            return None
+        finally:
+            self._running = False
 
 
 @final

@@ -7,11 +7,14 @@ alone, so adding a node or a draw never shifts another's stream.
 
 import math
 import os
-from collections.abc import MutableSequence, Sequence
+from collections.abc import Iterator, MutableSequence, Sequence
 from hashlib import blake2b
 from typing import Protocol, TypeVar, final
 
 T = TypeVar("T")
+
+_BLOCK = 64
+"""bytes of a block of a seeded stream: one BLAKE2b-512."""
 
 
 class Entropy(Protocol):
@@ -73,11 +76,16 @@ class SeededEntropy(_Draws):
         self._rest = b""
 
     def token(self, n: int) -> bytes:
-        while len(self._rest) < n:
-            self._rest += blake2b(self._block.to_bytes(8, "little"), key=self._key).digest()
-            self._block += 1
+        missing = n - len(self._rest)
+        if missing > 0:
+            self._rest += b"".join(self._blocks(-(-missing // _BLOCK)))
         taken, self._rest = self._rest[:n], self._rest[n:]
         return taken
+
+    def _blocks(self, count: int) -> Iterator[bytes]:
+        for number in range(self._block, self._block + count):
+            yield blake2b(number.to_bytes(8, "little"), key=self._key).digest()
+        self._block += count
 
     def fork(self, label: str) -> "SeededEntropy":
         digest = blake2b(label.encode(), digest_size=32, key=self._key, person=b"tussah-fork")
@@ -100,7 +108,10 @@ def shuffle(entropy: Entropy, items: MutableSequence[T]) -> None:
 def sample(entropy: Entropy, items: Sequence[T], k: int) -> list[T]:
     """`k` distinct items in random order; all of them if there are fewer."""
     pool = list(items)
-    shuffle(entropy, pool)
+    k = min(k, len(pool))
+    for first in range(k):
+        other = first + entropy.below(len(pool) - first)
+        pool[first], pool[other] = pool[other], pool[first]
     return pool[:k]
 
 
