@@ -1,9 +1,56 @@
-"""Which workers a request may go to, and the uniform choice among them."""
+"""Which workers a request may go to, and the uniform choice among them.
 
+Nothing about a worker ever raises its share: being cheap, quick or proven only decides whether it
+is acceptable at all. Otherwise whoever is cheapest would see all prompts, at the price of one node.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import final
+from enum import Enum
+from typing import Final, TypeVar, final
 
+from inference.protocol import Need
+from ledger.money import ZERO, Nano
+from ledger.tariff import Prices, quote
+from p2p.entropy import Entropy, choice
 from p2p.identity import AdnlId
+from p2p.overlay.advert import Model, Role
+from p2p.overlay.directory import Entry
+
+FEW: Final = 20
+"""operators: with fewer, a client is easily told from others, and warned with the number."""
+
+MIN_PIN: Final = 12
+"""hex digits of a hash that pin a file; fewer could be met on purpose."""
+
+AUTO: Final = "auto"
+
+MINUTE: Final = 60.0
+DAY: Final = 86_400.0
+
+COOL_REFUSED: Final = 10 * MINUTE
+COOL_LOST: Final = 60 * MINUTE
+BAN: Final = 30 * DAY
+"""seconds without being asked: after a refusal, after a loss, and after a lie (whole operator)."""
+
+MAX_REMEMBERED: Final = 4_096
+"""workers cooling off and operators banned, each; the oldest is forgotten for a new one."""
+
+
+class Reason(Enum):
+    """Why a listed worker is not acceptable; tested in this order."""
+
+    NOT_LIVE = "not_live"
+    SELF = "self"
+    MODEL = "model"
+    NEEDS = "needs"
+    CONTEXT = "context"
+    PRICE = "price"
+    SLOW = "slow"
+    ASSURANCE = "assurance"
+    UNREACHABLE = "unreachable"
+    COOLING = "cooling"
+    BANNED = "banned"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,10 +74,221 @@ class Known:
         return f"{self.base}@{self.quant}:{self.file.hex()}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What a request demands of a worker."""
+
+    needs: Need = Need.NONE
+    size_class: int
+    max_tokens: int | None
+    """None: whatever the context leaves."""
+    max_price: Nano = ZERO
+    min_rate: int = 3
+    assurance: int = 0
+    asker: AdnlId | None = None
+    only: AdnlId | None = None
+    """The one worker that may be asked."""
+    context_above: int = 0
+    """A context of this size was too small."""
+
+    @property
+    def least_prompt(self) -> int:
+        """Tokens the prompt has at least: a guess that never shuts out a worker that would do."""
+        return (1 << self.size_class) // 4
+
+    @property
+    def most_prompt(self) -> int:
+        """Tokens the prompt hardly exceeds."""
+        return 1 << self.size_class
+
+    def quoted(self, prices: Prices, context: int) -> Nano:
+        """The most that the request may cost at these prices."""
+        room = max(1, context - self.least_prompt)
+        return quote(self.most_prompt, min(self.max_tokens or room, room), prices)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """The acceptable workers by operator group, and how many were not, and why."""
+
+    slots: Mapping[bytes, tuple[Entry, ...]]
+    rejected: Mapping[Reason, int]
+
+    def __len__(self) -> int:
+        return len(self.slots)
+
+
+def draw(acceptable: Choice, entropy: Entropy) -> Entry:
+    """An operator, each as likely as the others, then one of its nodes likewise.
+
+    Raises `ValueError` if there is none.
+    """
+    return choice(entropy, acceptable.slots[choice(entropy, list(acceptable.slots))])
+
+
+def acceptable(
+    entries: Iterable[Entry],
+    identity: bytes,
+    terms: Terms,
+    memory: "Memory",
+    now: float,
+    *,
+    tried: Sequence[AdnlId] = (),
+) -> Choice:
+    """The workers that may be asked for this model.
+
+    Those cooling off are taken back when nobody else is left, since in a small network each would
+    soon be; those banned, or tried already for this request, are not.
+    """
+    slots: dict[bytes, tuple[Entry, ...]] = {}
+    cooling: dict[bytes, tuple[Entry, ...]] = {}
+    rejected: dict[Reason, int] = {}
+    for entry in entries:
+        if entry.id in tried:
+            continue
+        reason = _reason(entry, identity, terms, memory, now)
+        if reason is not None:
+            rejected[reason] = rejected.get(reason, 0) + 1
+        if reason in (None, Reason.COOLING):
+            into = slots if reason is None else cooling
+            into[entry.group] = (*into.get(entry.group, ()), entry)
+    return Choice(slots=slots or cooling, rejected=rejected)
+
+
+def model_of(entry: Entry, identity: bytes) -> Model | None:
+    """What a worker says of a model."""
+    return next((model for model in entry.advert.models if model.identity == identity), None)
+
+
+def prices_of(model: Model) -> Prices:
+    """The advertised prices as classes: cached at most as prompt, reasoning as completion."""
+    prompt, completion = model.prices
+    return Prices(prompt=prompt, cached=prompt, completion=completion, reasoning=completion)
+
+
+def _reason(
+    entry: Entry, identity: bytes, terms: Terms, memory: "Memory", now: float
+) -> Reason | None:
+    if not entry.live or Role.WORKER not in entry.advert.roles:
+        return Reason.NOT_LIVE
+    if entry.id == terms.asker:
+        return Reason.SELF
+    model = model_of(entry, identity)
+    if model is None or (terms.only is not None and entry.id != terms.only):
+        return Reason.MODEL
+    unfit = _unfit(model, terms)
+    if unfit is not None:
+        return unfit
+    if not entry.advert.onion or not (entry.advert.addresses or entry.advert.attachments):
+        return Reason.UNREACHABLE
+    return memory.excludes(now, entry.id, entry.group)
+
+
+def _unfit(model: Model, terms: Terms) -> Reason | None:
+    wanted = terms.needs & ~Need.EVIDENCE
+    if wanted & ~model.flags:
+        return Reason.NEEDS
+    if terms.least_prompt + (terms.max_tokens or 1) > model.context:
+        return Reason.CONTEXT
+    if model.context <= terms.context_above:
+        return Reason.CONTEXT
+    if terms.max_price < terms.quoted(prices_of(model), model.context):
+        return Reason.PRICE
+    if model.answer_rate < terms.min_rate:
+        return Reason.SLOW
+    if model.assurance < terms.assurance:
+        return Reason.ASSURANCE
+    return None
+
+
+# --- names of models ---
+
+
+def identities(name: str, known: Sequence[Known], listed: Iterable[Entry]) -> tuple[bytes, ...]:
+    """The models that a name stands for, the best ranked first; none if nobody knows it.
+
+    `auto` stands for the whole catalogue, and for whatever is listed if there is no catalogue. A
+    full hash may also be that of a model outside the catalogue: its identity.
+    """
+    if name == AUTO:
+        ranked = sorted(known, key=lambda item: (-item.rank, item.name))
+        offered = [model.identity for entry in listed for model in entry.advert.models]
+        return _distinct([item.identity for item in ranked] or offered)
+    label, pin = _split(name)
+    named = [item for item in known if _means(item, label, pin)]
+    if not named and len(pin) == 64:
+        return (bytes.fromhex(pin),)
+    return _distinct(item.identity for item in sorted(named, key=lambda item: item.name))
+
+
+def pick_model(choices: Mapping[bytes, Choice]) -> bytes | None:
+    """The first model that `FEW` operators serve, else the one that most do; None if none does."""
+    for identity, among in choices.items():
+        if len(among) >= FEW:
+            return identity
+    best = max(choices, key=lambda identity: len(choices[identity]), default=None)
+    return best if best is not None and len(choices[best]) else None
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Label and pinned digits; a pin that is too short or no hex matches nothing."""
+    label, colon, pin = name.rpartition(":")
+    if not colon:
+        return name, ""
+    digits = pin.lower()
+    if not MIN_PIN <= len(digits) <= 64 or digits.strip("0123456789abcdef"):
+        digits = "-"
+    return label.removesuffix("@sha256"), digits
+
+
+def _means(item: Known, label: str, pin: str) -> bool:
+    labels = (item.base, f"{item.base}-{item.quant}", f"{item.base}@{item.quant}", AUTO)
+    return label in labels and item.file.hex().startswith(pin)
+
+
+def _distinct(items: Iterable[bytes]) -> tuple[bytes, ...]:
+    return tuple(dict.fromkeys(items))
+
+
+# --- memory ---
+
+K = TypeVar("K", bound=bytes)
+
+
 @final
 class Memory:
     """Whom this process does not ask again for a while; one per node, shared by all its asks."""
 
-    def excluded(self, now: float, worker: AdnlId, group: bytes) -> bool:
-        """Whether a worker is cooling off or banned."""
-        raise NotImplementedError
+    def __init__(self) -> None:
+        self._cooling: dict[AdnlId, float] = {}
+        self._banned: dict[bytes, float] = {}
+
+    def refused(self, now: float, worker: AdnlId) -> None:
+        """A worker said no: it may be busy still."""
+        _remember(self._cooling, worker, now + COOL_REFUSED)
+
+    def lost(self, now: float, worker: AdnlId) -> None:
+        """A worker fell silent or went away."""
+        _remember(self._cooling, worker, now + COOL_LOST)
+
+    def lied(self, now: float, group: bytes) -> None:
+        """A worker signed something false or broke the protocol: its operator is banned."""
+        _remember(self._banned, group, now + BAN)
+
+    def excludes(self, now: float, worker: AdnlId, group: bytes) -> Reason | None:
+        """Whether a worker is not to be asked now, and why."""
+        if self._banned.get(group, now) > now:
+            return Reason.BANNED
+        if self._cooling.get(worker, now) > now:
+            return Reason.COOLING
+        return None
+
+    def sizes(self) -> dict[str, int]:
+        """The length of both tables."""
+        return {"cooling": len(self._cooling), "banned": len(self._banned)}
+
+
+def _remember(table: dict[K, float], key: K, until: float) -> None:
+    table[key] = max(until, table.pop(key, until))
+    if len(table) > MAX_REMEMBERED:
+        del table[next(iter(table))]
