@@ -82,8 +82,9 @@ class Outcome:
 
     drawn: Drawn | None = None
     fault: Fault | None = None
-    aborted: bool = False
-    """given up because its job was cancelled; the cache is empty as after a fault"""
+    emptied: bool = False
+    """nothing was computed and the cache is empty now: the step's job was cancelled, or the model
+    cannot forget a part of its cache"""
 
 
 class Device(Protocol):
@@ -198,7 +199,7 @@ class Batcher:
     def applied(self, now: float, step: Step, outcome: Outcome) -> None:
         """Take what a step gave. Its job may have been cancelled meanwhile."""
         self.steps += 1
-        if outcome.fault is not None or outcome.aborted:
+        if outcome.fault is not None or outcome.emptied:
             self._cache = ()
         else:
             self._cache += step.tokens
@@ -209,7 +210,7 @@ class Batcher:
             self._end(running, Failed(fault=outcome.fault))
         elif outcome.drawn is not None:
             self._take(now, running, outcome.drawn)
-        elif not outcome.aborted:
+        elif not outcome.emptied:
             self._tell_progress(running)
 
     def next_deadline(self) -> float | None:

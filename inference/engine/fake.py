@@ -247,7 +247,7 @@ class FakeEngine:
         self._step = None
         if batcher is None or batcher is not self._batcher:
             return
-        outcome = Outcome(aborted=True) if scope.cancelled_caught else self._device.run(step)
+        outcome = Outcome(emptied=True) if scope.cancelled_caught else self._device.run(step)
         batcher.applied(self._clock(), step, outcome)
         self._deliver()
 

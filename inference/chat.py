@@ -1,0 +1,136 @@
+"""A model's chat template: a program of strangers, rendered where it can reach nothing.
+
+The only module that imports jinja2. The sandbox keeps a template from our objects; here its
+output is bounded, and the operators that make much out of little are. Time is bounded by whoever
+calls: the engine's child, which can be interrupted.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final, NoReturn, final
+
+import jinja2
+from jinja2.ext import loopcontrols
+from jinja2.runtime import Context
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from inference.engine.base import ChatMessage, Failed, Fault
+from p2p.errors import BadModel
+
+MAX_OUTPUT: Final = 4 * 1024 * 1024
+"""characters of a rendered prompt: the largest request there is."""
+
+MAX_REPEATED: Final = 65_536
+"""elements of a sequence that `*` may make in a template; padding needs a few."""
+
+MAX_POWER: Final = 64
+"""bits of what `**` may make."""
+
+
+class TemplateRefused(jinja2.TemplateError):
+    """The template itself refuses these messages, or wants too much."""
+
+
+@final
+class _Environment(ImmutableSandboxedEnvironment):
+    """As transformers sets it up, with two operators fenced."""
+
+    intercepted_binops = frozenset(["*", "**"])
+
+    def __init__(self) -> None:
+        super().__init__(
+            trim_blocks=True,
+            lstrip_blocks=True,
+            keep_trailing_newline=False,
+            autoescape=False,
+            extensions=[loopcontrols],
+        )
+        self.filters["tojson"] = _to_json
+        self.globals["raise_exception"] = _refuse
+
+    def call_binop(self, context: Context, operator: str, left: object, right: object) -> object:
+        if operator == "**":
+            _check_power(left, right)
+        else:
+            _check_product(left, right)
+        return super().call_binop(context, operator, left, right)
+
+
+def _check_power(left: object, right: object) -> None:
+    if not isinstance(left, int) or not isinstance(right, int):
+        return
+    if right > MAX_POWER or left.bit_length() * max(right, 0) > MAX_POWER:
+        raise TemplateRefused("a power too large")
+
+
+def _check_product(left: object, right: object) -> None:
+    if isinstance(left, int):
+        left, right = right, left
+    if not isinstance(left, str | bytes | list | tuple) or not isinstance(right, int):
+        return
+    if len(left) * right > MAX_REPEATED:
+        raise TemplateRefused("a repetition too long")
+
+
+def _refuse(message: str) -> NoReturn:
+    raise TemplateRefused(message)
+
+
+def _to_json(value: object, indent: int | None = None) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+@final
+class Template:
+    """A compiled template. Raises `BadModel` if it is none."""
+
+    def __init__(self, text: str) -> None:
+        try:
+            self._template = _Environment().from_string(text)
+        except (jinja2.TemplateError, RecursionError) as error:
+            raise BadModel("chat template") from error
+
+    def render(
+        self,
+        messages: Sequence[ChatMessage],
+        *,
+        special: Mapping[str, str],
+        date: int | None = None,
+    ) -> str | Failed:
+        """The prompt for an answer to `messages`.
+
+        `special` holds the texts of the model's begin and end tokens. `date`, days since 1970,
+        is the only day a template can learn; an answer could not be replayed on another day if
+        it asked the clock.
+        """
+        said = [{"role": one.role, "content": one.content} for one in messages]
+        names: dict[str, object] = {**special, "messages": said, "add_generation_prompt": True}
+        if date is not None:
+            names["strftime_now"] = _calendar(date)
+        try:
+            return self._bounded(names)
+        except Exception:
+            # The boundary to a stranger's program: it can raise whatever it likes, and there is
+            # no traceback to keep, as that may quote the messages.
+            return Failed(fault=Fault.BAD_TEMPLATE)
+
+    def _bounded(self, names: Mapping[str, object]) -> str:
+        parts: list[str] = []
+        room = MAX_OUTPUT
+        for part in self._template.generate(names):
+            room -= len(part)
+            if room < 0:
+                raise TemplateRefused("too much output")
+            parts.append(part)
+        return "".join(parts)
+
+
+class _calendar:  # noqa: N801  # a template calls it like the function it stands for
+    """`strftime_now` of the day an asker named."""
+
+    def __init__(self, date: int) -> None:
+        self._day = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=date)
+
+    def __call__(self, form: str) -> str:
+        return self._day.strftime(form)

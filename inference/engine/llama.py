@@ -1,0 +1,295 @@
+"""A model under llama.cpp's low-level API: one context, one sequence, one thread that owns both.
+
+The only module that imports `llama_cpp`, and never its `Llama` class: that one aborts the process
+when two threads use it, copies the logits of every token, and keeps a sampler of its own. Only
+the child of `inference.engine.host` loads this, since a failed assertion in C ends the process.
+"""
+
+import ctypes
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import blake2b, sha256
+from pathlib import Path
+from typing import Final, final
+
+import llama_cpp
+import numpy as np
+from llama_cpp import llama_cpp as low
+
+from inference.engine import sample
+from inference.engine.base import Failed, Fault, Plan, Tokens
+from inference.engine.batch import Draw, Drawn, Outcome, Step
+
+STRUCT_SIZES: Final = {
+    low.llama_model_params: 80,
+    low.llama_context_params: 160,
+    low.llama_batch: 56,
+}
+"""bytes; layouts change between releases, and a wrong one corrupts memory in silence"""
+
+for _struct, _size in STRUCT_SIZES.items():
+    if ctypes.sizeof(_struct) != _size:
+        raise ImportError(f"llama-cpp-python {llama_cpp.__version__} is not the one we know")
+
+KV_TYPES: Final = {"f16": 1, "q8_0": 8}
+"""ggml's numbers of the types a cache may have"""
+
+_DECODE_ABORTED: Final = 2
+_SEQUENCE: Final = 0
+_TO_THE_END: Final = -1
+
+
+class _Log:
+    """Counts what llama.cpp says and shows none of it: a line may quote a prompt."""
+
+    def __init__(self) -> None:
+        self.lines = 0
+        self.callback = low.llama_log_callback(self._count)
+
+    def _count(self, _level: int, _text: bytes, _data: object) -> None:
+        self.lines += 1
+
+
+LOG: Final = _Log()
+low.llama_log_set(LOG.callback, ctypes.c_void_p(0))
+low.llama_backend_init()
+
+
+@final
+class Vocabulary:
+    """Text to tokens and back."""
+
+    def __init__(self, model: low.llama_model_p) -> None:
+        vocabulary = low.llama_model_get_vocab(model)
+        if vocabulary is None:
+            raise ValueError("a loaded model has a vocabulary")
+        self._vocabulary = vocabulary
+        self.size = low.llama_vocab_n_tokens(vocabulary)
+        self._begin = low.llama_vocab_bos(vocabulary)
+        self._buffer = ctypes.create_string_buffer(256)
+
+    def tokenize(self, text: str) -> Tokens:
+        """The tokens of a prompt, special ones parsed; a begin token is never doubled, as a
+        template may have written the one that the model wants in front."""
+        data = text.encode("utf-8", "replace")
+        room = len(data) + 2
+        tokens = (low.llama_token * room)()
+        count = low.llama_tokenize(self._vocabulary, data, len(data), tokens, room, True, True)
+        ids = tuple(tokens[:count])
+        return ids[1:] if ids[:2] == (self._begin, self._begin) else ids
+
+    def ends(self, token: int) -> bool:
+        """It ends an answer."""
+        return bool(low.llama_vocab_is_eog(self._vocabulary, token))
+
+    def text(self, token: int) -> bytes:
+        """The bytes a token stands for; none for control tokens."""
+        size = self._piece(token)
+        if size < 0:
+            self._buffer = ctypes.create_string_buffer(-size)
+            size = self._piece(token)
+        return self._buffer.raw[:size]
+
+    def _piece(self, token: int) -> int:
+        buffer = self._buffer
+        return int(low.llama_token_to_piece(self._vocabulary, token, buffer, len(buffer), 0, False))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Batch:
+    """llama.cpp's batch with numpy views of its arrays, filled in place."""
+
+    raw: low.llama_batch
+    tokens: "np.ndarray[tuple[int], np.dtype[np.int32]]"
+    positions: "np.ndarray[tuple[int], np.dtype[np.int32]]"
+    wanted: "np.ndarray[tuple[int], np.dtype[np.int8]]"
+
+    @classmethod
+    def of(cls, size: int) -> "_Batch":
+        raw = low.llama_batch_init(size, 0, 1)
+        np.ctypeslib.as_array(raw.n_seq_id, (size,))[:] = 1
+        for row in range(size):
+            raw.seq_id[row][0] = _SEQUENCE
+        return cls(
+            raw=raw,
+            tokens=np.ctypeslib.as_array(raw.token, (size,)),
+            positions=np.ctypeslib.as_array(raw.pos, (size,)),
+            wanted=np.ctypeslib.as_array(raw.logits, (size,)),
+        )
+
+    def fill(self, tokens: Tokens, start: int, *, output: bool) -> None:
+        count = len(tokens)
+        self.tokens[:count] = tokens
+        self.positions[:count] = np.arange(start, start + count)
+        self.wanted[:count] = 0
+        self.wanted[count - 1] = output
+        self.raw.n_tokens = count
+
+
+@final
+class LlamaDevice:
+    """A `Device` on llama.cpp. Made by `open`; all calls from one thread, `close` last.
+
+    `aborted` is asked many times per step, with the interpreter lock, while C computes: it must
+    only look at a flag. True gives the step up.
+    """
+
+    def __init__(self, model: low.llama_model_p, plan: Plan, aborted: Callable[[], bool]) -> None:
+        self._model = model
+        self._plan = plan
+        self._context: low.llama_context_p | None = None
+        self._abort = low.ggml_abort_callback(lambda _data: aborted())
+        self._batch = _Batch.of(plan.batch)
+        self._computed = 0
+        self.vocabulary = Vocabulary(model)
+
+    @classmethod
+    def open(cls, path: Path, plan: Plan, aborted: Callable[[], bool]) -> "LlamaDevice | Failed":
+        """Load a file. `Failed` if it is no model that llama.cpp knows, or memory is short."""
+        params = low.llama_model_default_params()
+        params.n_gpu_layers = plan.gpu_layers
+        model = low.llama_model_load_from_file(os.fsencode(path), params)
+        if model is None:
+            return Failed(fault=Fault.NO_MODEL)
+        device = cls(model, plan, aborted)
+        if not device._renew():
+            device.close()
+            return Failed(fault=Fault.OUT_OF_MEMORY)
+        return device
+
+    @property
+    def context(self) -> int:
+        """Tokens that fit: what was asked for, rounded up by llama.cpp."""
+        return int(low.llama_n_ctx(self._known_context()))
+
+    @property
+    def numerics(self) -> bytes:
+        """8 bytes that name what decides the numbers: engine, build, device, settings."""
+        plan = self._plan
+        features = low.llama_print_system_info().decode("ascii", "replace")
+        parts = (
+            "llama.cpp",
+            f"llama-cpp-python {llama_cpp.__version__}",
+            "gpu" if plan.gpu_layers else "cpu",
+            blake2b(features.encode(), digest_size=8).hexdigest(),
+            f"fa{int(plan.flash_attention)}",
+            f"kv={plan.kv_type}",
+            f"ub={plan.ubatch}",
+            "unified",
+            "weights-repack1",
+        )
+        return sha256(";".join(parts).encode()).digest()[:8]
+
+    def run(self, step: Step) -> Outcome:
+        """Compute a step; see `Device`."""
+        if not self._forget_beyond(step.keep):
+            return Outcome(emptied=True)
+        self._batch.fill(step.tokens, step.keep, output=step.draw is not None)
+        code = low.llama_decode(self._known_context(), self._batch.raw)
+        if code != 0:
+            return self._gave_up(code)
+        self._computed += len(step.tokens)
+        if step.draw is None:
+            return Outcome()
+        row = self._row()
+        if not np.isfinite(row.max()):
+            self._clear()
+            return Outcome(fault=Fault.DECODE)
+        return Outcome(drawn=self._draw(row, step.draw))
+
+    def close(self) -> None:
+        """Free everything; the object is dead after it."""
+        if self._context is not None:
+            low.llama_free(self._context)
+            self._context = None
+        low.llama_batch_free(self._batch.raw)
+        low.llama_model_free(self._model)
+
+    # --- the context ---
+
+    def _renew(self) -> bool:
+        """A fresh context, instead of one that may be broken. False if there is no memory."""
+        if self._context is not None:
+            low.llama_free(self._context)
+        self._context = low.llama_init_from_model(self._model, _context_params(self._plan))
+        self._computed = 0
+        if self._context is None:
+            return False
+        low.llama_set_abort_callback(self._context, self._abort, ctypes.c_void_p(0))
+        return True
+
+    def _known_context(self) -> low.llama_context_p:
+        if self._context is None:
+            raise ValueError("the device is closed")
+        return self._context
+
+    def _memory(self) -> low.llama_memory_t:
+        memory: low.llama_memory_t | None = low.llama_get_memory(self._known_context())
+        if memory is None:
+            raise ValueError("a context for generation has a memory")
+        return memory
+
+    def _clear(self) -> None:
+        low.llama_memory_clear(self._memory(), True)
+        self._computed = 0
+
+    def _forget_beyond(self, keep: int) -> bool:
+        """Recurrent models cannot forget a part: then all of it goes, and False."""
+        if keep < self._computed:
+            if not low.llama_memory_seq_rm(self._memory(), _SEQUENCE, keep, _TO_THE_END):
+                self._clear()
+                return keep == 0
+            self._computed = keep
+        return True
+
+    def _gave_up(self, code: int) -> Outcome:
+        if code == _DECODE_ABORTED:
+            self._clear()
+            return Outcome(emptied=True)
+        if code > 0:
+            self._clear()
+            return Outcome(fault=Fault.OUT_OF_MEMORY)
+        self._renew()
+        return Outcome(fault=Fault.DECODE)
+
+    # --- the next token ---
+
+    def _row(self) -> sample.Row:
+        """The logits of the last row: a view that the next decode overwrites."""
+        pointer = low.llama_get_logits_ith(self._known_context(), -1)
+        return np.ctypeslib.as_array(pointer, (self.vocabulary.size,))
+
+    def _draw(self, row: sample.Row, draw: Draw) -> Drawn:
+        token = sample.choose(row, draw.sampling, draw.answer)
+        ends, text = self.vocabulary.ends(token), self.vocabulary.text(token)
+        if not draw.logprobs:
+            return Drawn(token=token, text=text, ends=ends)
+        logs = sample.logprobs(row)
+        top = sample.most_likely(logs, draw.logprobs)
+        return Drawn(token=token, text=text, ends=ends, logprob=float(logs[token]), top=top)
+
+
+def _context_params(plan: Plan) -> low.llama_context_params:
+    params: low.llama_context_params = low.llama_context_default_params()
+    params.n_ctx = plan.context
+    params.n_batch = plan.batch
+    params.n_ubatch = plan.ubatch
+    params.n_seq_max = 1
+    params.n_threads = params.n_threads_batch = plan.threads or usual_threads()
+    params.flash_attn_type = (
+        low.LLAMA_FLASH_ATTN_TYPE_ENABLED
+        if plan.flash_attention
+        else low.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    )
+    params.type_k = params.type_v = KV_TYPES[plan.kv_type]
+    params.kv_unified = True
+    params.no_perf = True
+    return params
+
+
+def usual_threads() -> int:
+    """All logical processors of a small machine, half of a bigger one's: there are two to a core,
+    and the second of a core brings little."""
+    count = os.cpu_count() or 1
+    return max(min(count, 4), count // 2)
