@@ -6,29 +6,43 @@ commands `link_up`, `dial_failed` and `link_down`. Links between two calls of `d
 once, so that frames share writes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import final
 
+from p2p import defaults
 from p2p.core import Event, Send, Source
 from p2p.entropy import Entropy
+from p2p.errors import OnionError
 from p2p.identity import AdnlId, Identity
+from p2p.onion.cell import FRAME_SIZE, MAX_RELAYS, MORE, Command, DestroyReason, Frame
 from p2p.onion.cell import CircuitId as CircuitId
-from p2p.onion.handshake import Target
+from p2p.onion.circuit import CircuitCore
+from p2p.onion.events import BAD_REPLY as BAD_REPLY
+from p2p.onion.events import DESTROYED as DESTROYED
+from p2p.onion.events import GUARD_UNREACHABLE as GUARD_UNREACHABLE
+from p2p.onion.events import TIMED_OUT as TIMED_OUT
+from p2p.onion.events import CloseLink as CloseLink
+from p2p.onion.events import Data as Data
+from p2p.onion.events import Dial as Dial
+from p2p.onion.events import Ended as Ended
+from p2p.onion.events import Failed as Failed
+from p2p.onion.events import Incoming as Incoming
+from p2p.onion.events import Lost as Lost
+from p2p.onion.events import Misbehaved as Misbehaved
+from p2p.onion.events import Opened as Opened
+from p2p.onion.events import Pong as Pong
+from p2p.onion.events import Reset as Reset
+from p2p.onion.events import Tap
+from p2p.onion.handshake import Ended as EndCreate
+from p2p.onion.handshake import Relayed, Target
+from p2p.onion.link import LinkCore, Port, Side
+from p2p.onion.links import Links
 from p2p.onion.noise import Kem, MlKem768
-from p2p.onion.path import DirectoryView
-
-TIMED_OUT = 256
-"""`Failed.status`: nobody answered within 10 s."""
-
-GUARD_UNREACHABLE = 257
-"""`Failed.status`: no link to the first hop could be had, or it was lost."""
-
-DESTROYED = 258
-"""`Failed.status`: the first hop ended the circuit without a word."""
-
-BAD_REPLY = 259
-"""`Failed.status`: the reply opened at no hop, or broke a rule."""
+from p2p.onion.path import DirectoryView, Guards, pick_path
+from p2p.onion.relay import Admission, House, RelayCore
+from p2p.onion.relay import OnionKeys as OnionKeys
+from p2p.onion.timers import Due, Key, Timers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,127 +60,31 @@ class OnionConfig:
     """Level; 0 is the only one so far."""
     kem: Kem = field(default_factory=MlKem768)
     """Simulations put a seeded stand-in here."""
-    tap: Callable[[str, bytes], None] | None = None
-    """Shown every plaintext this node opens: "create-info", "create-request", "cell", "offer"."""
+    tap: Tap | None = None
+    """Shown every plaintext this node opens; nothing else depends on it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """The endpoint accepted; `session` is known to it and the asker alone."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnionStatistics:
+    """A snapshot. No field can hold a peer, an address, a circuit's number or text."""
 
-    circuit: CircuitId
-    offer: bytes
-    session: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The circuit never opened.
-
-    `hop` is the index in the path of who answered, None if `status` is one of this module (>= 256).
-    `reason` is the endpoint's, for `Status.REFUSED`.
-    """
-
-    circuit: CircuitId
-    hop: int | None
-    status: int
-    reason: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class Data:
-    """Bytes of a stream, in order."""
-
-    circuit: CircuitId
-    stream: int
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The peer's last data of the stream has been given out.
-
-    At an endpoint more `Data` may follow, as the asker pays while it reads the answer.
-    """
-
-    circuit: CircuitId
-    stream: int
-
-
-@dataclass(frozen=True, slots=True)
-class Reset:
-    """The peer gave the stream up."""
-
-    circuit: CircuitId
-    stream: int
-    code: int
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """An open circuit, or one not answered yet, is gone. Not said of those closed by `close`.
-
-    `hop` is the index in the path of the relay that said so, `code` what it said (`FailCode`);
-    None and 0 if unknown.
-    """
-
-    circuit: CircuitId
-    hop: int | None
-    code: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Incoming:
-    """Someone asks this endpoint: answer with `accept` or `refuse` within 6 s."""
-
-    circuit: CircuitId
-    request: bytes
-    session: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Pong:
-    """The endpoint answered `ping`."""
-
-    circuit: CircuitId
-
-
-@dataclass(frozen=True, slots=True)
-class Dial:
-    """A link to this node is wanted; `link_up` or `dial_failed` answers."""
-
-    peer: AdnlId
-
-
-@dataclass(frozen=True, slots=True)
-class CloseLink:
-    """The link is of no more use, or its peer broke a rule; `link_down` answers."""
-
-    link: Source
-
-
-@dataclass(frozen=True, slots=True)
-class Misbehaved:
-    """The peer of a link broke a rule; counted, and nothing else need be done."""
-
-    source: Source
-    reason: str
-
-
-@final
-class OnionKeys:
-    """The onion keys of a node: one X25519 key per UTC day, accepted until the end of the next.
-
-    `loaded` are private keys by day from before a restart: CREATEs under one of them meet a quiet
-    time, in which replays could not be told. Keys drawn by this process need none.
-    """
-
-    def __init__(self, entropy: Entropy, loaded: dict[int, bytes] | None = None) -> None:
-        raise NotImplementedError
-
-    def public(self, day: int) -> bytes:
-        """The key of `day`, drawn if it is the first time; for the node's advert."""
-        raise NotImplementedError
+    links: int
+    circuits: int
+    """Begun or ending here."""
+    passages: int
+    """Relayed here."""
+    cells_forward: int
+    """Relayed towards endpoints."""
+    cells_backward: int
+    """Relayed towards askers."""
+    cells_sent: int
+    cells_received: int
+    creates: Mapping[str, int]
+    """CREATEs answered, by status, and "destroyed" for those that were given none."""
+    destroys: Mapping[str, int]
+    """DESTROYs sent, by reason."""
+    strikes: int
+    queue_bytes: int
 
 
 @final
@@ -181,81 +99,401 @@ class OnionCore:
         entropy: Entropy,
         config: OnionConfig,
     ) -> None:
-        raise NotImplementedError
+        if config.shaping != 0:
+            raise ValueError("shaping level 0 is the only one so far")
+        house = _house(identity, config)
+        self._now = 0.0
+        self._me = identity.id
+        self._dev = config.dev
+        self._view = view
+        self._entropy = entropy
+        self._guards = Guards(entropy)
+        self._timers = Timers()
+        self._links = Links(
+            me=identity.id,
+            network=config.network,
+            listed=config.relay or config.endpoint,
+            view=view,
+            timers=self._timers,
+            entropy=entropy,
+        )
+        self._admission = Admission(house, keys, self._links, view, entropy)
+        self._relay = RelayCore(self._links, self._timers, self._admission, config.tap)
+        self._circuits = CircuitCore(
+            house, self._links, self._timers, self._admission, entropy, self._guards
+        )
 
     # --- links ---
 
     def link_up(self, now: float, link: Source, peer: AdnlId, *, dialled: bool) -> None:
         """A link is there; `dialled` if this node asked for it."""
-        raise NotImplementedError
+        self._enter(now)
+        up = self._links.up(now, link, peer, dialled=dialled)
+        if up is None:
+            self._links.events.append(CloseLink(link, "too many"))
+            return
+        self._relay.link_up(now, up)
+        self._circuits.link_up(now, up)
 
     def link_down(self, now: float, link: Source) -> None:
         """A link is gone, and with it all its circuits."""
-        raise NotImplementedError
+        self._enter(now)
+        down = self._links.at(link)
+        if down is not None:
+            self._drop(now, down)
 
     def dial_failed(self, now: float, peer: AdnlId) -> None:
         """What `Dial` asked for cannot be had."""
-        raise NotImplementedError
+        self._enter(now)
+        self._relay.dial_failed(now, peer)
+        self._circuits.dial_failed(now, peer)
 
     # --- circuits ---
+
+    def path(self, now: float, worker: AdnlId, relays: int = MAX_RELAYS) -> list[Target]:
+        """A path to `worker` through this node's guard. Raises `NoPath`."""
+        self._enter(now)
+        return pick_path(
+            self._view,
+            worker,
+            relays,
+            entropy=self._entropy,
+            self_id=self._me,
+            dev=self._dev,
+            guards=self._guards,
+            now=now,
+        )
+
+    def guard_age(self, now: float, guard: AdnlId) -> float | None:
+        """Seconds that a relay has been a guard of this node, None if it is none."""
+        return self._guards.age(now, guard)
 
     def open(self, now: float, path: Sequence[Target], request: bytes) -> CircuitId:
         """Ask the last of 1-4 `path` through the others; ends in `Opened` or `Failed` in 10 s.
 
-        Raises `NoCapacity` if this node has too many circuits.
+        `request` <= 512 bytes. Raises `NoCapacity` if this node has too many circuits.
         """
-        raise NotImplementedError
+        self._enter(now)
+        return self._circuits.ask(now, path, request)
 
     def accept(self, now: float, circuit: CircuitId, offer: bytes) -> None:
         """Answer an `Incoming` with yes; `offer` <= 960 bytes."""
-        raise NotImplementedError
+        self._enter(now)
+        self._circuits.accept(now, circuit, offer)
 
     def refuse(self, now: float, circuit: CircuitId, reason: bytes) -> None:
         """Answer an `Incoming` with no; `reason` <= 960 bytes."""
-        raise NotImplementedError
+        self._enter(now)
+        self._circuits.refuse(now, circuit, reason)
 
     def send(self, now: float, circuit: CircuitId, stream: int, data: bytes) -> None:
-        """Queue bytes of a stream. Raises `NoCapacity` beyond `writable`."""
-        raise NotImplementedError
+        """Queue bytes of a stream; the asker opens stream 1, 2 ... by sending on it.
+
+        Raises `NoCapacity` beyond `writable`, and after 64 streams.
+        """
+        self._enter(now)
+        streams = self._circuits.streams(circuit)
+        if streams is not None:
+            streams.send(stream, data)
+            self._circuits.pump(now, circuit)
 
     def writable(self, circuit: CircuitId) -> int:
-        """Bytes that `send` would take now; 0 if the circuit is gone."""
-        raise NotImplementedError
+        """Bytes that `send` would take now; 0 if the circuit is not open."""
+        streams = self._circuits.streams(circuit)
+        return 0 if streams is None else streams.writable
 
     def end(self, now: float, circuit: CircuitId, stream: int) -> None:
         """Nothing follows; the asker may still `send` until the answer has ended."""
-        raise NotImplementedError
+        self._enter(now)
+        streams = self._circuits.streams(circuit)
+        if streams is not None:
+            streams.end(stream)
+            self._circuits.pump(now, circuit)
 
     def reset(self, now: float, circuit: CircuitId, stream: int, code: int) -> None:
         """Give a stream up, both ways; what is queued of it is dropped."""
-        raise NotImplementedError
+        self._enter(now)
+        streams = self._circuits.streams(circuit)
+        if streams is not None:
+            streams.reset(stream, code)
+            self._circuits.pump(now, circuit)
 
     def ping(self, now: float, circuit: CircuitId) -> None:
-        """Ask the endpoint for a sign of life: `Pong`."""
-        raise NotImplementedError
+        """Ask the other end for a sign of life: `Pong`."""
+        self._enter(now)
+        streams = self._circuits.streams(circuit)
+        if streams is not None:
+            streams.ping()
+            self._circuits.pump(now, circuit)
 
     def close(self, now: float, circuit: CircuitId) -> None:
         """End a circuit at once; no event follows."""
-        raise NotImplementedError
+        self._enter(now)
+        self._circuits.close(now, circuit)
 
     # --- the core's contract ---
 
     def receive(self, now: float, source: Source, datagram: bytes) -> None:
-        """Take whole frames from a link."""
-        raise NotImplementedError
+        """Take whole frames from a link. Never raises because of what they are."""
+        self._enter(now)
+        link = self._links.at(source)
+        if link is None:
+            return
+        if not datagram or len(datagram) % FRAME_SIZE:
+            self._links.strike(link, "not whole frames")
+        else:
+            for start in range(0, len(datagram), FRAME_SIZE):
+                self._take(now, link, datagram[start : start + FRAME_SIZE])
+                if link.condemned:
+                    break
+        self._relieve(now)
+        self._bury(now)
 
     def handle_timer(self, now: float) -> None:
         """Do what is due."""
-        raise NotImplementedError
+        self._enter(now)
+        for key in self._timers.take(now):
+            self._wake(now, key)
+        self._bury(now)
 
     def next_deadline(self) -> float | None:
         """When something is due."""
-        raise NotImplementedError
+        return self._timers.next()
 
     def drain(self) -> tuple[list[Send], list[Event]]:
         """Writes, `Send.to` a link; and events."""
-        raise NotImplementedError
+        sends = self._links.flush(self._now)
+        events = self._links.events.copy()
+        self._links.events.clear()
+        return sends, events
 
     def sizes(self) -> dict[str, int]:
         """The length of every table and queue."""
-        raise NotImplementedError
+        sizes = {
+            "timers": len(self._timers),
+            "events": len(self._links.events),
+            "guards": len(self._guards),
+        }
+        parts = {
+            "links": self._links.sizes(),
+            "admission": self._admission.sizes(),
+            "relay": self._relay.sizes(),
+            "circuits": self._circuits.sizes(),
+        }
+        for part, own in parts.items():
+            sizes |= {f"{part}.{name}": size for name, size in own.items()}
+        return sizes
+
+    def statistics(self) -> OnionStatistics:
+        """What has happened so far."""
+        return OnionStatistics(
+            links=self._links.sizes()["links"],
+            circuits=len(self._circuits),
+            passages=len(self._relay),
+            cells_forward=self._relay.forward,
+            cells_backward=self._relay.backward,
+            cells_sent=self._circuits.sent,
+            cells_received=self._circuits.received,
+            creates=dict(self._admission.counts),
+            destroys=dict(self._links.destroys),
+            strikes=self._links.strikes,
+            queue_bytes=self._links.queued * FRAME_SIZE,
+        )
+
+    # --- frames ---
+
+    def _enter(self, now: float) -> None:
+        if now < self._now:
+            raise ValueError("time does not run backwards")
+        self._now = now
+        self._admission.start(now)
+
+    def _take(self, now: float, link: LinkCore, data: bytes) -> None:
+        try:
+            frame = Frame.unpack(data)
+        except OnionError:
+            self._links.strike(link, "frame")
+            return
+        if frame.command is Command.CELL and link.hello is not None:
+            self._take_cell(now, link, frame)
+        elif frame.command is Command.HELLO:
+            self._take_hello(now, link, frame)
+        elif link.hello is None:
+            self._links.strike(link, "before HELLO")
+        elif frame.circuit == 0:
+            self._take_links(now, link, frame)
+        else:
+            self._take_circuits(now, link, frame)
+
+    def _take_hello(self, now: float, link: LinkCore, frame: Frame) -> None:
+        if link.hello is not None or frame.circuit != 0:
+            self._links.strike(link, "HELLO")
+        else:
+            self._links.greeted(now, link, frame.body)
+
+    def _take_links(self, now: float, link: LinkCore, frame: Frame) -> None:
+        """A frame about the link itself."""
+        if frame.command is Command.CREDIT:
+            for port in self._links.grant(link, frame.body):
+                if port.side in _OWN:
+                    self._circuits.pump(now, port.number)
+        elif frame.command not in _IGNORED:
+            self._links.strike(link, "circuit 0")
+
+    def _take_cell(self, now: float, link: LinkCore, frame: Frame) -> None:
+        port = link.ports.get(frame.circuit)
+        if port is None:
+            self._links.strike(link, "unknown circuit")
+            return
+        if port.side is Side.GONE:
+            return
+        core = self._core_of(port)
+        port.meter.room -= 1
+        if port.meter.room < 0:
+            self._links.strike(link, "more cells than credit")
+            core.over_sent(now, port)
+        else:
+            core.cell(now, port, frame.body)
+
+    def _take_circuits(self, now: float, link: LinkCore, frame: Frame) -> None:
+        """A frame about a circuit that is no CELL."""
+        if frame.command is Command.CREATE:
+            self._take_create(now, link, frame)
+            return
+        port = link.ports.get(frame.circuit)
+        if port is None:
+            self._take_unknown(link, frame)
+        elif port.side is not Side.GONE:
+            self._take_known(now, link, port, frame)
+
+    def _take_known(self, now: float, link: LinkCore, port: Port, frame: Frame) -> None:
+        core = self._core_of(port)
+        match frame.command:
+            case Command.CREATED if not port.asked:
+                core.created(now, port, frame.body, more=bool(frame.flags & MORE))
+            case Command.FAIL:
+                core.fail(now, port, frame.body)
+            case Command.DESTROY if len(frame.body) == 1:
+                core.destroyed(now, port)
+            case _:
+                self._links.strike(link, "frame of a circuit")
+
+    def _take_unknown(self, link: LinkCore, frame: Frame) -> None:
+        if frame.command is Command.DESTROY and frame.circuit in link.halves:
+            del link.halves[frame.circuit]
+            self._timers.clear(Key(Due.HALF, link.number, frame.circuit))
+        else:
+            self._links.strike(link, "unknown circuit")
+
+    def _take_create(self, now: float, link: LinkCore, frame: Frame) -> None:
+        circuit, more = frame.circuit, bool(frame.flags & MORE)
+        port = link.ports.get(circuit)
+        if port is not None and port.side is Side.GONE:
+            return
+        if port is not None or not link.peer_chose(circuit):
+            self._links.strike(link, "circuit number")
+        elif more == (circuit in link.halves):
+            self._links.strike(link, "half a CREATE")
+        elif not more:
+            self._timers.clear(Key(Due.HALF, link.number, circuit))
+            self._admit(now, link, circuit, link.halves.pop(circuit) + frame.body)
+        elif len(link.halves) >= defaults.HALF_CREATES:
+            self._links.turn_away(now, link, circuit, DestroyReason.LIMITS)
+        else:
+            link.halves[circuit] = frame.body
+            when = now + defaults.HALF_CREATE_LIFE
+            self._timers.set(Key(Due.HALF, link.number, circuit), when)
+
+    def _admit(self, now: float, link: LinkCore, circuit: int, create: bytes) -> None:
+        busy = len(self._relay) + len(self._circuits) >= defaults.CIRCUITS_NODE
+        opened = self._admission.open(now, link, circuit, create, busy=busy)
+        match opened:
+            case Relayed():
+                self._relay.begin(now, link, circuit, opened)
+            case EndCreate():
+                self._circuits.begin(now, link, circuit, opened)
+            case None:
+                pass
+
+    def _core_of(self, port: Port) -> RelayCore | CircuitCore:
+        return self._circuits if port.side in _OWN else self._relay
+
+    # --- timers ---
+
+    def _wake(self, now: float, key: Key) -> None:
+        match key.due:
+            case Due.BUILD:
+                self._relay.overdue(now, key.of)
+            case Due.LIFE:
+                self._relay.expire(now, key.of)
+            case Due.OPEN:
+                self._circuits.overdue(now, CircuitId(key.of))
+            case Due.ANSWER:
+                self._circuits.unanswered(now, CircuitId(key.of))
+            case Due.IDLE:
+                self._circuits.idle(now, CircuitId(key.of))
+            case Due.AGE:
+                self._circuits.expire(now, CircuitId(key.of))
+            case _:
+                self._wake_link(now, key)
+
+    def _wake_link(self, now: float, key: Key) -> None:
+        link = self._links.numbered(key.of)
+        assert link is not None, "a link takes its timers with it"
+        match key.due:
+            case Due.HELLO:
+                self._links.condemn(link, "silent")
+            case Due.WRITE:
+                self._links.wake(link)
+            case Due.PADDING:
+                self._links.pad(now, link)
+            case Due.REST:
+                self._links.idle(now, link)
+            case Due.HALF:
+                link.halves.pop(key.circuit)
+            case Due.LANE:
+                self._links.give_up(now, link, key.circuit)
+            case _:
+                self._links.expire(link, key.circuit)
+
+    # --- ends ---
+
+    def _relieve(self, now: float) -> None:
+        """Above 64 MiB of queues the circuits with the oldest first cells end, down to 48."""
+        if self._links.queued * FRAME_SIZE <= defaults.QUEUES_HIGH:
+            return
+        for port in self._links.oldest(defaults.QUEUES_LOW // FRAME_SIZE):
+            if not port.queue:
+                continue
+            if port.side is Side.GONE:
+                self._links.cut(now, port, DestroyReason.LIMITS)
+            else:
+                self._core_of(port).cut(now, port)
+
+    def _bury(self, now: float) -> None:
+        while self._links.condemned:
+            link = self._links.condemned.pop()
+            if self._links.at(link.source) is link:
+                self._drop(now, link)
+
+    def _drop(self, now: float, link: LinkCore) -> None:
+        for port in self._links.forget(link):
+            if port.side is not Side.GONE:
+                self._core_of(port).lost(now, port)
+
+
+_OWN = (Side.ASKED, Side.ANSWERED)
+_IGNORED = (Command.PADDING, Command.PACE)
+"""Frames that change nothing; PACE belongs to shaping level 2."""
+
+
+def _house(identity: Identity, config: OnionConfig) -> House:
+    return House(
+        me=identity.id,
+        network=config.network,
+        relay=config.relay,
+        endpoint=config.endpoint,
+        allow_direct=config.allow_direct,
+        kem=config.kem,
+        tap=config.tap,
+    )

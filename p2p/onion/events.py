@@ -1,0 +1,131 @@
+"""What the circuits of a node tell its driver and its callers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from p2p.core import Source
+from p2p.identity import AdnlId
+from p2p.onion.cell import CircuitId
+
+Tap: TypeAlias = Callable[[str, bytes], None]
+"""Shown what this node opens: "create-info", "create-request", "cell" or "offer", and the text."""
+
+TIMED_OUT = 256
+"""`Failed.status`: nobody answered within 10 s."""
+
+GUARD_UNREACHABLE = 257
+"""`Failed.status`: no link to the first hop could be had, or it was lost."""
+
+DESTROYED = 258
+"""`Failed.status`: the first hop ended the circuit without a word."""
+
+BAD_REPLY = 259
+"""`Failed.status`: the reply opened at no hop, or broke a rule."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The endpoint accepted; `session` is known to it and the asker alone."""
+
+    circuit: CircuitId
+    offer: bytes
+    session: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The circuit never opened.
+
+    `hop` is the index in the path of who answered, None if `status` is one of this module (>= 256).
+    `reason` is the endpoint's, for `Status.REFUSED`.
+    """
+
+    circuit: CircuitId
+    hop: int | None
+    status: int
+    reason: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Bytes of a stream, in order."""
+
+    circuit: CircuitId
+    stream: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The peer's last data of the stream has been given out.
+
+    At an endpoint more `Data` may follow, as the asker pays while it reads the answer.
+    """
+
+    circuit: CircuitId
+    stream: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """The peer gave the stream up."""
+
+    circuit: CircuitId
+    stream: int
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """An open circuit, or one not answered yet, is gone. Not said of those closed by `close`.
+
+    `hop` is the index in the path of the relay that said so, `code` what it said (`FailCode`);
+    None and 0 if unknown.
+    """
+
+    circuit: CircuitId
+    hop: int | None
+    code: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """Someone asks this endpoint: answer with `accept` or `refuse` within 6 s."""
+
+    circuit: CircuitId
+    request: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """The endpoint answered `ping`."""
+
+    circuit: CircuitId
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """A link to this node is wanted; `link_up` or `dial_failed` answers."""
+
+    peer: AdnlId
+
+
+@dataclass(frozen=True, slots=True)
+class CloseLink:
+    """A link is of no more use here; `link_down` answers.
+
+    `reason` is "idle", which a driver that uses the link otherwise may ignore, or "network",
+    "silent", "strikes" or "too many".
+    """
+
+    link: Source
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Misbehaved:
+    """The peer of a link broke a rule; counted, and nothing else need be done."""
+
+    source: Source
+    reason: str
