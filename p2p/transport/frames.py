@@ -199,6 +199,8 @@ class Outbox:
         return hello
 
     def _take_own(self) -> bytes:
+        if not self._own:
+            return b""
         own, self._own = self._own, {}
         return b"".join(_own_frame(kind, number) for kind, number in own.items())
 

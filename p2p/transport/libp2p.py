@@ -7,12 +7,11 @@ of all: no library call is ever cancelled on a connection that goes on, since ha
 written, or half of one read, leaves nothing that its peer could decrypt.
 """
 
-import errno
 import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Final, NamedTuple, final
+from typing import TYPE_CHECKING, Final, final
 
 import trio
 from libp2p.abc import IMuxedStream, ISecureConn
@@ -35,9 +34,9 @@ from p2p import defaults
 from p2p.codec import Unframer
 from p2p.core import Source
 from p2p.entropy import Entropy
-from p2p.errors import Closed, LocalError, Rejected, RemoteError, Unreachable
+from p2p.errors import Closed, Rejected, RemoteError, Unreachable
 from p2p.identity import PEER_ID_PREFIX, AdnlId, Identity, short_id
-from p2p.transport import frames
+from p2p.transport import frames, reach
 from p2p.transport.carrier import CarrierStatistics, Listener, Tap
 from p2p.transport.links import End, Links
 from p2p.wire import Endpoint, Link
@@ -46,6 +45,11 @@ if TYPE_CHECKING:  # the stubs that libp2p brings stand before trio's own types
     from trio_typing import TaskStatus
 
 PROTOCOL: Final = TProtocol("/tussah/link/1")
+
+_MAX_LINKS: Final = defaults.LINKS_LISTED + defaults.LINKS_UNLISTED
+
+_ACCEPT_PAUSE: Final = 0.1
+"""seconds without accepting once no file descriptor is left."""
 
 # What a peer does to a connection is no news for anybody's log.
 logging.getLogger("libp2p").setLevel(logging.CRITICAL + 1)
@@ -80,7 +84,7 @@ class Libp2pCarrier:
         )
         self._hello = frames.hello(network, identity.public)
         self._links = Links(identity.id, tap)
-        self._redials = _Redials()
+        self._redials = reach.Redials()
         self._dialling: dict[AdnlId, None] = {}
         self._dials = trio.CapacityLimiter(defaults.LINK_DIALS)
         self._arriving = 0
@@ -97,14 +101,14 @@ class Libp2pCarrier:
 
         All links are down when it ends. Raises `LocalError` if it cannot listen.
         """
-        sockets = await _bind(self._listen)
+        sockets = await reach.bind(self._listen)
         self._listener = listener
         self._links.open(listener)
         try:
             async with trio.open_nursery() as self._nursery:
                 for socket in sockets:
                     self._nursery.start_soon(self._accept, socket)
-                task_status.started(_bound(sockets))
+                task_status.started(reach.bound(sockets))
                 await trio.sleep_forever()
         finally:
             self._nursery = None
@@ -312,70 +316,6 @@ def _ending(scope: trio.CancelScope) -> Iterator[None]:
         pass
     finally:
         scope.cancel()
-
-
-class _Failure(NamedTuple):
-    endpoints: tuple[Endpoint, ...]
-    pause: float
-    again: float
-
-
-@final
-class _Redials:
-    """When a peer that could not be reached may be dialled again at the same endpoints."""
-
-    def __init__(self) -> None:
-        self._failures: dict[AdnlId, _Failure] = {}
-
-    async def pause(self, peer: AdnlId, endpoints: tuple[Endpoint, ...]) -> None:
-        """Wait until it may be dialled."""
-        failure = self._failures.get(peer)
-        if failure is not None and failure.endpoints == endpoints:
-            await trio.sleep_until(failure.again)
-
-    def remember(self, peer: AdnlId, endpoints: tuple[Endpoint, ...]) -> None:
-        """A dial failed."""
-        last = self._failures.pop(peer, None)
-        pause = defaults.REDIAL_FIRST if last is None else last.pause * 2
-        pause = min(pause, defaults.REDIAL_LAST)
-        self._failures[peer] = _Failure(endpoints, pause, trio.current_time() + pause)
-        if len(self._failures) > defaults.REDIAL_TABLE:
-            del self._failures[next(iter(self._failures))]
-
-    def forget(self, peer: AdnlId) -> None:
-        """A dial succeeded."""
-        self._failures.pop(peer, None)
-
-
-# --- sockets ---
-
-_ACCEPT_PAUSE: Final = 0.1
-"""seconds without accepting once no file descriptor is left."""
-
-_MAX_LINKS: Final = defaults.LINKS_LISTED + defaults.LINKS_UNLISTED
-
-
-async def _bind(endpoint: Endpoint | None) -> Sequence[trio.SocketListener]:
-    """The listening sockets. Without SO_REUSEPORT, with which two nodes would share a port."""
-    if endpoint is None:
-        return []
-    try:
-        return await trio.open_tcp_listeners(endpoint.port, host=endpoint.host)
-    except OSError as error:
-        raise LocalError(_why_not_bound(endpoint, error)) from error
-
-
-def _why_not_bound(endpoint: Endpoint, error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return f"port {endpoint.port} is taken: stop who uses it, or choose another port"
-    return f"cannot listen on {endpoint.host} port {endpoint.port}: {error.strerror}"
-
-
-def _bound(sockets: Sequence[trio.SocketListener]) -> Endpoint | None:
-    for socket in sockets:
-        host, port = socket.socket.getsockname()[:2]
-        return Endpoint(host, port)
-    return None
 
 
 # --- the library, from here on ---
