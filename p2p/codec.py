@@ -50,6 +50,7 @@ def unpack(buffer: bytes, limit: int) -> Value:
             raw=False,
             use_list=False,
             strict_map_key=False,
+            ext_hook=_refuse_extension,  # the library's own type for them is a tuple
             object_pairs_hook=_ascending,
         )
         _check(value, 0)
@@ -58,6 +59,10 @@ def unpack(buffer: bytes, limit: int) -> Value:
     except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise CodecError("not a message") from error
     return value
+
+
+def _refuse_extension(code: int, data: bytes) -> object:
+    raise ValueError("extension types are not allowed")
 
 
 def _encode(value: Value) -> bytes:
