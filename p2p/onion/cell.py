@@ -367,7 +367,7 @@ class Cell(NamedTuple):
             raise OnionError("a cell of a wrong size")
         stream, kind, flags, offset, size, zero = _CELL.unpack_from(text)
         end = CELL_HEADER + size
-        if size > MAX_DATA or kind not in _KINDS or zero or text[end:CELL_SIZE].strip(b"\0"):
+        if size > MAX_DATA or kind not in _KINDS or zero or text[end:CELL_SIZE] != _ZEROS[size:]:
             raise OnionError("a cell with a wrong header or filler")
         if (kind == Kind.DUMMY and size != 0) or (kind == Kind.RESET and size != 1):
             raise OnionError("a cell with data that its kind does not have")
@@ -375,3 +375,4 @@ class Cell(NamedTuple):
 
 
 _KINDS = {int(kind): kind for kind in Kind}
+_ZEROS = bytes(MAX_DATA)
