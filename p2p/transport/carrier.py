@@ -77,7 +77,7 @@ class Carrier(Transport, Protocol):
     ) -> None:
         """Serve until cancelled; started with the bound endpoint, None for a dial-only node.
 
-        All links are down when it ends. Raises `OSError` if the endpoint cannot be bound.
+        All links are down when it ends. Raises `LocalError` if it cannot listen.
         """
 
     def dial(self, peer: AdnlId, endpoints: Sequence[Endpoint]) -> None:
