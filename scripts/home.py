@@ -6,6 +6,7 @@ Standard library and platformdirs only: the command line finds the daemon by it.
 import fcntl
 import os
 import stat
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
@@ -20,6 +21,9 @@ SEED_BYTES = 32
 
 MAX_SOCKET_PATH = 100
 """bytes: macOS allows 104 and Linux 108, with the closing zero."""
+
+LOCK_PAUSE = 0.05
+"""seconds between looks at a lock: the system tells nobody when one becomes free."""
 
 
 @final
@@ -105,6 +109,48 @@ def _lock(descriptor: int, home: Home) -> None:
             f"A node already runs in {home.path}: process {pid}.",
             "Stop it with `tussah down`, or choose another directory with --home.",
         ) from error
+
+
+def pid(home: Home) -> int | None:
+    """The process that holds the home, None if none does."""
+    with _looking(home) as descriptor:
+        if descriptor is None or _try_lock(descriptor):
+            return None
+        return int(os.pread(descriptor, 4096, 0).decode("ascii", "replace").split("\n")[0] or 0)
+
+
+def wait_unlocked(home: Home, seconds: float) -> bool:
+    """Wait until no process holds the home; False if one still does after `seconds`."""
+    until = time.monotonic() + seconds
+    with _looking(home) as descriptor:
+        while descriptor is not None and not _try_lock(descriptor):
+            if time.monotonic() > until:
+                return False
+            time.sleep(LOCK_PAUSE)
+    return True
+
+
+@contextmanager
+def _looking(home: Home) -> Iterator[int | None]:
+    try:
+        descriptor = os.open(home.lock, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield None
+        return
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _try_lock(descriptor: int) -> bool:
+    """Whether nobody holds the lock; it is only ours until the descriptor is closed."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    return True
 
 
 def write_private(path: Path, text: str, *, replace: bool = True) -> None:

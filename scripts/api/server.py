@@ -348,9 +348,9 @@ class _Exchange:
             await app(self._scope(), self.receive, self.send)
             if not self._complete() and not self._gone:
                 raise RuntimeError("the app returned without a whole response")
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            raise
-        except Exception:  # the process's boundary for requests: one bad one must not end the rest
+        except Exception as error:  # the boundary for requests: one must not end the others
+            if _is_loss(error):
+                raise trio.BrokenResourceError("the client is gone") from error
             if self._gone:
                 log.info("api.request_abandoned", request_id=self._id, exc_info=True)
             else:
@@ -470,6 +470,13 @@ class _Exchange:
             "server": server,
             "state": {"request_id": self._id},
         }
+
+
+def _is_loss(error: Exception) -> bool:
+    """Whether a lost connection is all that happened, in however many tasks of the app."""
+    if isinstance(error, ExceptionGroup):
+        return all(_is_loss(each) for each in error.exceptions)
+    return isinstance(error, trio.BrokenResourceError | trio.ClosedResourceError)
 
 
 def _origin_form(target: bytes) -> bytes:

@@ -1,0 +1,140 @@
+"""The documents of one ask: what is told while it runs, and the whole of it at the end."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from inference.client import Done, Offered, Progress
+from ledger import tariff
+from scripts.api.common import ASSURANCE, prices
+from scripts.failure import Document
+
+FEW_SLOTS: Final = 20
+"""worker slots below which the choice of one hides little."""
+
+FEW_CLIENTS: Final = 50
+"""active clients below which an asker stands out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """Facts of the network at the time of an ask."""
+
+    dev: bool
+    clients_claimed: int
+
+
+def offered(event: Offered) -> Document:
+    """The worker agreed."""
+    return {
+        "worker": event.worker.hex(),
+        "ahead": event.ahead,
+        "wait_s": event.wait_s,
+        "quoted_nano": event.quoted.value,
+    }
+
+
+def progress(event: Progress) -> Document:
+    """The worker reads."""
+    return {"prompt_tokens": event.prompt, "cached_tokens": event.cached, "done": event.done}
+
+
+def ask(done: Done, terms: Terms, request_id: str) -> Document:
+    """A whole answer and everything known about how it came to be."""
+    return {
+        "schema": "tussah/ask/1",
+        "id": request_id,
+        "model": done.model,
+        "model_hash": done.identity.hex(),
+        "answer": done.text,
+        "finish": done.finish,
+        "usage": _usage(done),
+        "cost": {
+            "quoted_nano": done.quoted.value,
+            "paid_nano": done.cost.value,
+            "change_nano": 0,
+            "prices": prices(done.prices),
+        },
+        "timing_ms": {
+            "circuit": done.timing.circuit,
+            "offer": done.timing.offer,
+            "first_token": done.timing.first_token,
+            "total": done.timing.total,
+        },
+        "tokens_per_s": _tokens_per_s(done),
+        "privacy": _privacy(done, terms),
+        "worker": {"id": done.worker.hex(), "assurance": ASSURANCE[0]},
+        "refusals": [{"worker": r.worker.hex(), "reason": r.reason} for r in done.refusals],
+        "receipt": _receipt(done.receipt),
+    }
+
+
+def _usage(done: Done) -> Document:
+    """As OpenAI counts: the prompt holds what was cached, the completion holds reasoning."""
+    usage = done.usage
+    prompt, completion = usage.prompt + usage.cached, usage.completion + usage.reasoning
+    return {
+        "prompt_tokens": prompt,
+        "cached_tokens": usage.cached,
+        "completion_tokens": completion,
+        "reasoning_tokens": usage.reasoning,
+        "total_tokens": prompt + completion,
+    }
+
+
+def _tokens_per_s(done: Done) -> float | None:
+    """Of the answer, from its first token to its end."""
+    first, tokens = done.timing.first_token, len(done.ids)
+    if first is None or tokens < 2 or done.timing.total <= first:
+        return None
+    return round((tokens - 1) * 1_000 / (done.timing.total - first), 1)
+
+
+def _privacy(done: Done, terms: Terms) -> Document:
+    relays = len(done.path) - 1
+    reasons = list(_weaknesses(relays, done.slots, terms))
+    return {
+        "asker": "none" if relays == 0 else "basic" if reasons else "good",
+        "readable_by": "the worker",
+        "reasons": reasons,
+        "relays": relays,
+        "shaping": 0,
+        "slots": done.slots,
+        "clients_claimed": terms.clients_claimed,
+        "guard_age_s": None,
+    }
+
+
+def _weaknesses(relays: int, slots: int, terms: Terms) -> Iterable[str]:
+    """Why the asker is hidden less well than could be, a sentence each."""
+    if relays < 3:
+        yield f"Only {relays} relays stand between you and the worker."
+    if slots < FEW_SLOTS:
+        yield f"The worker was drawn among {slots}; below {FEW_SLOTS} the choice hides little."
+    if terms.clients_claimed < FEW_CLIENTS:
+        yield f"The relays claim {terms.clients_claimed} active clients; you hide among these."
+    if terms.dev:
+        yield "This is a dev network: one person may run all of it."
+    else:
+        yield "Nobody has staked anything on this network: relays cost nothing to make."
+    yield "Traffic is not shaped: who watches both ends can match their timing."
+
+
+def _receipt(signed: bytes) -> Document:
+    receipt = tariff.read(signed)
+    prompt, cached, completion, reasoning = receipt.tokens
+    return {
+        "v": 1,
+        "offer": receipt.offer.hex(),
+        "model": receipt.model.hex(),
+        "prompt_hash": receipt.prompt_hash.hex(),
+        "answer_hash": receipt.answer_hash.hex(),
+        "tokens": [prompt, cached, completion, reasoning],
+        "cost": receipt.cost.value,
+        "ticks": receipt.ticks,
+        "stop": int(receipt.stop),
+        "started": receipt.started,
+        "ended": receipt.ended,
+        "worker": receipt.worker.hex(),
+        "signed": signed.hex(),
+    }

@@ -1,0 +1,224 @@
+"""A request in JSON becomes an ask; what the ask says becomes server-sent events.
+
+The fields of a request are OpenAI's, with our own inside `tussah`. An unknown field is refused by
+name: what was asked for and not done must not look like done.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeAlias
+
+from inference.client import Answer, AskFailed, AskRequest, Chosen, Done, Offered, Piece, Progress
+from inference.engine.base import MAX_STOPS, MILLE, ChatMessage
+from p2p.identity import AdnlId
+from scripts.api import answer as answers
+from scripts.api.events import Stream, Work
+from scripts.failure import Failed, Failure, suggestion
+
+ROLES: Final = ("system", "developer", "user", "assistant", "tool")
+
+MAX_DEADLINE: Final = 3_600.0
+"""seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """How to ask; None leaves it to the settings."""
+
+    relays: int | None = None
+    deadline_s: float | None = None
+    worker: AdnlId | None = None
+
+
+class Asker(Protocol):
+    """Who turns a request into an answer: the node, or a test's stand-in."""
+
+    def answer(self, request: AskRequest, wish: Wish) -> AbstractAsyncContextManager[Answer]:
+        """Ask. Raises `Failed` if this node cannot ask at all now."""
+
+    def terms(self, done: Done) -> answers.Terms:
+        """What the ask document says beside the answer itself."""
+
+
+def work(asker: Asker, request: AskRequest, wish: Wish, request_id: str) -> Work:
+    """What streams the answer: 200 only after an accepted offer, `done` or `error` last."""
+
+    async def stream_answer(stream: Stream) -> None:
+        async with asker.answer(request, wish) as answer:
+            async for event in answer:
+                await _tell(stream, event, asker, request_id)
+
+    return stream_answer
+
+
+async def _tell(stream: Stream, event: object, asker: Asker, request_id: str) -> None:
+    match event:
+        case Offered():
+            await _offered(stream, event)
+        case Progress():
+            await stream.event("progress", answers.progress(event))
+        case Piece(text=text, channel=channel) if text:
+            await stream.event("piece", {"text": text, "channel": channel})
+        case Done():
+            document = answers.ask(event, asker.terms(event), request_id)
+            await stream.event("done", document)
+        case AskFailed():
+            await stream.fail(failure(event))
+        case Chosen() | _:
+            pass
+
+
+async def _offered(stream: Stream, offered: Offered) -> None:
+    if not stream.begun:
+        await stream.begin({"x-tussah-worker": offered.worker.hex()})
+    await stream.event("offered", answers.offered(offered))
+
+
+def failure(failed: AskFailed) -> Failure:
+    """Why there is no answer, as the API says it."""
+    return Failure(code=failed.code, message=failed.message, advice=failed.advice)
+
+
+# --- requests ---
+
+Body: TypeAlias = Mapping[str, object]
+
+
+def parse(body: object) -> tuple[AskRequest, Wish]:
+    """The ask that a JSON body describes. Raises `Failed` (`invalid_request`) naming the field."""
+    if not isinstance(body, Mapping):
+        raise _wrong("body", "it must be a JSON object")
+    _check_fields(body, FIELDS, "")
+    tussah = body.get("tussah", {})
+    if not isinstance(tussah, Mapping):
+        raise _wrong("tussah", "it must be an object")
+    _check_fields(tussah, WISHES, "tussah.")
+    return _request(body), _wish(tussah)
+
+
+FIELDS: Final = (
+    *("model", "messages", "max_tokens", "max_completion_tokens", "temperature", "top_p"),
+    *("top_k", "min_p", "frequency_penalty", "presence_penalty", "stop", "seed", "tussah"),
+)
+
+WISHES: Final = ("relays", "deadline_s", "worker")
+
+
+def _request(body: Body) -> AskRequest:
+    plain = AskRequest()
+    most = _whole(body, "max_completion_tokens", low=1, high=2**31 - 1)
+    return AskRequest(
+        messages=_messages(body),
+        model=_text(body, "model", plain.model),
+        max_tokens=most or _whole(body, "max_tokens", low=1, high=2**31 - 1),
+        temperature=_mille(body, "temperature", plain.temperature, high=2),
+        top_p=_mille(body, "top_p", plain.top_p, high=1),
+        top_k=_whole(body, "top_k", low=0, high=1_000) or 0 if "top_k" in body else plain.top_k,
+        min_p=_mille(body, "min_p", plain.min_p, high=1),
+        frequency=_mille(body, "frequency_penalty", plain.frequency, low=-2, high=2),
+        presence=_mille(body, "presence_penalty", plain.presence, low=-2, high=2),
+        stop=_stops(body),
+        seed=_whole(body, "seed", low=-(2**63), high=2**63 - 1),
+    )
+
+
+def _wish(tussah: Body) -> Wish:
+    deadline = _real(tussah, "deadline_s", low=1.0, high=MAX_DEADLINE)
+    return Wish(
+        relays=_whole(tussah, "relays", low=0, high=3),
+        deadline_s=deadline,
+        worker=_worker(tussah),
+    )
+
+
+def _worker(tussah: Body) -> AdnlId | None:
+    text = tussah.get("worker")
+    if text is None:
+        return None
+    try:
+        raw = bytes.fromhex(text) if isinstance(text, str) else b""
+    except ValueError:
+        raw = b""
+    if len(raw) != 32:
+        raise _wrong("tussah.worker", "it must be an id of 64 hex digits")
+    return AdnlId(raw)
+
+
+def _messages(body: Body) -> tuple[ChatMessage, ...]:
+    messages = body.get("messages")
+    if not isinstance(messages, Sequence) or isinstance(messages, str) or not messages:
+        raise _wrong("messages", "it must be a list with at least one message")
+    return tuple(_message(message, f"messages[{at}]") for at, message in enumerate(messages))
+
+
+def _message(message: object, place: str) -> ChatMessage:
+    if not isinstance(message, Mapping):
+        raise _wrong(place, "it must be an object")
+    role, content = message.get("role"), message.get("content")
+    if role not in ROLES:
+        raise _wrong(f"{place}.role", f"it must be one of {', '.join(ROLES)}")
+    if not isinstance(content, str):
+        raise _wrong(f"{place}.content", "it must be text")
+    return ChatMessage(role=str(role), content=content)
+
+
+def _stops(body: Body) -> tuple[str, ...]:
+    given = body.get("stop")
+    stops = [given] if isinstance(given, str) else given or []
+    if not isinstance(stops, list) or not all(isinstance(stop, str) and stop for stop in stops):
+        raise _wrong("stop", "it must be text or a list of texts")
+    if len(stops) > MAX_STOPS:
+        raise _wrong("stop", f"at most {MAX_STOPS} are possible")
+    return tuple(stops)
+
+
+# --- fields ---
+
+
+def _check_fields(body: Body, known: Sequence[str], prefix: str) -> None:
+    for name in body:
+        if name not in known:
+            raise Failed(
+                "invalid_request",
+                f"The request has a field {prefix}{name}, which this API does not know.",
+                suggestion(str(name), list(known)),
+                param=f"{prefix}{name}",
+            )
+
+
+def _wrong(param: str, why: str) -> Failed:
+    return Failed("invalid_request", f"The request's {param} does not do: {why}.", param=param)
+
+
+def _text(body: Body, name: str, default: str) -> str:
+    value = body.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, str):
+        raise _wrong(name, "it must be text")
+    return value
+
+
+def _whole(body: Body, name: str, *, low: int, high: int) -> int | None:
+    value = body.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise _wrong(name, f"it must be a whole number between {low} and {high}")
+    return value
+
+
+def _real(body: Body, name: str, *, low: float, high: float) -> float | None:
+    value = body.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
+        raise _wrong(name, f"it must be a number between {low:g} and {high:g}")
+    return float(value)
+
+
+def _mille(body: Body, name: str, default: int, *, low: float = 0, high: float) -> int:
+    """A number in thousandths: the same integer on both sides of the network."""
+    value = _real(body, name, low=low, high=high)
+    return default if value is None else round(value * MILLE)

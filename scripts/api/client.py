@@ -1,0 +1,142 @@
+"""The other end of the control API, for programs without trio: the command line, the demo.
+
+Plain blocking sockets: Ctrl-C closes the connection, and the node cancels what was asked.
+"""
+
+import json
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from http.client import HTTPConnection, HTTPException, HTTPResponse
+from pathlib import Path
+from typing import Final, TypeAlias, final
+
+from scripts.failure import Document, Failed, parse
+
+PATIENCE: Final = 60.0
+"""seconds without a byte before the node counts as stuck; it says something every 10."""
+
+MAX_LINE: Final = 16 * 1024 * 1024
+"""bytes of one event: a whole answer fits many times."""
+
+Event: TypeAlias = tuple[str, Document]
+"""The name and data of a server-sent event."""
+
+Tell: TypeAlias = Callable[[str], None]
+
+
+def call(path: Path, method: str, target: str, body: Document | None = None) -> Document:
+    """One request and its document.
+
+    Raises `Failed`: `not_running` if no node listens on the socket `path`, else what it says.
+    """
+    with _response(path, method, target, body) as response:
+        document: Document = json.loads(response.read())
+        return document
+
+
+def stream(path: Path, method: str, target: str, body: Document) -> Iterator[Event]:
+    """The events of a request, as they come. Leaving the iteration cancels the request.
+
+    Raises `Failed` as `call` does; a failure in mid-stream is raised as well.
+    """
+    with _response(path, method, target, body) as response:
+        for name, document in _events(response):
+            if name == "error":
+                raise _from(document)
+            yield name, document
+
+
+def question(
+    prompt: str,
+    *,
+    model: str | None = None,
+    max_tokens: int | None = None,
+    relays: int | None = None,
+    deadline_s: float | None = None,
+) -> Document:
+    """The body of `POST /ask` for a single question; None leaves it to the node's settings."""
+    tussah = {"relays": relays, "deadline_s": deadline_s}
+    fields = {"model": model, "max_tokens": max_tokens}
+    return {
+        "messages": [{"role": "user", "content": prompt}],
+        **_given(fields),
+        "tussah": _given(tussah),
+    }
+
+
+def ask(path: Path, body: Document, tell: Tell) -> Document:
+    """Ask, pass each piece of the answer to `tell` as it comes, and return the ask document."""
+    for name, document in stream(path, "POST", "/ask", body):
+        if name == "piece" and not document["channel"]:
+            tell(str(document["text"]))
+        elif name == "done":
+            return document
+    raise Failed("internal", "The node ended the answer without a word.", "See its log.")
+
+
+def _given(fields: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+# --- HTTP on a unix socket ---
+
+
+@final
+class _Connection(HTTPConnection):
+    """HTTP over the control socket; the host name is only for the header."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=PATIENCE)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+@contextmanager
+def _response(
+    path: Path, method: str, target: str, body: Document | None
+) -> Iterator[HTTPResponse]:
+    connection = _Connection(path)
+    try:
+        yield _request(connection, path, method, target, body)
+    except (OSError, HTTPException, ValueError) as error:
+        message = f"The node did not finish its answer: {str(error) or type(error).__name__}."
+        raise Failed("internal", message, "See `tussah status` and the node's log.") from error
+    finally:
+        connection.close()
+
+
+def _request(
+    connection: _Connection, path: Path, method: str, target: str, body: Document | None
+) -> HTTPResponse:
+    try:
+        connection.connect()
+    except (FileNotFoundError, ConnectionRefusedError) as error:
+        message = f"No node is running: nothing listens on {path}."
+        raise Failed("not_running", message, "Start one with `tussah up`.") from error
+    raw = None if body is None else json.dumps(body).encode()
+    connection.request(method, target, raw, {"Content-Type": "application/json"})
+    response = connection.getresponse()
+    if response.status != 200:
+        raise _from(json.loads(response.read()))
+    return response
+
+
+def _from(document: object) -> Failed:
+    failure = parse(document)
+    return Failed(failure.code, failure.message, failure.advice, failure.param)
+
+
+def _events(response: HTTPResponse) -> Iterator[Event]:
+    """Server-sent events: `event:` and one `data:` line each, comments in between."""
+    name = ""
+    while line := response.readline(MAX_LINE):
+        key, _, value = line.decode().rstrip("\n").partition(": ")
+        if key == "event":
+            name = value
+        elif key == "data":
+            yield name, json.loads(value)

@@ -1,0 +1,149 @@
+"""The documents that list: who is on the network, and which models there are."""
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from inference.market import Known
+from p2p.overlay.advert import Model, Role
+from p2p.overlay.directory import DirectoryStatus, Entry
+from scripts.api.common import ASSURANCE, ROLE_NAMES, address, moment, prices
+from scripts.failure import Document
+
+
+def peers(
+    entries: Sequence[Entry], directory: DirectoryStatus, known: Sequence[Known], now: float
+) -> Document:
+    """Everybody this node knows of."""
+    names = {model.identity: model.name for model in known}
+    return {
+        "schema": "tussah/peers/1",
+        "as_of_at": None if directory.age is None else moment(now - directory.age),
+        "directory_epoch": directory.epoch,
+        "directory_hash": directory.root.hex(),
+        "peers": [_peer(entry, names) for entry in entries],
+    }
+
+
+def _peer(entry: Entry, names: dict[bytes, str]) -> Document:
+    advert = entry.advert
+    return {
+        "id": entry.id.hex(),
+        "roles": [name for role, name in ROLE_NAMES.items() if role in advert.roles],
+        "addresses": [address(endpoint) for endpoint in advert.addresses],
+        "reach": "direct" if Role.DIALABLE in advert.roles else "relayed",
+        "operator": advert.fields.operator.hex() if advert.fields.operator else None,
+        "stake_nano": None,
+        "assurance": ASSURANCE[max((model.assurance for model in advert.models), default=0)],
+        "link": None,
+        "latency_ms": None,
+        "first_seen_at": None,
+        "last_seen_at": moment(advert.issued),
+        "succeeded": None,
+        "failed": None,
+        "banned": False,
+        "offers": [_offer(model, names) for model in advert.models],
+    }
+
+
+def _offer(model: Model, names: dict[bytes, str]) -> Document:
+    prompt, completion = model.prices
+    return {
+        "model": names.get(model.identity) or model.label or model.identity.hex()[:12],
+        "model_hash": model.identity.hex(),
+        "quantisation": str(model.quant),
+        "context": model.context,
+        "prices": prices((prompt, prompt, completion, completion)),
+        "tokens_per_s": model.answer_rate,
+        "slots_free": None,
+    }
+
+
+# --- models ---
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalModel:
+    """A model whose file is on this machine."""
+
+    name: str
+    identity: bytes
+    size_bytes: int
+    quantisation: str
+    parameters: int
+    context: int
+    licence: str
+    tools: bool
+    embedding: bool
+
+
+def models(
+    entries: Sequence[Entry], known: Sequence[Known], local: Sequence[LocalModel]
+) -> Document:
+    """Every model that is on this machine or on offer."""
+    names = {model.identity: model.name for model in known}
+    here = {model.identity: model for model in local}
+    offers = _by_identity(entries)
+    identities = dict.fromkeys([*here, *offers])
+    rows = [
+        _model(identity, names, here.get(identity), offers.get(identity, []))
+        for identity in identities
+    ]
+    return {"schema": "tussah/models/1", "models": rows}
+
+
+def _by_identity(entries: Iterable[Entry]) -> dict[bytes, list[Model]]:
+    offers: dict[bytes, list[Model]] = {}
+    for entry in entries:
+        for model in entry.advert.models:
+            offers.setdefault(model.identity, []).append(model)
+    return offers
+
+
+def _model(
+    identity: bytes,
+    names: Mapping[bytes, str],
+    local: LocalModel | None,
+    offers: Sequence[Model],
+) -> Document:
+    label = next((offer.label for offer in offers if offer.label), identity.hex()[:12])
+    return {
+        "name": local.name if local else names.get(identity, label),
+        "model_hash": identity.hex(),
+        "source": "local" if local else "network",
+        "size_bytes": local.size_bytes if local else None,
+        "quantisation": local.quantisation if local else None,
+        "parameters": local.parameters if local else None,
+        "context": local.context if local else max(offer.context for offer in offers),
+        "licence": local.licence if local else None,
+        "tools": local.tools if local else None,
+        "vision": False if local else None,
+        "embedding": local.embedding if local else None,
+        "local": "ready" if local else "absent",
+        "downloaded_bytes": local.size_bytes if local else 0,
+        "fits": None,
+        "fit": None,
+        "workers": len(offers),
+        "price_range": _price_range(offers),
+        "tokens_per_s": _speeds(offers),
+    }
+
+
+def _price_range(offers: Sequence[Model]) -> Document | None:
+    """Of the completion class, nano per 1,000 tokens."""
+    if not offers:
+        return None
+    each = sorted(offer.prices.completion for offer in offers)
+    middle = int(statistics.median_low(each))
+    return {
+        name: prices((0, 0, price, 0))["completion"]
+        for name, price in (("min", each[0]), ("median", middle), ("max", each[-1]))
+    }
+
+
+def _speeds(offers: Sequence[Model]) -> Document | None:
+    """Tokens of an answer a second, as the workers say."""
+    if not offers:
+        return None
+    rates = sorted(offer.answer_rate for offer in offers)
+    return {"p50": rates[(len(rates) - 1) // 2], "p90": rates[(len(rates) - 1) * 9 // 10]}

@@ -1,0 +1,172 @@
+"""The `status` document: how a node is.
+
+A key once published keeps its name, type and meaning. What is not known is null, never absent.
+"""
+
+import os
+import resource
+import statistics
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from inference.worker import Service, WorkerStatistics
+from p2p.identity import AdnlId
+from p2p.node import NodeStatistics
+from p2p.overlay.advert import Role
+from p2p.overlay.directory import DirectoryStatus, Entry
+from p2p.wire import Endpoint
+from scripts.api.common import ROLE_NAMES, address, moment, prices
+from scripts.failure import Document
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """Something its owner should know."""
+
+    code: str
+    message: str
+    advice: str
+
+    def document(self) -> Document:
+        """As status shows it."""
+        return {"code": self.code, "message": self.message, "advice": self.advice}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerState:
+    """What became of serving."""
+
+    state: str
+    """loading, serving, paused, draining or stopped."""
+    reasons: tuple[str, ...] = ()
+    service: Service | None = None
+    statistics: WorkerStatistics | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeState:
+    """Everything `status` tells."""
+
+    program: str
+    started: float
+    id: AdnlId
+    home: str
+    network: str
+    roles: tuple[str, ...]
+    endpoint: Endpoint | None
+    node: NodeStatistics
+    entries: Sequence[Entry]
+    joined: bool
+    asking: int
+    worker: WorkerState | None
+    alerts: Sequence[Alert]
+
+
+def status(state: NodeState) -> Document:
+    """How the node is."""
+    return {
+        "schema": "tussah/status/1",
+        "version": state.program,
+        "started_at": moment(state.started),
+        "node": {
+            "id": state.id.hex(),
+            "roles": list(state.roles),
+            "home": state.home,
+            "network": state.network,
+            "chain": None,
+        },
+        "reach": {
+            "mode": "outbound" if state.endpoint is None else "direct",
+            "addresses": [] if state.endpoint is None else [address(state.endpoint)],
+            "dht": None,
+            "checked_at": None,
+        },
+        "network": {
+            **_network(state.entries, state.node.directory),
+            "joined": state.joined,
+            "links": state.node.carrier.links,
+        },
+        "api": {"url": None, "key_file": None, "open_requests": state.asking},
+        "worker": None if state.worker is None else _worker(state.worker),
+        "relay": _relay(state) if "relay" in state.roles else None,
+        "mint": None,
+        "money": dict.fromkeys(MONEY),
+        "machine": _machine(),
+        "alerts": [alert.document() for alert in state.alerts],
+    }
+
+
+MONEY: Final = (
+    *("wallet_nano", "credits_nano", "due_nano", "owed_nano"),
+    *("earned_today_nano", "spent_today_nano"),
+)
+
+
+def _network(entries: Sequence[Entry], directory: DirectoryStatus) -> dict[str, object]:
+    counts = {
+        f"{name}s": sum(role in entry.advert.roles for entry in entries)
+        for role, name in ROLE_NAMES.items()
+    }
+    return {
+        **counts,
+        "directory_epoch": directory.epoch,
+        "directory_age_s": directory.age,
+        "clients_claimed": clients_claimed(entries),
+    }
+
+
+def clients_claimed(entries: Iterable[Entry]) -> int:
+    """Active clients as the relays claim them: 2^c - 1 each, capped at three times the median."""
+    claims = [
+        2 ** (entry.advert.fields.crowd or 0) - 1
+        for entry in entries
+        if Role.RELAY in entry.advert.roles
+    ]
+    if not claims:
+        return 0
+    cap = 3 * statistics.median(claims)
+    return int(sum(min(claim, cap) for claim in claims))
+
+
+def _relay(state: NodeState) -> Document:
+    carrier = state.node.carrier
+    return {
+        "circuits": state.node.sizes.get("onion.relayed"),
+        "cells": None,
+        "bytes": carrier.bytes_sent + carrier.bytes_received,
+        "earned_nano": 0,
+    }
+
+
+def _worker(worker: WorkerState) -> Document:
+    service, counted = worker.service, worker.statistics
+    return {
+        "state": worker.state,
+        "reasons": list(worker.reasons),
+        "until_at": None,
+        "model": service.label if service else None,
+        "model_hash": service.identity.hex() if service else None,
+        "slots": {
+            "total": service.slots if service else None,
+            "busy": counted.running if counted else None,
+        },
+        "queue": counted.waiting if counted else None,
+        "tokens_per_s": service.answer_rate if service else None,
+        "answered": counted.answered if counted else 0,
+        "tokens": counted.tokens if counted else 0,
+        "earned_nano": 0,
+        "prices": prices(service.prices) if service else None,
+    }
+
+
+def _machine() -> Document:
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {
+        "cpu_load": round(os.getloadavg()[0], 2),
+        "battery": None,
+        "temperature_c": None,
+        "vram": None,
+        "rss_bytes": memory if sys.platform == "darwin" else memory * 1_024,
+    }

@@ -1,0 +1,114 @@
+"""`tussah ask`: a question out, an answer in, and what it cost and revealed."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from scripts.api import client
+from scripts.cli.client import reach_or_start
+from scripts.cli.common import PLAIN, Common, give, out, say
+from scripts.cli.render import ton
+from scripts.failure import CODES, Document, Failed
+
+LATE_FINISH: Mapping[str, str] = {"deadline": "deadline", "worker_lost": "worker_lost"}
+"""Ends of an answer that came only in part, and the code whose exit status they share."""
+
+
+def ask(
+    prompt: str | None = None,
+    /,
+    *,
+    file: Annotated[str | None, Parameter(name=["--file", "-f"], allow_leading_hyphen=True)] = None,
+    model: str | None = None,
+    max_tokens: int | None = None,
+    relays: int | None = None,
+    deadline: float | None = None,
+    common: Common = PLAIN,
+) -> int:
+    """Ask a question; the answer is printed as it comes.
+
+    Without a running node one is started that only asks.
+
+    Parameters
+    ----------
+    prompt
+        The question.
+    file
+        A file put below the question; - is standard input.
+    model
+        The model to ask; auto takes what most workers serve.
+    max_tokens
+        The longest answer.
+    relays
+        Relays in between, 0 to 3. Fewer are faster and hide less; 0 shows the worker who asks.
+    deadline
+        Seconds after which the request ends, whatever has come.
+    """
+    body = client.question(
+        _question(prompt, file),
+        model=model,
+        max_tokens=max_tokens,
+        relays=relays,
+        deadline_s=deadline,
+    )
+    path = reach_or_start(common.home)
+    document = client.ask(path, body, _silent if common.as_json else out)
+    if common.as_json:
+        give(document)
+    else:
+        _finish(document)
+    late = LATE_FINISH.get(str(document["finish"]))
+    return CODES[late].exit if late else 0
+
+
+def _silent(piece: str) -> None:
+    """The document holds the whole answer."""
+
+
+def _question(prompt: str | None, file: str | None) -> str:
+    """The prompt, then the file, a blank line between them."""
+    parts = [part for part in (prompt, _contents(file)) if part]
+    if not parts:
+        raise Failed(
+            "usage",
+            "There is nothing to ask.",
+            'Give a question (tussah ask "..."), or a file (-f FILE, -f - for standard input).',
+        )
+    return "\n\n".join(parts)
+
+
+def _contents(file: str | None) -> str | None:
+    if file is None:
+        return None
+    try:
+        return sys.stdin.read() if file == "-" else Path(file).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        message = f"{file} cannot be read as text: {error}."
+        raise Failed("usage", message, param="--file") from error
+
+
+def _finish(document: Document) -> None:
+    if not str(document["answer"]).endswith("\n"):
+        out("\n")
+    usage, cost = _part(document, "usage"), _part(document, "cost")
+    timing, privacy = _part(document, "timing_ms"), _part(document, "privacy")
+    say(
+        f"{usage['completion_tokens']} tokens  {timing['first_token']} ms to first token  "
+        f"{ton(cost['paid_nano'])}"
+    )
+    say(
+        f"privacy {privacy['asker']}: {privacy['relays']} relays, {privacy['slots']} candidate "
+        f"workers, {privacy['clients_claimed']} clients claimed by the relays; "
+        f"{privacy['readable_by']} reads the prompt"
+    )
+    if document["finish"] != "stop":
+        say(f"The answer ended early: {document['finish']}.")
+
+
+def _part(document: Document, name: str) -> Mapping[str, object]:
+    part = document[name]
+    assert isinstance(part, Mapping)
+    return part

@@ -1,0 +1,18 @@
+"""`tussah bench`: ratios measured in one run, not figures to believe."""
+
+from scripts.cli.common import PLAIN, Common
+
+
+def bench(name: str = "all", /, *, quick: bool = False, common: Common = PLAIN) -> int:
+    """Run a benchmark.
+
+    Parameters
+    ----------
+    name
+        Which one, or all.
+    quick
+        Half a minute for a look; the full run is the one to quote.
+    """
+    from scripts.bench import main
+
+    return main.main(name, quick=quick, as_json=common.as_json)

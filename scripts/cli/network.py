@@ -1,0 +1,131 @@
+"""`tussah network`: which networks this home takes part in."""
+
+from typing import TYPE_CHECKING
+
+from scripts.cli.common import PLAIN, Common, give, out
+from scripts.failure import Document, Failed
+
+if TYPE_CHECKING:
+    from scripts.networks import Profile
+
+PORT = 4001
+"""Where the first node of a network listens unless told otherwise: libp2p's usual port."""
+
+
+def new(name: str, /, *, host: str = "127.0.0.1", port: int = PORT, common: Common = PLAIN) -> int:
+    """Make a network. This node, once it is up as a relay, is whom newcomers ask first.
+
+    On a loopback or private address it is a dev network: everybody on one machine or in one room.
+
+    Parameters
+    ----------
+    name
+        Up to 32 lower-case letters, digits and hyphens.
+    host
+        IP address at which the others reach this node.
+    port
+        TCP port at which they do.
+    """
+    import ipaddress
+
+    from p2p.entropy import SystemEntropy
+    from p2p.wire import Endpoint
+    from scripts import networks
+
+    try:
+        address = ipaddress.ip_address(host)
+        endpoint = networks.parse_endpoint(networks.format_endpoint(Endpoint(str(address), port)))
+    except ValueError as error:
+        raise Failed("usage", f"{host}:{port} is no address: {error}.") from error
+    profile = networks.create(
+        common.home, name, endpoint=endpoint, entropy=SystemEntropy(), dev=not address.is_global
+    )
+    text = (
+        f"made network {name}; this node is its first: start it with tussah up --relay\n"
+        f"others join with: tussah network join {networks.invite(profile)}\n"
+    )
+    return _give(profile, text, common)
+
+
+def join(invitation: str, /, *, common: Common = PLAIN) -> int:
+    """Join a network.
+
+    Parameters
+    ----------
+    invitation
+        The line beginning with tussah:// that a member of the network prints.
+    """
+    from scripts import networks
+
+    profile = networks.parse_invite(invitation)
+    networks.save(common.home, profile)
+    count = len(profile.bootstrap)
+    text = f"joined network {profile.name}: {count} bootstrap {'peer' if count == 1 else 'peers'}\n"
+    return _give(profile, text, common)
+
+
+def show(name: str = "", /, *, invite: bool = False, common: Common = PLAIN) -> int:
+    """Show a joined network.
+
+    Parameters
+    ----------
+    name
+        Which one; not needed if only one has been joined.
+    invite
+        Print the invitation alone.
+    """
+    from scripts import networks
+
+    profile = networks.select(common.home, name)
+    if invite and not common.as_json:
+        out(networks.invite(profile) + "\n")
+        return 0
+    kind = "dev network" if profile.dev else "network"
+    lines = [
+        f"{kind} {profile.name}, id {profile.id}",
+        *(
+            f"bootstrap  {peer.id.hex()[:8]} at {networks.format_endpoint(peer.endpoint)}"
+            for peer in profile.bootstrap
+        ),
+        f"invitation {networks.invite(profile)}",
+    ]
+    return _give(profile, "\n".join(lines) + "\n", common)
+
+
+def leave(name: str, /, *, common: Common = PLAIN) -> int:
+    """Forget a network.
+
+    Parameters
+    ----------
+    name
+        Which one.
+    """
+    from scripts import networks
+
+    profile = networks.load(common.home, name)
+    networks.leave(common.home, name)
+    return _give(profile, f"left network {name}\n", common)
+
+
+def _give(profile: "Profile", text: str, common: Common) -> int:
+    if common.as_json:
+        give(_document(profile))
+    else:
+        out(text)
+    return 0
+
+
+def _document(profile: "Profile") -> Document:
+    from scripts import networks
+
+    return {
+        "schema": "tussah/network/1",
+        "name": profile.name,
+        "id": profile.id,
+        "dev": profile.dev,
+        "bootstrap": [
+            {"id": peer.id.hex(), "address": networks.format_endpoint(peer.endpoint)}
+            for peer in profile.bootstrap
+        ],
+        "invite": networks.invite(profile),
+    }

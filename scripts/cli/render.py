@@ -1,0 +1,134 @@
+"""The only place that draws: documents as text for people, in colour on a terminal.
+
+Rich is imported for a terminal only, and honours NO_COLOR itself.
+"""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeAlias
+
+from scripts.cli.common import out
+from scripts.failure import Document
+
+Row: TypeAlias = tuple[str, ...]
+
+NANO_PER_TON = 1_000_000_000
+
+
+def ton(nano: object) -> str:
+    """`0.00004 TON`."""
+    assert isinstance(nano, int)
+    whole, rest = divmod(nano, NANO_PER_TON)
+    return f"{whole}.{rest:09}".rstrip("0").rstrip(".") + " TON"
+
+
+def status(document: Document) -> None:
+    """The `status` document."""
+    _draw(list(_status(document)))
+
+
+def peers(document: Document) -> None:
+    """The `peers` document, a line each."""
+    rows = [_peer(peer) for peer in _list(document, "peers")]
+    _draw([("ID", "ROLES", "ADDRESS", "MODEL"), *rows], header=True)
+
+
+def models(document: Document) -> None:
+    """The `models` document, a line each."""
+    rows = [_model(model) for model in _list(document, "models")]
+    _draw([("MODEL", "WORKERS", "CONTEXT", "HERE"), *rows], header=True)
+
+
+def _status(document: Document) -> Iterator[Row]:
+    node, reach, network = (_map(document, name) for name in ("node", "reach", "network"))
+    yield "node", f"{_short(node['id'])} - {_words(node['roles']) or 'asks only'}"
+    yield "reach", f"{reach['mode']} {_words(reach['addresses'])}".rstrip()
+    joined = "joined" if network["joined"] else "joining"
+    yield (
+        "network",
+        f"{node['network']}: {joined}, {network['relays']} relays, "
+        f"{network['workers']} workers, {network['links']} links",
+    )
+    if document["worker"] is not None:
+        yield from _worker(_map(document, "worker"))
+    for alert in _list(document, "alerts"):
+        yield "alert", f"{alert['message']} {alert['advice']}"
+
+
+def _worker(worker: Mapping[str, object]) -> Iterator[Row]:
+    slots = _map(worker, "slots")
+    model = worker["model"] or "no model"
+    yield "worker", f"{worker['state']} {model}"
+    yield (
+        "answers",
+        f"{worker['answered']} so far, {worker['tokens']} tokens; "
+        f"{slots['busy'] or 0} of {slots['total'] or 0} slots busy, {worker['queue'] or 0} waiting",
+    )
+    for reason in _strings(worker["reasons"]):
+        yield "", reason
+
+
+def _peer(peer: Mapping[str, object]) -> Row:
+    offers = [str(offer["model"]) for offer in _list(peer, "offers")]
+    return (
+        _short(peer["id"]),
+        _words(peer["roles"]),
+        _words(peer["addresses"]) or str(peer["reach"]),
+        ", ".join(offers),
+    )
+
+
+def _model(model: Mapping[str, object]) -> Row:
+    local = str(model["local"])
+    return str(model["name"]), str(model["workers"]), str(model["context"]), local
+
+
+# --- drawing ---
+
+
+def _draw(rows: Sequence[Row], *, header: bool = False) -> None:
+    if sys.stdout.isatty():
+        _in_colour(rows, header=header)
+        return
+    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        out("  ".join(cells).rstrip() + "\n")
+
+
+def _in_colour(rows: Sequence[Row], *, header: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    for at, row in enumerate(rows):
+        first, *rest = (Text(cell) for cell in row)
+        first.stylize("bold")
+        table.add_row(first, *rest, style="dim" if header and at == 0 else None)
+    Console().print(table)
+
+
+def _short(identity: object) -> str:
+    return str(identity)[:8]
+
+
+def _words(names: object) -> str:
+    return ", ".join(_strings(names))
+
+
+def _strings(names: object) -> list[str]:
+    assert isinstance(names, list)
+    return [str(name) for name in names]
+
+
+def _map(document: Mapping[str, object], name: str) -> Mapping[str, object]:
+    part = document[name]
+    assert isinstance(part, Mapping)
+    return part
+
+
+def _list(document: Mapping[str, object], name: str) -> list[Mapping[str, object]]:
+    part = document[name]
+    assert isinstance(part, list)
+    return part

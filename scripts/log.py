@@ -1,0 +1,115 @@
+"""The program's own words: static dotted events with keys, and a redactor nothing gets around.
+
+No prompt, answer, key or whole address reaches a log, whoever tries to log one. The standard
+library's logging is switched off: libraries write addresses there.
+"""
+
+import ipaddress
+import logging
+import os
+import re
+import sys
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from typing import Final, TextIO
+
+import structlog
+
+from scripts.settings import Log
+
+SECRETS: Final = frozenset(
+    (
+        *("prompt", "question", "message", "messages", "content", "body", "text", "token"),
+        *("answer", "completion", "key", "secret", "seed", "passphrase", "credit", "authorization"),
+    )
+)
+"""Keys whose values are never shown, whatever they are."""
+
+HIDDEN: Final = "[hidden]"
+
+IPV4: Final = re.compile(r"\b(\d{1,3}\.\d{1,3})\.\d{1,3}\.\d{1,3}\b")
+IPV6: Final = re.compile(r"(?i)(?<![\w:])(?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{0,4}(?!\w)")
+LONG_HEX: Final = re.compile(r"(?i)(?<![0-9a-z])([0-9a-f]{8})[0-9a-f]{24,}(?![0-9a-z])")
+LONG_BASE64: Final = re.compile(
+    r"(?<![\w+-])(?=[\w+-]*[0-9])(?=[\w+-]*[A-Z])(?=[\w+-]*[a-z])[\w+-]{40,}"
+)
+
+
+@contextmanager
+def configured(settings: Log) -> Iterator[None]:
+    """Send the log where the settings say; the file is closed in the end."""
+    logging.disable(logging.CRITICAL)
+    if not settings.file:
+        _configure(settings, sys.stderr)
+        yield
+        return
+    descriptor = os.open(settings.file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    with os.fdopen(descriptor, "a", encoding="utf-8") as file:
+        _configure(settings, file)
+        yield
+
+
+def _configure(settings: Log, file: TextIO) -> None:
+    level: int = getattr(logging, settings.level.upper())
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            redact,
+            _renderer(settings, file),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(file=file),
+        cache_logger_on_first_use=False,
+    )
+
+
+def _renderer(settings: Log, file: TextIO) -> structlog.typing.Processor:
+    console = settings.format == "console" or (settings.format == "auto" and file.isatty())
+    if console:
+        colours = file.isatty() and not os.environ.get("NO_COLOR")
+        return structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=_plainly)
+    return structlog.processors.JSONRenderer(default=repr)
+
+
+def _plainly(file: TextIO, info: object) -> None:
+    """Tracebacks are text by now: the renderer must not add its own, with variables."""
+
+
+def redact(
+    logger: object, method: str, event: MutableMapping[str, object]
+) -> MutableMapping[str, object]:
+    """Hide what no log may hold: a structlog processor, the last before rendering."""
+    for key, value in event.items():
+        if key in SECRETS:
+            event[key] = HIDDEN
+        elif key != "timestamp":
+            event[key] = _clean(value)
+    return event
+
+
+def _clean(value: object) -> object:
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, bytes | bytearray | memoryview):
+        return f"[{len(value)} bytes]"
+    return scrub(value if isinstance(value, str) else repr(value))
+
+
+def scrub(text: str) -> str:
+    """Text with addresses cut to /16 or /32, ids to eight digits, and long secrets hidden."""
+    text = IPV4.sub(r"\1.*.*", text)
+    text = IPV6.sub(_cut_ipv6, text)
+    text = LONG_HEX.sub(r"\1…", text)
+    return LONG_BASE64.sub(HIDDEN, text)
+
+
+def _cut_ipv6(found: re.Match[str]) -> str:
+    """The first 32 bits of an address; other words with colons (times) stay as they are."""
+    try:
+        groups = ipaddress.IPv6Address(found[0].rstrip(":") or "::").exploded.split(":")
+    except ValueError:
+        return found[0]
+    return f"{groups[0]}:{groups[1]}:*"

@@ -1,0 +1,216 @@
+"""The control API over its own socket, before a node that a test scripts."""
+
+import json
+import socket
+import stat
+from functools import partial
+
+import pytest
+import trio
+
+from inference.client import AskFailed
+from p2p.identity import AdnlId
+from scripts.api import client, control
+from scripts.api.server import serve
+from scripts.failure import Failed
+
+PATIENCE = 20
+
+
+@pytest.fixture
+async def path(operator, tmp_path, monkeypatch, nursery):
+    """The socket of a running control API."""
+    monkeypatch.chdir(tmp_path)
+    socket_path = tmp_path.relative_to(tmp_path) / "control.sock"
+    await nursery.start(serve, control.app(operator), [control.listen(socket_path)])
+    return socket_path
+
+
+async def called(function, *args):
+    """Run the blocking client beside the server."""
+    with trio.fail_after(PATIENCE):
+        return await trio.to_thread.run_sync(partial(function, *args))
+
+
+async def ask(path, body):
+    """The events of an ask, to the end."""
+    return await called(lambda: list(client.stream(path, "POST", "/ask", body)))
+
+
+QUESTION = client.question("Name two moths.")
+
+
+async def test_documents_are_what_the_node_says(path, validate):
+    validate(await called(client.call, path, "GET", "/version"), "version")
+    assert (await called(client.call, path, "GET", "/peers"))["schema"] == "tussah/peers/1"
+    assert (await called(client.call, path, "GET", "/models"))["schema"] == "tussah/models/1"
+
+
+async def test_answer_streams_and_ends_with_its_document(path, validate):
+    events = await ask(path, QUESTION)
+    assert [name for name, _ in events] == ["offered", "progress", *["piece"] * 4, "done"]
+    assert "".join(data["text"] for name, data in events if name == "piece") == "Luna, atlas."
+    document = events[-1][1]
+    validate(document, "ask")
+    assert document["answer"] == "Luna, atlas."
+    assert document["tokens_per_s"] == 30.0
+    assert document["privacy"]["asker"] == "basic"
+
+
+async def test_sync_client_tells_the_pieces_and_returns_the_document(path):
+    pieces = []
+    document = await called(client.ask, path, QUESTION, pieces.append)
+    assert "".join(pieces) == document["answer"] == "Luna, atlas."
+
+
+async def test_request_reaches_the_asker_in_thousandths(path, operator):
+    body = {
+        "model": "moth",
+        "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "?"}],
+        "max_tokens": 7,
+        "temperature": 0.25,
+        "top_k": 0,
+        "stop": "\n",
+        "seed": 5,
+        "tussah": {"relays": 0, "deadline_s": 9, "worker": "ab" * 32},
+    }
+    await ask(path, body)
+    ((request, wish),) = operator.asked
+    assert (request.model, request.max_tokens, request.temperature) == ("moth", 7, 250)
+    assert (request.top_k, request.top_p, request.stop, request.seed) == (0, 950, ("\n",), 5)
+    assert [message.role for message in request.messages] == ["system", "user"]
+    assert (wish.relays, wish.deadline_s, wish.worker) == (0, 9.0, AdnlId(b"\xab" * 32))
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"messages": []}, "messages"),
+        ({"messages": "hello"}, "messages"),
+        ({"messages": [{"role": "moth", "content": ""}]}, "messages[0].role"),
+        ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": True}, "max_tokens"),
+        ({"temperature": 3}, "temperature"),
+        ({"temperature": float("nan")}, "temperature"),
+        ({"top_k": -1}, "top_k"),
+        ({"stop": [""]}, "stop"),
+        ({"stop": list("abcde")}, "stop"),
+        ({"temprature": 1}, "temprature"),
+        ({"tussah": []}, "tussah"),
+        ({"tussah": {"relays": 4}}, "relays"),
+        ({"tussah": {"worker": "ab"}}, "tussah.worker"),
+        ({"tussah": {"max_prize": 1}}, "tussah.max_prize"),
+    ],
+)
+async def test_request_that_does_not_do_is_refused_by_name(path, operator, change, param):
+    with pytest.raises(Failed) as failed:
+        await ask(path, {**QUESTION, **change})
+    assert (failed.value.failure.code, failed.value.failure.param) == ("invalid_request", param)
+    assert operator.asked == []
+
+
+async def test_mistyped_field_gets_a_suggestion(path):
+    with pytest.raises(Failed, match="Did you mean temperature"):
+        await ask(path, {**QUESTION, "temprature": 1})
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[" * 100_000, b"[]", b"\xff"])
+async def test_body_that_is_no_request_is_refused(path, body):
+    status, document = await raw(path, "POST /ask", body)
+    assert (status, document["error"]["code"]) == (400, "invalid_request")
+
+
+async def test_body_too_large_is_refused(path, monkeypatch):
+    monkeypatch.setattr(control, "MAX_BODY", 10)
+    status, document = await raw(path, "POST /ask", b"x" * 11)
+    assert (status, document["error"]["code"]) == (413, "request_too_large")
+
+
+async def test_failure_before_an_offer_has_its_status(path, operator, validate):
+    operator.script = [AskFailed(code="no_worker", message="Nobody is there.", advice="Wait.")]
+    status, document = await raw(path, "POST /ask", json.dumps(QUESTION).encode())
+    assert status == 503
+    validate(document, "error")
+    assert document["exit"] == 4
+    assert document["error"]["request_id"]
+
+
+async def test_failure_after_an_offer_is_the_last_event(path, operator):
+    lost = AskFailed(code="worker_lost", message="It is gone.", advice="Ask again.", text="Luna")
+    operator.script = [*operator.script[:4], lost]
+    with pytest.raises(Failed) as failed:
+        await ask(path, QUESTION)
+    assert failed.value.failure.code == "worker_lost"
+
+
+async def test_node_that_cannot_ask_says_why(path, operator):
+    operator.raises = Failed("joining_network", "Nobody answers.", "Wait.")
+    with pytest.raises(Failed, match="Nobody answers") as failed:
+        await ask(path, QUESTION)
+    assert failed.value.failure.meaning.exit == 4
+
+
+@pytest.mark.parametrize("kept", [1, 5], ids=["before the offer", "in mid-answer"])
+async def test_client_that_leaves_cancels_the_ask(path, operator, kept):
+    operator.script = [*operator.script[:kept], None]
+    stream = trio.SocketStream(trio.socket.socket(socket.AF_UNIX))
+    with trio.fail_after(PATIENCE):
+        await stream.socket.connect(str(path))
+        body = json.dumps(QUESTION).encode()
+        head = f"POST /ask HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        await stream.send_all(head.encode() + body)
+        await operator.begun.wait()
+        await stream.aclose()
+        await operator.ended.wait()
+
+
+async def test_shutdown_begins_to_drain(path, operator):
+    assert (await called(client.call, path, "POST", "/shutdown"))["stopping"]
+    assert operator.stopped
+
+
+async def test_get_changes_nothing(path, operator):
+    status, document = await raw(path, "GET /shutdown", b"")
+    assert (status, document["error"]["code"]) == (405, "method_not_allowed")
+    assert not operator.stopped
+
+
+async def test_unknown_path_is_named(path):
+    with pytest.raises(Failed, match="no GET /statsu"):
+        await called(client.call, path, "GET", "/statsu")
+
+
+async def test_bug_in_the_node_shows_no_detail(path, capsys):
+    status, document = await raw(path, "GET /status", b"")
+    assert (status, document["error"]["code"]) == (500, "internal")
+    assert "planted" not in json.dumps(document)
+
+
+async def test_socket_is_private(path):
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+async def test_other_users_are_turned_away(path, monkeypatch):
+    monkeypatch.setattr(control.os, "getuid", lambda: 1)
+    with pytest.raises(Failed, match="did not finish"):
+        await called(client.call, path, "GET", "/version")
+
+
+async def test_nothing_on_the_socket_is_no_running_node(tmp_path):
+    with pytest.raises(Failed) as failed:
+        await called(client.call, tmp_path / "control.sock", "GET", "/version")
+    assert (failed.value.failure.code, failed.value.failure.meaning.exit) == ("not_running", 3)
+
+
+async def raw(path, line, body):
+    """Status and document of a request of any bytes."""
+    stream = trio.SocketStream(trio.socket.socket(socket.AF_UNIX))
+    async with stream:
+        with trio.fail_after(PATIENCE):
+            await stream.socket.connect(str(path))
+            head = f"{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body)}"
+            await stream.send_all(head.encode() + b"\r\n\r\n" + body)
+            text = b"".join([piece async for piece in stream])
+    head, _, rest = text.partition(b"\r\n\r\n")
+    return int(head.split()[1]), json.loads(rest)
