@@ -3,22 +3,53 @@
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TypeAlias, final
+from ipaddress import ip_address
+from typing import Final, TypeAlias, final
 
+import structlog
 import trio
 
-from p2p.core import Event, Log
+from p2p import stack
+from p2p.core import Event
+from p2p.drive import Driver, DriverStatistics, SystemClock
 from p2p.entropy import Entropy, SystemEntropy
 from p2p.identity import AdnlId, Identity
-from p2p.onion.core import CircuitId, Incoming
-from p2p.onion.path import Target
+from p2p.onion.cell import MAX_RELAYS
+from p2p.onion.core import (
+    CircuitId,
+    Data,
+    Ended,
+    Failed,
+    Incoming,
+    Lost,
+    Misbehaved,
+    OnionStatistics,
+    Opened,
+    Pong,
+    Reset,
+)
+from p2p.onion.handshake import Target
+from p2p.overlay import advert
 from p2p.overlay.advert import Fields, Role
+from p2p.overlay.announcer import NOBODY
 from p2p.overlay.directory import Directory, DirectoryStatus
-from p2p.stack import Peer
+from p2p.stack import Peer, Stack, StackConfig
 from p2p.transport.carrier import Carrier, CarrierStatistics, Tap
-from p2p.wire import Endpoint
+from p2p.transport.libp2p import Libp2pCarrier
+from p2p.wire import Endpoint, Link
+
+CircuitEvent: TypeAlias = Opened | Failed | Data | Ended | Reset | Pong | Lost
+"""What `Node.events` gives; `Failed` and `Lost` are the last of their circuit."""
 
 OnionTap: TypeAlias = Callable[[str, bytes], None]
+
+EVENTS: Final = 4_096
+"""events of one circuit that wait for a reader: a whole upload of 4 MiB in cells."""
+
+INCOMING: Final = 64
+"""circuits that wait to be accepted; more are refused at once."""
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,12 +64,11 @@ class NodeConfig:
     """None: dial only; port 0: any free one."""
     announce: tuple[Endpoint, ...] = ()
     """Where others can dial this node, if that is not where it listens."""
-    roles: Role = Role(0)
+    roles: Role = NOBODY
     allow_direct: bool = False
     entropy: Entropy = field(default_factory=SystemEntropy)
     tap: Tap | None = None
     onion_tap: OnionTap | None = None
-    log: Log | None = None
 
 
 CarrierFactory: TypeAlias = Callable[[NodeConfig], Carrier]
@@ -49,98 +79,351 @@ class NodeStatistics:
     """A snapshot of a node."""
 
     carrier: CarrierStatistics
+    driver: DriverStatistics
     directory: DirectoryStatus
-    circuits: int
-    """circuits that this node asked for or answers"""
+    onion: OnionStatistics
+    unread: int
+    """circuits whose events are still given out"""
+    misbehaved: int
+    """times that a peer broke a rule"""
     sizes: dict[str, int]
     """length of every table and queue of the stack"""
-    misbehaved: int
-    """messages of peers that broke a rule"""
+
+
+def over_libp2p(config: NodeConfig) -> Carrier:
+    """The carrier of production."""
+    return Libp2pCarrier(
+        config.identity,
+        network=config.network,
+        listen=config.listen,
+        entropy=config.entropy,
+        tap=config.tap,
+    )
 
 
 @asynccontextmanager
 async def open_node(
-    config: NodeConfig, *, carrier: CarrierFactory | None = None
+    config: NodeConfig, *, carrier: CarrierFactory = over_libp2p
 ) -> AsyncIterator["Node"]:
     """A running node; everything it started has ended when the block is left.
 
-    Raises `OSError` if it cannot listen. A core that raises is a bug: the block is cancelled and
-    the exception leaves it.
+    Raises what the carrier raises if it cannot listen. A core that raises is a bug: the block is
+    cancelled and the exception leaves it.
     """
-    raise NotImplementedError
-    yield
+    try:
+        async with trio.open_nursery() as nursery:
+            node = Node(config, carrier(config), nursery)
+            await node.start()
+            yield node
+            nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        raise _only_one(group) from None
 
 
 @final
 class Node:
-    """The face of a running node. All methods but the `async` ones act at once."""
+    """The face of a running node; `open_node` makes it. All but the `async` methods act at once."""
 
-    id: AdnlId
-    endpoint: Endpoint | None
-    """Where it listens."""
-    directory: Directory
-    incoming: "trio.MemoryReceiveChannel[Incoming]"
-    """Circuits that end here: `accept` or `refuse` each within 6 s."""
+    def __init__(self, config: NodeConfig, carrier: Carrier, nursery: trio.Nursery) -> None:
+        self._config = config
+        self._carrier = carrier
+        self._nursery = nursery
+        self._stack = Stack(config.identity, config.entropy, _stack_config(config))
+        self._inside = _Inside(carrier, nursery)
+        self._driver = Driver(self._stack, carrier, self._inside, SystemClock())
+        self._inside.driver = self._driver
+
+        self.id: AdnlId = config.identity.id
+        self.endpoint: Endpoint | None = None
+        """Where it listens."""
+        self.directory: Directory = self._stack.directory
+        self.incoming: trio.MemoryReceiveChannel[Incoming] = self._inside.incoming
+        """Circuits that end here: `accept` or `refuse` each within 6 s."""
+
+    async def start(self) -> None:
+        """Listen, and begin to fetch the directory. `open_node` has called it."""
+        self.endpoint = await self._nursery.start(self._carrier.run, self._inside)
+        await self._nursery.start(self._driver.run)
+        addresses = _dialable(self._config, self.endpoint)
+        self._driver.call("start", lambda core, now: core.start(now, addresses))
+        log.info("node.started", dialable=bool(addresses), roles=int(self._config.roles))
+
+    # --- who is there ---
 
     async def joined(self) -> None:
         """Wait until the directory has been fetched; the deadline is the caller's."""
-        raise NotImplementedError
+        await self._inside.joined.wait()
 
     async def directory_changed(self) -> None:
         """Wait until the directory changes after this call."""
-        raise NotImplementedError
+        await self._inside.changed.next()
 
     async def publish(self, fields: Fields) -> None:
-        """Be listed, and stay so until `withdraw`; returns once a directory server agreed."""
-        raise NotImplementedError
+        """Be listed, and stay so until `withdraw`; returns once a directory server agreed.
+
+        Cancelled, it goes on trying to be listed. Raises `ValueError` for fields that nobody would
+        take.
+        """
+        seq = self._driver.call("publish", lambda core, now: core.publish(now, fields))
+        await self._inside.until_published(seq)
 
     async def withdraw(self) -> None:
         """Leave the list; returns once a directory server knows."""
-        raise NotImplementedError
+        seq = self._driver.call("withdraw", lambda core, now: core.withdraw(now))
+        await self._inside.until_published(seq)
 
-    def path(self, worker: AdnlId, relays: int = 3) -> list[Target]:
+    # --- circuits that this node asks for ---
+
+    def path(self, worker: AdnlId, relays: int = MAX_RELAYS) -> list[Target]:
         """Relays drawn by the path rules, then the worker. Raises `NoPath`."""
-        raise NotImplementedError
+        return self._driver.call("path", lambda core, now: core.path(now, worker, relays))
 
     def open(self, path: Sequence[Target], request: bytes) -> CircuitId:
         """Ask for a circuit: `events` gives `Opened` or `Failed` within 10 s."""
-        raise NotImplementedError
+        circuit = self._driver.call("open", lambda core, now: core.open(now, path, request))
+        self._inside.circuits.add(circuit)
+        return circuit
 
-    def events(self, circuit: CircuitId) -> "trio.MemoryReceiveChannel[Event]":
+    def events(self, circuit: CircuitId) -> trio.MemoryReceiveChannel[CircuitEvent]:
         """The events of one circuit, in order; the channel ends after the last. Call it once.
 
         Who does not read loses the circuit: it is closed, and `Lost` ends the channel.
         """
-        raise NotImplementedError
+        return self._inside.circuits.take(circuit)
+
+    # --- circuits that end here ---
 
     def accept(self, incoming: Incoming, offer: bytes) -> None:
         """Answer a circuit with yes."""
-        raise NotImplementedError
+        circuit = incoming.circuit
+        self._driver.call("accept", lambda core, now: core.accept(now, circuit, offer))
 
     def refuse(self, incoming: Incoming, reason: bytes) -> None:
         """Answer a circuit with no."""
-        raise NotImplementedError
+        self._inside.refuse(incoming, reason)
+
+    # --- circuits of both kinds ---
 
     def send(self, circuit: CircuitId, stream: int, data: bytes) -> None:
         """Queue bytes. Raises `NoCapacity` beyond `writable`."""
-        raise NotImplementedError
+        self._driver.call("send", lambda core, now: core.send(now, circuit, stream, data))
 
     def writable(self, circuit: CircuitId) -> int:
-        """Bytes that `send` takes now."""
-        raise NotImplementedError
+        """Bytes that `send` takes now; 0 if the circuit is gone."""
+        return self._stack.writable(circuit)
 
     def end(self, circuit: CircuitId, stream: int) -> None:
         """Nothing follows on the stream."""
-        raise NotImplementedError
+        self._driver.call("end", lambda core, now: core.end(now, circuit, stream))
 
     def reset(self, circuit: CircuitId, stream: int, code: int) -> None:
-        """Give a stream up."""
-        raise NotImplementedError
+        """Give a stream up, both ways."""
+        self._driver.call("reset", lambda core, now: core.reset(now, circuit, stream, code))
+
+    def ping(self, circuit: CircuitId) -> None:
+        """Ask the endpoint for a sign of life: `Pong`."""
+        self._driver.call("ping", lambda core, now: core.ping(now, circuit))
 
     def close(self, circuit: CircuitId) -> None:
-        """End a circuit; its channel ends too."""
-        raise NotImplementedError
+        """End a circuit at once; its channel ends too."""
+        self._inside.close(circuit)
 
     def statistics(self) -> NodeStatistics:
         """A snapshot."""
-        raise NotImplementedError
+        return NodeStatistics(
+            carrier=self._carrier.statistics(),
+            driver=self._driver.statistics(),
+            directory=self.directory.status(),
+            onion=self._stack.statistics(),
+            unread=len(self._inside.circuits),
+            misbehaved=self._inside.misbehaved,
+            sizes=self._stack.sizes(),
+        )
+
+
+@final
+class _Inside:
+    """What the stack's events do, and what the carrier tells the stack."""
+
+    driver: Driver[Stack]
+
+    def __init__(self, carrier: Carrier, nursery: trio.Nursery) -> None:
+        self._carrier = carrier
+        self._nursery = nursery
+        self.joined = trio.Event()
+        self.changed = _Signal()
+        self.circuits = _Circuits()
+        self._incoming, self.incoming = trio.open_memory_channel[Incoming](INCOMING)
+        self._published, self._listed = 0, _Signal()
+        self.misbehaved = 0
+
+    # --- the carrier's listener: left for the next step, so that a bug ends the driver, not a task
+    #     of the carrier's library ---
+
+    def link_up(self, link: Link, dialled: bool) -> None:
+        self.driver.post("link_up", lambda core, now: core.link_up(now, link, dialled))
+
+    def link_down(self, link: Link) -> None:
+        self.driver.post("link_down", lambda core, now: core.link_down(now, link))
+
+    def dial_failed(self, peer: AdnlId) -> None:
+        self.driver.post("dial_failed", lambda core, now: core.dial_failed(now, peer))
+
+    # --- the driver's effects ---
+
+    def handle(self, now: float, event: Event) -> None:
+        match event:
+            case Opened() | Failed() | Data() | Ended() | Reset() | Pong() | Lost():
+                self._deliver(event)
+            case Incoming():
+                self._offer(event)
+            case stack.Dial(peer, endpoints):
+                self._carrier.dial(peer, endpoints)
+            case stack.HangUp(link):
+                self._carrier.close(link)
+            case stack.WorkWanted(public, day):
+                self._nursery.start_soon(self._work, public, day)
+            case _:
+                self._note(event)
+
+    def _note(self, event: Event) -> None:
+        """Events that ask for nothing."""
+        match event:
+            case stack.Joined():
+                self.joined.set()
+                log.info("directory.joined")
+            case stack.DirectoryChanged():
+                self.changed.send()
+            case stack.Published(seq):
+                self._published = max(self._published, seq)
+                self._listed.send()
+            case stack.PublishRefused(code):
+                log.warning("advert.refused", code=code)
+            case stack.Contradiction():
+                log.warning("directory.contradiction")
+            case Misbehaved(_, reason):
+                self.misbehaved += 1
+                log.info("peer.misbehaved", reason=reason)
+            case _:
+                raise TypeError(f"nobody handles {type(event).__name__}")
+
+    def _deliver(self, event: CircuitEvent) -> None:
+        if not self.circuits.deliver(event):
+            self.close(event.circuit)
+
+    def _offer(self, incoming: Incoming) -> None:
+        self.circuits.add(incoming.circuit)
+        try:
+            self._incoming.send_nowait(incoming)
+        except trio.WouldBlock:
+            self.refuse(incoming, b"")
+
+    async def _work(self, public: bytes, day: int) -> None:
+        nonce = await trio.to_thread.run_sync(
+            advert.solve, public, day, limiter=trio.CapacityLimiter(1)
+        )
+        self.driver.call("work", lambda core, now: core.work(now, day, nonce))
+
+    # --- for the node ---
+
+    def refuse(self, incoming: Incoming, reason: bytes) -> None:
+        circuit = incoming.circuit
+        self.circuits.drop(circuit)
+        self.driver.call("refuse", lambda core, now: core.refuse(now, circuit, reason))
+
+    def close(self, circuit: CircuitId) -> None:
+        self.circuits.drop(circuit)
+        self.driver.call("close", lambda core, now: core.close(now, circuit))
+
+    async def until_published(self, seq: int) -> None:
+        await trio.lowlevel.checkpoint()
+        while self._published < seq:
+            await self._listed.next()
+
+
+@final
+class _Signal:
+    """Wakes everybody who waits for the next time."""
+
+    def __init__(self) -> None:
+        self._event = trio.Event()
+
+    def send(self) -> None:
+        event, self._event = self._event, trio.Event()
+        event.set()
+
+    async def next(self) -> None:
+        await self._event.wait()
+
+
+@final
+class _Circuits:
+    """A bounded channel for the events of each circuit."""
+
+    def __init__(self) -> None:
+        self._senders: dict[CircuitId, trio.MemorySendChannel[CircuitEvent]] = {}
+        self._untaken: dict[CircuitId, trio.MemoryReceiveChannel[CircuitEvent]] = {}
+
+    def add(self, circuit: CircuitId) -> None:
+        """Make the channel, unless the circuit's first event has."""
+        if circuit not in self._senders and circuit not in self._untaken:
+            sender, receiver = trio.open_memory_channel[CircuitEvent](EVENTS + 1)
+            self._senders[circuit], self._untaken[circuit] = sender, receiver
+
+    def take(self, circuit: CircuitId) -> trio.MemoryReceiveChannel[CircuitEvent]:
+        """Give the channel to its reader. Raises `KeyError` the second time."""
+        return self._untaken.pop(circuit)
+
+    def deliver(self, event: CircuitEvent) -> bool:
+        """Put an event; False if nobody reads, for lack of time or of interest."""
+        if isinstance(event, (Opened, Failed)):
+            self.add(event.circuit)
+        sender = self._senders.get(event.circuit)
+        if sender is None:
+            return True
+        is_full = sender.statistics().current_buffer_used >= EVENTS
+        try:
+            sender.send_nowait(Lost(event.circuit, None) if is_full else event)
+        except trio.BrokenResourceError:
+            is_full = True
+        if is_full or isinstance(event, (Failed, Lost)):
+            self._senders.pop(event.circuit).close()
+        return not is_full
+
+    def drop(self, circuit: CircuitId) -> None:
+        """The circuit is closed: its reader finds the end after what is there."""
+        sender = self._senders.pop(circuit, None)
+        if sender is not None:
+            sender.close()
+        self._untaken.pop(circuit, None)
+
+    def __len__(self) -> int:
+        return len(self._senders)
+
+
+def _stack_config(config: NodeConfig) -> StackConfig:
+    return StackConfig(
+        network=config.network,
+        dev=config.dev,
+        bootstrap=config.bootstrap,
+        roles=config.roles,
+        allow_direct=config.allow_direct,
+        tap=config.onion_tap,
+    )
+
+
+def _dialable(config: NodeConfig, bound: Endpoint | None) -> tuple[Endpoint, ...]:
+    """Where others can dial this node; nowhere if it listens where the network does not reach."""
+    if config.announce or bound is None:
+        return config.announce
+    host = ip_address(bound.host)
+    is_reached = host.is_global or (config.dev and not host.is_unspecified)
+    return (bound,) if is_reached else ()
+
+
+def _only_one(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What went wrong, out of the groups that nurseries wrap it in."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

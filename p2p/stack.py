@@ -15,7 +15,8 @@ from p2p.entropy import Entropy
 from p2p.errors import CodecError
 from p2p.identity import AdnlId, Identity
 from p2p.onion import core as onion
-from p2p.onion.core import CircuitId, Misbehaved, OnionConfig, OnionCore, OnionKeys
+from p2p.onion.cell import MAX_RELAYS
+from p2p.onion.core import CircuitId, Misbehaved, OnionConfig, OnionCore, OnionKeys, OnionStatistics
 from p2p.onion.handshake import Target
 from p2p.onion.noise import Kem, MlKem768
 from p2p.overlay import exchange as overlay
@@ -189,6 +190,11 @@ class Stack:
 
     # --- commands: circuits, as in `OnionCore` ---
 
+    def path(self, now: float, worker: AdnlId, relays: int = MAX_RELAYS) -> list[Target]:
+        """Relays drawn by the path rules, then the worker. Raises `NoPath`."""
+        self._pass(now)
+        return self._onion.path(now, worker, relays)
+
     def open(self, now: float, path: Sequence[Target], request: bytes) -> CircuitId:
         """Ask the last of `path` through the others: `Opened` or `Failed` in 10 s."""
         self._pass(now)
@@ -285,12 +291,16 @@ class Stack:
         }
         served = {} if self._server is None else self._server.sizes()
         return {
-            **{f"onion.{name}": size for name, size in self._onion.sizes().items()},
+            **self._onion.sizes(),
             **self.directory.sizes(),
             **self._exchange.sizes(),
             **served,
             **own,
         }
+
+    def statistics(self) -> OnionStatistics:
+        """What circuits have done so far; `directory.status` and `sizes` say the rest."""
+        return self._onion.statistics()
 
     # --- inside ---
 
