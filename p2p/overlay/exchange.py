@@ -121,7 +121,7 @@ class _Server:
 
 @final
 class Exchange:
-    """See the module. Found among the bootstrap nodes, this node is a source itself.
+    """See the module. A bootstrap node, or one that knows of none, is a source itself.
 
     | server is | on | does | then it is |
     |---|---|---|---|
@@ -146,7 +146,7 @@ class Exchange:
         self._directory = directory
         self._self_id = self_id
         self._first = [peer for peer in dict.fromkeys(bootstrap) if peer != self_id]
-        self._is_source = self_id in bootstrap
+        self._is_source = self_id in bootstrap or not bootstrap
         self._rules = rules
         self._entropy = entropy
 
