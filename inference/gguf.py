@@ -48,6 +48,9 @@ MAX_HEADER: Final = 256 * 1024 * 1024
 
 DEFAULT_ALIGNMENT: Final = 32
 
+MAX_BASE: Final = 64
+"""characters of a model's name for people"""
+
 TEMPLATE_KEY: Final = "tokenizer.chat_template"
 
 _BOOL, _STRING, _ARRAY = 7, 8, 9
@@ -346,6 +349,8 @@ class ModelName:
             quant = None
         elif quant is None:
             base, quant = _split_quant(base)
+        if "_" in base or len(base) > MAX_BASE:
+            raise ValueError(f"{base!r} is no model name: letters, digits, '.' and '-' only")
         return cls(base=base, quant=quant, digest=digest)
 
     def __str__(self) -> str:
@@ -355,7 +360,7 @@ class ModelName:
 
 
 _NAME: Final = re.compile(
-    r"(?P<base>[a-z0-9.-]{1,64})(@(?P<quant>[a-z0-9_]{1,32}))?(:(?P<digest>[0-9a-f]{12,64}))?"
+    r"(?P<base>[a-z0-9._-]{1,80})(@(?P<quant>[a-z0-9_]{1,32}))?(:(?P<digest>[0-9a-f]{12,64}))?"
 )
 
 
@@ -586,4 +591,4 @@ def _quant(keys: _Keys) -> str:
 def _base(keys: _Keys) -> str:
     name = keys.text("general.basename") or keys.text("general.name") or "model"
     slug = re.sub(r"[^a-z0-9.]+", "-", f"{name} {keys.text('general.size_label')}".lower())
-    return slug.strip("-.")[:64] or "model"
+    return slug.strip("-.")[:MAX_BASE] or "model"

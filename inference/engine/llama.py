@@ -91,6 +91,17 @@ class Vocabulary:
             size = self._piece(token)
         return self._buffer.raw[:size]
 
+    def names(self) -> dict[str, str]:
+        """The begin and end tokens as a chat template writes them."""
+        end = low.llama_vocab_eos(self._vocabulary)
+        return {"bos_token": self._name(self._begin), "eos_token": self._name(end)}
+
+    def _name(self, token: int) -> str:
+        if token < 0:
+            return ""
+        text: bytes | None = low.llama_vocab_get_text(self._vocabulary, token)
+        return (text or b"").decode("utf-8", "replace")
+
     def _piece(self, token: int) -> int:
         buffer = self._buffer
         return int(low.llama_token_to_piece(self._vocabulary, token, buffer, len(buffer), 0, False))

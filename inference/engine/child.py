@@ -1,0 +1,337 @@
+"""The engine's child process: one thread owns the model, another reads the pipe.
+
+It shares no memory with keys or circuits, so a model file that breaks llama.cpp's C++ takes down
+nothing else. It ends when its standard input does; there is nothing of it to save. Started only as
+`python -m inference.engine.host`, which imports this module, and with it the library, last.
+"""
+
+import contextlib
+import ctypes
+import mmap
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Final, NoReturn, final
+
+from inference import gguf
+from inference.chat import Template
+from inference.engine import frames
+from inference.engine.base import (
+    EngineState,
+    EngineStatistics,
+    Failed,
+    Fault,
+    Loaded,
+    Plan,
+    Prepared,
+    Prompt,
+    Sampling,
+    Tokens,
+)
+from inference.engine.batch import Batcher, Draw, Step
+from inference.engine.llama import LlamaDevice
+from p2p.codec import Unframer
+from p2p.errors import BadModel
+
+REPORT_INTERVAL: Final = 1.0
+"""seconds between two reports of the counters while busy."""
+
+TEMPLATE_TIME: Final = 1.0
+"""seconds a template may take."""
+
+BENCHMARK_PROMPT: Final = 128
+"""tokens of the prompt whose speed is measured at load: enough for a full kernel."""
+
+BENCHMARK_ANSWER: Final = 16
+"""tokens of the answer whose speed is measured at load."""
+
+BYTES_PER_TOKEN: Final = 128
+"""the longest tokens of usual vocabularies: a prompt with more bytes than this for each token of
+the context cannot fit, and is not tokenised to find out"""
+
+NOBODY: Final = -1
+"""no job's id: the benchmark runs under it"""
+
+READ_SIZE: Final = 65_536
+NICENESS: Final = 5
+OOM_SCORE: Final = 500
+"""of 1,000: the model goes before the node, whose keys and payments are worth more"""
+
+_PR_SET_PDEATHSIG: Final = 1
+
+
+@final
+class Inbox:
+    """What the parent sent, filled by a thread of its own; cancels are seen even in mid-step."""
+
+    def __init__(self, source: int) -> None:
+        self._source = source
+        self._messages: SimpleQueue[frames.ToChild] = SimpleQueue()
+        self._cancelled: dict[int, None] = {}
+        self._running = NOBODY
+
+    def start(self) -> None:
+        """Begin to read."""
+        threading.Thread(target=self._read, name="inbox", daemon=True).start()
+
+    def take(self, seconds: float | None) -> frames.ToChild | None:
+        """The next message; None after `seconds` without one, which may be 0, or for ever."""
+        try:
+            message = self._messages.get(timeout=seconds) if seconds else self._at_once(seconds)
+        except Empty:
+            return None
+        if isinstance(message, frames.Cancel):
+            self._cancelled.pop(message.id, None)
+        return message
+
+    def _at_once(self, seconds: float | None) -> frames.ToChild:
+        return self._messages.get() if seconds is None else self._messages.get_nowait()
+
+    def running(self, job: int) -> None:
+        """The job whose step comes next."""
+        self._running = job
+
+    def aborted(self) -> bool:
+        """The running job has been cancelled since; asked from inside the step."""
+        return self._running in self._cancelled
+
+    def _read(self) -> None:
+        unframer = Unframer(frames.MAX_FRAME)
+        try:
+            while data := os.read(self._source, READ_SIZE):
+                unframer.feed(data)
+                for body in unframer:
+                    self._note(frames.decode_to_child(body))
+        finally:
+            os._exit(0)  # the parent is gone, or raves: no step is worth finishing
+
+    def _note(self, message: frames.ToChild) -> None:
+        if isinstance(message, frames.Cancel):
+            self._cancelled[message.id] = None
+        self._messages.put(message)
+
+
+@final
+class Child:
+    """The model and its jobs, driven by what the parent sends."""
+
+    def __init__(self, path: Path, inbox: Inbox, sink: int) -> None:
+        self._path = path
+        self._inbox = inbox
+        self._sink = sink
+        self._device: LlamaDevice | None = None
+        self._template: Template | None = None
+        self._batcher = Batcher(context=0, batch=1)
+        self._loaded: Loaded | None = None
+        self._reported = 0.0
+
+    def run(self) -> NoReturn:
+        """Compute steps for ever; between two steps, do what was asked."""
+        while True:
+            step = self._batcher.plan(time.monotonic()) if self._device is not None else None
+            self._tell_events()
+            if step is not None:
+                self._compute(step)
+            self._report(idle=step is None)
+            wait = 0.0 if step is not None else self._idle_seconds()
+            while (message := self._inbox.take(wait)) is not None:
+                self._obey(message)
+                wait = 0.0
+
+    def _idle_seconds(self) -> float | None:
+        due = self._batcher.next_deadline()
+        return None if due is None else max(0.0, due - time.monotonic())
+
+    def _compute(self, step: Step) -> None:
+        device = self._device
+        assert device is not None
+        self._inbox.running(step.job)
+        outcome = device.run(step)
+        self._batcher.applied(time.monotonic(), step, outcome)
+        self._tell_events()
+
+    # --- what was asked ---
+
+    def _obey(self, message: frames.ToChild) -> None:
+        now = time.monotonic()
+        match message:
+            case frames.Load():
+                self._tell(frames.Reply(call=message.call, result=self._load(message.plan)))
+            case frames.Prepare():
+                self._tell(frames.Reply(call=message.call, result=self._prepare(message.prompt)))
+            case frames.Unload():
+                self._unload()
+                self._tell(frames.Reply(call=message.call, result=None))
+            case frames.Submit():
+                self._batcher.submit(now, message.job)
+                if self._device is None:
+                    self._batcher.fail_all(Fault.NO_MODEL)
+            case frames.Cancel():
+                self._batcher.cancel(message.id)
+            case frames.Pause():
+                self._batcher.pause(now, message.id)
+            case frames.Resume():
+                self._batcher.resume(message.id)
+
+    def _load(self, plan: Plan) -> Loaded | Failed:
+        started = time.monotonic()
+        self._unload()
+        try:
+            self._template = _read_template(self._path)
+        except (BadModel, OSError):
+            return Failed(fault=Fault.NO_MODEL)
+        device = LlamaDevice.open(self._path, plan, self._inbox.aborted)
+        if isinstance(device, Failed):
+            return device
+        prompt_rate, answer_rate = _benchmark(device, min(plan.batch, plan.context // 2))
+        self._device = device
+        self._batcher = Batcher(context=device.context, batch=plan.batch)
+        self._loaded = Loaded(
+            numerics=device.numerics,
+            context=device.context,
+            slots=1,
+            prompt_rate=prompt_rate,
+            answer_rate=answer_rate,
+            seconds=time.monotonic() - started,
+        )
+        return self._loaded
+
+    def _unload(self) -> None:
+        self._batcher.fail_all(Fault.NO_MODEL)
+        self._tell_events()
+        self._template = self._loaded = None
+        if self._device is not None:
+            self._device.close()
+            self._device = None
+
+    def _prepare(self, prompt: Prompt) -> Prepared | Failed:
+        if self._device is None:
+            return Failed(fault=Fault.NO_MODEL)
+        text = self._render(prompt)
+        if isinstance(text, Failed):
+            return text
+        too_long = Failed(fault=Fault.TOO_LONG, detail=self._device.context)
+        if len(text.encode("utf-8", "replace")) > BYTES_PER_TOKEN * self._device.context:
+            return too_long
+        tokens = self._device.vocabulary.tokenize(text)
+        if not tokens:
+            return Failed(fault=Fault.BAD_REQUEST)
+        if len(tokens) >= self._device.context:
+            return too_long
+        stop = tuple(one.encode("utf-8", "replace") for one in prompt.stop)
+        return Prepared(tokens=tokens, stop=stop)
+
+    def _render(self, prompt: Prompt) -> str | Failed:
+        if prompt.text is not None:
+            return prompt.text
+        if self._template is None or self._device is None:
+            return Failed(fault=Fault.BAD_TEMPLATE)
+        special = self._device.vocabulary.names()
+        try:
+            with _interrupted_after(TEMPLATE_TIME):
+                return self._template.render(prompt.messages, special=special, date=prompt.date)
+        except TimeoutError:
+            return Failed(fault=Fault.BAD_TEMPLATE)
+
+    # --- what is told ---
+
+    def _tell(self, message: frames.ToParent) -> None:
+        data = memoryview(frames.encode(message))
+        while data:
+            data = data[os.write(self._sink, data) :]
+
+    def _tell_events(self) -> None:
+        events = self._batcher.drain()
+        if events:
+            self._tell(frames.Events(events=tuple(events)))
+
+    def _report(self, *, idle: bool) -> None:
+        now = time.monotonic()
+        if not idle and now < self._reported + REPORT_INTERVAL:
+            return
+        self._reported = now
+        self._tell(frames.Report(statistics=self._statistics()))
+
+    def _statistics(self) -> EngineStatistics:
+        batcher, sizes = self._batcher, self._batcher.sizes()
+        ready = self._loaded is not None
+        return EngineStatistics(
+            state=EngineState.READY if ready else EngineState.EMPTY,
+            numerics=self._loaded.numerics if self._loaded is not None else b"",
+            slots=int(ready),
+            busy=sizes["busy"],
+            waiting=sizes["waiting"],
+            steps=batcher.steps,
+            tokens_in=batcher.tokens_in,
+            tokens_out=batcher.tokens_out,
+            tokens_reused=batcher.tokens_reused,
+            cancels=batcher.cancels,
+        )
+
+
+def _read_template(path: Path) -> Template | None:
+    with (
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+        memoryview(mapped) as view,
+    ):
+        text = gguf.describe(gguf.parse(view)).template
+    return Template(text) if text else None
+
+
+def _benchmark(device: LlamaDevice, room: int) -> tuple[float, float]:
+    """Tokens/s of a prompt and of an answer; leaves the cache to be emptied by the next step."""
+    prompt: Tokens = (1,) * min(BENCHMARK_PROMPT, room)
+    greedy = Draw(sampling=Sampling(nonce=bytes(16), temperature=0), answer=(), logprobs=0)
+    started = time.perf_counter()
+    device.run(Step(job=NOBODY, keep=0, tokens=prompt, draw=greedy))
+    between = time.perf_counter()
+    for index in range(BENCHMARK_ANSWER):
+        device.run(Step(job=NOBODY, keep=len(prompt) + index, tokens=(1,), draw=greedy))
+    ended = time.perf_counter()
+    return len(prompt) / (between - started), BENCHMARK_ANSWER / (ended - between)
+
+
+@contextlib.contextmanager
+def _interrupted_after(seconds: float) -> Iterator[None]:
+    """`TimeoutError` inside, once the time is over: a template can loop without output."""
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _interrupt(_signal: int, _frame: object) -> NoReturn:
+    raise TimeoutError
+
+
+def main(path: Path) -> NoReturn:
+    """Serve the pipe on standard input and output until it is closed."""
+    sink = os.dup(1)
+    os.dup2(2, 1)  # a stray print in C must not break the frames
+    _settle_down()
+    inbox = Inbox(0)
+    inbox.start()
+    try:
+        Child(path, inbox, sink).run()
+    except BrokenPipeError:
+        sys.exit(0)
+
+
+def _settle_down() -> None:
+    """Be the first to give way, leave no core dump with prompts in it, and die with the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's matter
+    signal.signal(signal.SIGALRM, _interrupt)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.nice(NICENESS)
+    with contextlib.suppress(OSError):  # Linux only
+        Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE))
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
