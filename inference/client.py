@@ -1,225 +1,49 @@
-"""The asker: one question through one worker at a time, and always an end to it."""
+"""Asking, for callers on trio: the asker's core joined to a node."""
 
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeAlias
+import math
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Final, Self, final
 
-from inference.engine.base import ChatMessage, Tokens, Usage
-from inference.market import Known, Memory
-from ledger.money import ZERO, Nano
-from p2p.entropy import Entropy, SystemEntropy
+import trio
+
+from inference.asking import AskCore, Leave, Open, State, Upload
+from inference.protocol import Abort
+from inference.request import AskEvent as AskEvent
+from inference.request import AskFailed as AskFailed
+from inference.request import AskRequest as AskRequest
+from inference.request import Chosen as Chosen
+from inference.request import Code as Code
+from inference.request import Done as Done
+from inference.request import Finish as Finish
+from inference.request import Offered as Offered
+from inference.request import Piece as Piece
+from inference.request import Policy as Policy
+from inference.request import Progress as Progress
+from inference.request import Refused as Refused
+from inference.request import Timing as Timing
+from p2p.core import Command, Event, step
+from p2p.drive import SystemClock
+from p2p.errors import DirectoryStale, NoCapacity, NoPath
 from p2p.identity import AdnlId
 from p2p.node import Node
+from p2p.onion.core import CircuitId, Data, Ended, Failed, Lost, Opened, Reset
+from p2p.onion.handshake import Target
+from p2p.overlay.advert import Role
 
-Code: TypeAlias = Literal[
-    "invalid_request",
-    "context_length_exceeded",
-    "request_too_large",
-    "model_not_found",
-    "price_above_cap",
-    "joining_network",
-    "no_path",
-    "no_worker",
-    "busy",
-    "all_refused",
-    "worker_lost",
-    "circuit_lost",
-    "deadline",
-    "internal",
-]
-"""Why there is no whole answer; stable words, for programs."""
+STREAM: Final = 1
+"""The stream of a circuit's first request, whose want stands in the circuit's own."""
 
-Finish: TypeAlias = Literal["stop", "length", "tool_calls", "price_cap", "deadline", "worker_lost"]
-"""Why a whole answer ended. The last two are the worker's own word, with a valid receipt: it ran
-out of the time it was given, or it was paused by its owner."""
+PATH_DRAWS: Final = 16
+"""paths drawn in search of one without suspects"""
+
+UPLOAD_PAUSE: Final = 0.02
+"""seconds between looks at whether a circuit takes more of a long prompt"""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AskRequest:
-    """What is asked; nothing here names the asker, and all of it but `model` goes to the worker.
-
-    Settings are integers in thousandths; those left alone are sent with their defaults, so that
-    nobody's stand out.
-    """
-
-    messages: tuple[ChatMessage, ...] = ()
-    text: str | None = None
-    """Set instead of `messages`: continued as it stands, no chat template."""
-    model: str = "auto"
-    """`auto`, `base`, `base@quant`, any of them `:hex` of the file's hash, or `name@sha256:hex`."""
-    max_tokens: int | None = None
-    """None: as many as the model's context leaves."""
-    temperature: int = 800
-    top_p: int = 950
-    top_k: int = 40
-    min_p: int = 0
-    frequency: int = 0
-    presence: int = 0
-    bias: tuple[tuple[int, int], ...] = ()
-    """(token, thousandths added to its logit)"""
-    stop: tuple[str, ...] = ()
-    logprobs: int = 0
-    seed: int | None = None
-    """Fixes the nonce, as OpenAI's `seed` should."""
-    nonce: bytes | None = None
-    """16 bytes that fix which tokens are drawn; None: from `seed`, else random."""
-    date: int | None = None
-    """Days since 1970 shown to chat templates that ask for the date; None: today, in UTC."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
-    """How to ask; stays on this machine."""
-
-    known: tuple[Known, ...] = ()
-    """The catalogue: which names stand for which models."""
-    memory: Memory = field(default_factory=Memory)
-    """Shared by all asks of a node, so that a bad worker is not drawn again."""
-    relays: int = 3
-    deadline_s: float = 300.0
-    """The ask has ended by then, always."""
-    max_price: Nano = ZERO
-    """For the whole request, all classes."""
-    min_rate: int = 3
-    """tokens/s of the answer; slower workers are not asked."""
-    assurance: int = 0
-    """0 none, 1 audited, 2 TEE."""
-    worker: AdnlId | None = None
-    """Ask this worker only: the choice is no longer uniform."""
-    entropy: Entropy = field(default_factory=SystemEntropy)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refused:
-    """A worker that was drawn and gave no answer; `reason` is a stable word."""
-
-    worker: AdnlId
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chosen:
-    """A worker was drawn, and its circuit is being built."""
-
-    worker: AdnlId
-    identity: bytes
-    """Of the model asked for."""
-    model: str
-    """Its name in the catalogue, else the worker's label for it; may be empty."""
-    slots: int
-    """How many operators the draw was among: the smaller, the less it hides."""
-    path: tuple[AdnlId, ...]
-    """The relays, then the worker."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Offered:
-    """The worker's signed terms were accepted; the prompt leaves now."""
-
-    worker: AdnlId
-    ahead: int
-    """Requests before this one in the worker's queue."""
-    wait_s: float
-    """The worker's guess of the time until it begins."""
-    prices: tuple[int, int, int, int]
-    """nano per million tokens: prompt, cached, completion, reasoning."""
-    quoted: Nano
-    """The most that the whole request may cost by the offer."""
-    numerics: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """The worker reads the prompt: `done` of its tokens are in."""
-
-    prompt: int
-    cached: int
-    done: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
-    """The next tokens of the answer and the text that became certain with them."""
-
-    first: int
-    ids: Tokens
-    text: str
-    channel: int
-    """0 content, 1 reasoning, 2 tool call."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timing:
-    """Milliseconds since the ask began, None if it did not come so far."""
-
-    circuit: int | None = None
-    """The worker's offer came back through the circuit (one round trip builds and asks)."""
-    offer: int | None = None
-    """It was checked and accepted."""
-    first_token: int | None = None
-    total: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Done:
-    """The whole answer, with the worker's receipt checked. The last event."""
-
-    worker: AdnlId
-    identity: bytes
-    model: str
-    path: tuple[AdnlId, ...]
-    text: str
-    """Channel 0 alone."""
-    reasoning: str
-    ids: Tokens
-    """All tokens of the answer: with prompt, settings and `nonce` they can be computed again."""
-    nonce: bytes
-    date: int
-    finish: Finish
-    usage: Usage
-    cost: Nano
-    prices: tuple[int, int, int, int]
-    quoted: Nano
-    receipt: bytes
-    """Signed by the worker; see `ledger/tariff.py`."""
-    numerics: bytes
-    timing: Timing
-    refusals: tuple[Refused, ...]
-    slots: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AskFailed:
-    """There is no whole answer. The last event, instead of `Done`."""
-
-    code: Code
-    message: str
-    """What happened and why, a sentence."""
-    advice: str
-    """What to do."""
-    text: str = ""
-    """What had come of the answer."""
-    worker: AdnlId | None = None
-    """Who was being asked at the end."""
-    timing: Timing = Timing()
-    refusals: tuple[Refused, ...] = ()
-
-
-AskEvent: TypeAlias = Chosen | Offered | Progress | Piece | Done | AskFailed
-
-
-class Answer(Protocol):
-    """The events of one ask, ending after `Done` or `AskFailed`."""
-
-    def __aiter__(self) -> AsyncIterator[AskEvent]:
-        """Itself."""
-
-    async def __anext__(self) -> AskEvent:
-        """The next event; waits for it."""
-
-
-def ask(request: AskRequest, node: Node, policy: Policy) -> AbstractAsyncContextManager[Answer]:
+@asynccontextmanager
+async def ask(request: AskRequest, node: Node, policy: Policy) -> AsyncIterator["Answer"]:
     """Ask, and read the answer as it is made.
 
     `async with ask(request, node, policy) as answer: async for event in answer: ...`
@@ -229,4 +53,201 @@ def ask(request: AskRequest, node: Node, policy: Policy) -> AbstractAsyncContext
     step. Nothing a peer does raises. Raises `ValueError` for a request that is none (no messages,
     a setting out of its bounds).
     """
-    raise NotImplementedError
+    asking = _Asking(AskCore(request, policy, node.id), node, policy)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(asking.run)
+            yield asking.answer
+            nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        raise _only_one(group) from None
+
+
+@final
+class Answer:
+    """The events of one ask, ending after `Done` or `AskFailed`."""
+
+    def __init__(self) -> None:
+        # Not bounded here: the core bounds the answer, and a caller that does not read must not
+        # keep the core from its timers.
+        self._put, self._events = trio.open_memory_channel[AskEvent](math.inf)
+
+    def put(self, event: AskEvent) -> None:
+        """Add an event; the last kinds end the iteration behind them."""
+        self._put.send_nowait(event)
+        if isinstance(event, Done | AskFailed):
+            self._put.close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> AskEvent:
+        return await self._events.__anext__()
+
+
+@final
+class _Asking:
+    """Drives one core: its effects go to the node, its events to the caller."""
+
+    def __init__(self, core: AskCore, node: Node, policy: Policy) -> None:
+        self._core = core
+        self._node = node
+        self._policy = policy
+        self._clock = SystemClock()
+        self._commands: deque[Command[AskCore]] = deque()
+        self._advancing = False
+        self._circuit: _Circuit | None = None
+        self.answer = Answer()
+
+    async def run(self) -> None:
+        """Drive the ask to its end; cancelled, it tells the worker to stop."""
+        try:
+            self._do("start", lambda core, now: core.start(now))
+            await self._join()
+            while self._core.state is not State.DONE:
+                await self._turn()
+        finally:
+            self._do("cancel", lambda core, now: core.cancel(now))
+
+    async def _join(self) -> None:
+        with trio.move_on_at(self._wake()):
+            await self._node.joined()
+            workers = self._node.directory.usable(Role.WORKER)
+            self._do("listed", lambda core, now: core.listed(now, workers))
+
+    async def _turn(self) -> None:
+        """Wait for the next event of the circuit, or until something is due."""
+        circuit = self._circuit
+        if circuit is None:
+            await trio.sleep_until(self._wake())
+            self._do("timer", lambda core, now: None)
+            return
+        event: Event = None
+        with trio.move_on_at(self._wake()):
+            try:
+                event = await circuit.events.receive()
+            except trio.EndOfChannel:
+                event = Lost(circuit.id, None)
+        self._hear(circuit, event)
+        self._push(circuit)
+
+    def _wake(self) -> float:
+        """When to look again, on trio's clock."""
+        deadline = self._core.next_deadline()
+        wake = math.inf if deadline is None else self._clock.trio_time(deadline)
+        if self._circuit is not None and self._circuit.upload:
+            wake = min(wake, trio.current_time() + UPLOAD_PAUSE)
+        return wake
+
+    def _hear(self, circuit: "_Circuit", event: Event) -> None:
+        attempt = circuit.attempt
+        match event:
+            case Opened(offer=reply):
+                circuit.open = True
+                self._do("opened", lambda core, now: core.opened(now, attempt, reply))
+            case Failed(hop=hop, status=status, reason=reason):
+                self._do("failed", lambda core, now: core.failed(now, attempt, hop, status, reason))
+            case Data(stream=stream, data=data) if stream == STREAM:
+                self._do("receive", lambda core, now: core.receive(now, attempt, data))
+            case Ended():
+                self._do("ended", lambda core, now: core.ended(now, attempt))
+            case Reset(code=code):
+                self._do("reset", lambda core, now: core.reset(now, attempt, code))
+            case Lost(hop=hop):
+                self._do("lost", lambda core, now: core.lost(now, attempt, hop))
+            case _:
+                self._do("timer", lambda core, now: None)
+
+    def _do(self, name: str, run: Callable[[AskCore, float], object]) -> None:
+        """Advance the core by a command; what its effects command in turn comes after them."""
+        self._commands.append(Command(name, run))
+        if self._advancing:
+            return
+        self._advancing = True
+        try:
+            while self._commands:
+                _, events = step(self._core, self._clock.now(), [self._commands.popleft()], [])
+                for event in events:
+                    self._handle(event)
+        finally:
+            self._advancing = False
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case Open():
+                self._open(event)
+            case Upload(data=data):
+                if self._circuit is not None:
+                    self._circuit.upload = memoryview(data)
+                    self._push(self._circuit)
+            case Leave():
+                self._leave()
+            case _:
+                self._tell(event)
+
+    def _tell(self, event: Event) -> None:
+        if isinstance(event, AskEvent):
+            self.answer.put(event)
+
+    # --- the circuit ---
+
+    def _open(self, wanted: Open) -> None:
+        attempt = wanted.attempt
+        try:
+            path = self._path(wanted)
+            circuit = self._node.open(path, wanted.request)
+        except NoCapacity:
+            self._do("unopened", lambda core, now: core.unopened(now, attempt, full=True))
+        except (NoPath, DirectoryStale):
+            self._do("unopened", lambda core, now: core.unopened(now, attempt, full=False))
+        else:
+            self._circuit = _Circuit(attempt, circuit, self._node.events(circuit))
+            hops: list[AdnlId] = [target.id for target in path]
+            self._do("opening", lambda core, now: core.opening(now, attempt, hops))
+
+    def _path(self, wanted: Open) -> list[Target]:
+        """The first path drawn without suspects, else the one with the fewest."""
+        suspects = dict.fromkeys(wanted.suspects)
+        draws = PATH_DRAWS if suspects else 1
+        paths = (self._node.path(wanted.worker, self._policy.relays) for _ in range(draws))
+        return min(paths, key=lambda path: sum(target.id in suspects for target in path))
+
+    def _push(self, circuit: "_Circuit") -> None:
+        """Send as much of the prompt as the circuit takes now, and END behind the last of it."""
+        if not circuit.upload:
+            return
+        room = self._node.writable(circuit.id)
+        data, circuit.upload = circuit.upload[:room], circuit.upload[room:]
+        if data:
+            self._node.send(circuit.id, STREAM, bytes(data))
+        if not circuit.upload:
+            self._node.end(circuit.id, STREAM)
+            self._do("uploaded", lambda core, now: core.uploaded(now, circuit.attempt))
+
+    def _leave(self) -> None:
+        circuit, self._circuit = self._circuit, None
+        if circuit is None:
+            return
+        if circuit.open:
+            self._node.reset(circuit.id, STREAM, Abort.CANCELLED)
+        self._node.close(circuit.id)
+        circuit.events.close()
+
+
+@final
+class _Circuit:
+    """The circuit of the newest try."""
+
+    def __init__(
+        self, attempt: int, circuit: CircuitId, events: "trio.MemoryReceiveChannel[Event]"
+    ) -> None:
+        self.attempt = attempt
+        self.id = circuit
+        self.events = events
+        self.open = False
+        self.upload = memoryview(b"")
+
+
+def _only_one(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What the block raised, not wrapped: a caller sees its own exception."""
+    return group.exceptions[0] if len(group.exceptions) == 1 else group

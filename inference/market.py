@@ -90,6 +90,8 @@ class Terms:
     """The one worker that may be asked."""
     context_above: int = 0
     """A context of this size was too small."""
+    upload: int = 0
+    """bytes of the request"""
 
     @property
     def least_prompt(self) -> int:
@@ -179,6 +181,8 @@ def _reason(
     unfit = _unfit(model, terms)
     if unfit is not None:
         return unfit
+    if terms.upload > entry.advert.request_cap:
+        return Reason.CONTEXT
     if not entry.advert.onion or not (entry.advert.addresses or entry.advert.attachments):
         return Reason.UNREACHABLE
     return memory.excludes(now, entry.id, entry.group)

@@ -147,6 +147,18 @@ class Refuse(IntEnum):
     TOO_MANY = 13
 
 
+class Abort(IntEnum):
+    """Why a stream is reset: the code in the RESET."""
+
+    CANCELLED = 0
+    PROTOCOL = 1
+    """what the other side sent breaks a rule"""
+    SILENT = 2
+    """the other side sent or took nothing for too long"""
+    OVERLOAD = 3
+    """a bound is reached"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Want:
     """What an asker looks for, before the worker learns anything of the prompt."""

@@ -1,0 +1,236 @@
+"""How an ask may end without a whole answer, in words: what happened, why, and what to do."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from inference.market import Choice, Reason
+from inference.protocol import Refusal, Refuse
+from inference.request import AskRequest, Code, Finish, Policy
+from ledger.tariff import Stop
+
+
+class Why(Enum):
+    """Why a worker that was drawn gave no answer."""
+
+    BUSY = "busy"
+    PAUSED = "paused"
+    NO_MODEL = "no_model"
+    UNSUPPORTED = "unsupported"
+    TOO_LONG = "too_long"
+    PAYMENT = "payment"
+    PRICE = "price"
+    ENGINE = "engine"
+    SILENT = "silent"
+    LOST = "lost"
+    LIED = "lied"
+    UNREACHABLE = "unreachable"
+    CIRCUIT = "circuit"
+
+
+WHY: Final[Mapping[Refuse, Why]] = {
+    Refuse.BUSY: Why.BUSY,
+    Refuse.PAUSED: Why.PAUSED,
+    Refuse.NO_MODEL: Why.NO_MODEL,
+    Refuse.UNSUPPORTED: Why.UNSUPPORTED,
+    Refuse.TOO_LONG: Why.TOO_LONG,
+    Refuse.BAD_REQUEST: Why.UNSUPPORTED,
+    Refuse.BAD_GRAMMAR: Why.UNSUPPORTED,
+    Refuse.BAD_TEMPLATE: Why.UNSUPPORTED,
+    Refuse.PAYMENT: Why.PAYMENT,
+    Refuse.UNPAID: Why.PAYMENT,
+    Refuse.DEADLINE: Why.BUSY,
+    Refuse.ENGINE: Why.ENGINE,
+    Refuse.TOO_MANY: Why.BUSY,
+}
+"""What a refusal means as long as nothing of an answer has come."""
+
+FINISH: Final[Mapping[Stop, Finish]] = {
+    Stop.STOP: "stop",
+    Stop.LENGTH: "length",
+    Stop.TOOL_CALLS: "tool_calls",
+    Stop.DEADLINE: "deadline",
+    Stop.PAUSED: "worker_lost",
+}
+"""What the end in a receipt is called; a worker may not say the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """One way to end."""
+
+    code: Code
+    message: str
+    advice: str
+
+
+TOO_LARGE: Final = Ending(
+    "request_too_large",
+    "The request is larger than 4 MiB, the most that a worker takes.",
+    "Send less text.",
+)
+NOT_JOINED: Final = Ending(
+    "joining_network",
+    "This node has not yet learnt who is on the network: no bootstrap node has answered.",
+    "Check the connection and the network's bootstrap list, then try again.",
+)
+NODE_FULL: Final = Ending(
+    "busy",
+    "This node has as many circuits as it may have.",
+    "Try again when one of its requests has ended.",
+)
+CIRCUIT_LOST: Final = Ending(
+    "circuit_lost",
+    "A relay of the circuit went away in the middle of the answer.",
+    "Ask again: other relays will be used.",
+)
+
+
+def no_path(relays: int) -> Ending:
+    """There are fewer relays than hops."""
+    return Ending(
+        "no_path",
+        f"No circuit of {relays} relays can be built: the network has too few of them that may "
+        "stand in one path.",
+        "Wait for more relays to join, or ask for fewer with --relays; fewer hide less.",
+    )
+
+
+def bad_request(refusal: Refusal) -> Ending:
+    """The worker read the request and it is none."""
+    what = {
+        Refuse.BAD_GRAMMAR: "the grammar of the answer",
+        Refuse.BAD_TEMPLATE: "the model's chat template, with these messages",
+    }.get(refusal.code, f"field {refusal.detail} of the request")
+    return Ending(
+        "invalid_request",
+        f"The worker refused the request because of {what}.",
+        "Change the request; asking another worker would not help.",
+    )
+
+
+def too_late(deadline_s: float, state: str) -> Ending:
+    """The caller's limit is near, and there is no whole answer."""
+    doing = {
+        "draw": "no worker had been found",
+        "opening": "no worker had answered through its circuit",
+        "offered": "the prompt had not left",
+    }.get(state, "the answer was not complete")
+    return Ending(
+        "deadline",
+        f"The limit of {deadline_s:g} s was nearly over and {doing}.",
+        "Allow more time with --deadline, or ask for fewer tokens.",
+    )
+
+
+def worker_late(deadline_s: float) -> Ending:
+    """The worker says that it ran out of time."""
+    return Ending(
+        "deadline",
+        f"The worker could not finish within the limit of {deadline_s:g} s.",
+        "Allow more time with --deadline, or ask for fewer tokens.",
+    )
+
+
+def broken_off(why: Why, lie: str) -> Ending:
+    """An answer had begun and does not go on."""
+    what = {
+        Why.SILENT: "The worker fell silent",
+        Why.ENGINE: "The worker's model failed",
+        Why.LIED: f"The worker broke the protocol ({lie})",
+    }.get(why, "The worker went away")
+    return Ending(
+        "worker_lost",
+        f"{what} in the middle of the answer; nobody else can go on with it.",
+        "Ask again: another worker will be drawn.",
+    )
+
+
+def all_failed(whys: Sequence[Why]) -> Ending:
+    """Workers were asked, and none gave an answer."""
+    tally = ", ".join(f"{_WORDS[why]} ({whys.count(why)})" for why in dict.fromkeys(whys))
+    code = _common_code(whys)
+    return Ending(code, f"No worker answered: {tally}.", _ADVICE[code])
+
+
+def nobody(request: AskRequest, policy: Policy, choices: Mapping[bytes, Choice]) -> Ending:
+    """No listed worker is acceptable."""
+    if not choices:
+        return _unknown_model(request, policy)
+    reasons: dict[Reason, int] = {}
+    for choice in choices.values():
+        for reason, count in choice.rejected.items():
+            reasons[reason] = reasons.get(reason, 0) + count
+    serving = {reason: n for reason, n in reasons.items() if reason not in _NOT_SERVING}
+    if not serving:
+        return Ending(
+            "no_worker",
+            "No worker on the network serves this model now.",
+            "Try `auto`, or wait; `tussah models` lists what is served.",
+        )
+    tally = ", ".join(f"{reason.value} {count}" for reason, count in serving.items())
+    code: Code = "no_worker"
+    if len(serving) == 1:
+        code = _REASON_CODES.get(next(iter(serving)), code)
+    return Ending(code, f"No worker is acceptable: {tally}.", _ADVICE[code])
+
+
+_NOT_SERVING: Final = (Reason.NOT_LIVE, Reason.SELF, Reason.MODEL)
+
+_REASON_CODES: Final[Mapping[Reason, Code]] = {
+    Reason.PRICE: "price_above_cap",
+    Reason.CONTEXT: "context_length_exceeded",
+}
+
+_CODES: Final[Sequence[tuple[tuple[Why, ...], Code]]] = (
+    ((Why.BUSY, Why.PAUSED), "busy"),
+    ((Why.PRICE,), "price_above_cap"),
+    ((Why.TOO_LONG,), "context_length_exceeded"),
+    ((Why.CIRCUIT, Why.UNREACHABLE), "circuit_lost"),
+    ((Why.SILENT, Why.LOST, Why.LIED, Why.ENGINE, Why.UNREACHABLE, Why.CIRCUIT), "worker_lost"),
+)
+"""A code for tries that all ended in one of these ways; else `all_refused`."""
+
+_WORDS: Final[Mapping[Why, str]] = {
+    Why.BUSY: "busy",
+    Why.PAUSED: "paused by its owner",
+    Why.NO_MODEL: "no longer serving the model",
+    Why.UNSUPPORTED: "unable to do what was asked",
+    Why.TOO_LONG: "its context too small",
+    Why.PAYMENT: "payment refused",
+    Why.PRICE: "its offer above the price cap",
+    Why.ENGINE: "its model failed",
+    Why.SILENT: "silent",
+    Why.LOST: "gone",
+    Why.LIED: "broke the protocol",
+    Why.UNREACHABLE: "out of reach",
+    Why.CIRCUIT: "no circuit to it",
+}
+
+_ADVICE: Final[Mapping[Code, str]] = {
+    "busy": "Try again in a minute.",
+    "price_above_cap": "Raise the cap with --max-price, or ask for fewer tokens.",
+    "context_length_exceeded": "Send less text, or ask for fewer tokens.",
+    "circuit_lost": "Try again: other relays will be used.",
+    "worker_lost": "Try again; `tussah peers` shows who is there.",
+    "all_refused": "Try again later, or ask for another model.",
+    "no_worker": "Wait, or ask for another model; `tussah models` lists what is served.",
+}
+
+
+def _common_code(whys: Iterable[Why]) -> Code:
+    seen = tuple(dict.fromkeys(whys))
+    for among, code in _CODES:
+        if all(why in among for why in seen):
+            return code
+    return "all_refused"
+
+
+def _unknown_model(request: AskRequest, policy: Policy) -> Ending:
+    names = ", ".join(sorted({known.base: None for known in policy.known})[:8])
+    return Ending(
+        "model_not_found",
+        f"No model is known by the name {request.model!r}.",
+        f"Ask for `auto` or one of: {names}." if names else "Ask for `auto`.",
+    )

@@ -1,0 +1,100 @@
+"""One worker that was drawn, and how far it has come with it."""
+
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from inference import market, protocol
+from inference.market import Terms
+from inference.protocol import Offer
+from inference.reading import Reading
+from inference.request import Chosen, Offered
+from p2p import codec
+from p2p.identity import AdnlId
+from p2p.onion import events
+from p2p.onion.cell import Code
+from p2p.overlay.directory import Entry
+
+SILENCE: Final = 30.0
+"""seconds a worker may say nothing, beside twice the wait that it quoted"""
+
+
+@dataclass(slots=True)
+class Trial:
+    """One worker, the newest circuit to it, and what has come of the answer."""
+
+    entry: Entry
+    identity: bytes
+    name: str
+    slots: int
+    number: int = 0
+    paths: int = 0
+    blamed: int = 0
+    """paths that ended at this worker"""
+    path: tuple[AdnlId, ...] = ()
+    want: bytes = b""
+    offer: Offer | None = None
+    reading: Reading | None = None
+    unframer: codec.Unframer = field(default_factory=lambda: codec.Unframer(protocol.MAX_ANSWER))
+    left: bool = False
+    lie: str = ""
+
+    @property
+    def last(self) -> int:
+        """Where the worker stands in the path."""
+        return len(self.path) - 1
+
+    @property
+    def context(self) -> int:
+        """Tokens, as offered, else as advertised."""
+        model = market.model_of(self.entry, self.identity)
+        advertised = model.context if model is not None else 0
+        return self.offer.context if self.offer is not None else advertised
+
+    @property
+    def patience(self) -> float:
+        """Seconds without a word from the worker."""
+        return SILENCE + 2 * (self.offer.wait_s if self.offer is not None else 0)
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything of the answer has come."""
+        return self.reading is not None and self.reading.begun
+
+    def culprit(self, hop: int | None, status: int) -> int | None:
+        """The place in the path of who is to blame for a circuit that did not open, if known."""
+        if status in (events.GUARD_UNREACHABLE, events.DESTROYED):
+            return 0
+        if hop is None:
+            return None
+        return hop + 1 if status in (Code.UNREACHABLE, Code.UNKNOWN_NEXT) else hop
+
+    def again(self) -> "Trial":
+        """The same worker, nothing having come of it, for another path."""
+        return replace(
+            self,
+            offer=None,
+            reading=None,
+            unframer=codec.Unframer(protocol.MAX_ANSWER),
+            left=False,
+        )
+
+    def chosen(self) -> Chosen:
+        """What the caller is told of the draw."""
+        return Chosen(
+            worker=self.entry.id,
+            identity=self.identity,
+            model=self.name,
+            slots=self.slots,
+            path=self.path,
+        )
+
+    def offered(self, offer: Offer, terms: Terms) -> Offered:
+        """What the caller is told of the offer."""
+        return Offered(
+            worker=self.entry.id,
+            ahead=offer.ahead,
+            wait_s=float(offer.wait_s),
+            prices=offer.prices,
+            quoted=terms.quoted(offer.prices, offer.context),
+            numerics=offer.numerics,
+        )
