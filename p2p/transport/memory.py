@@ -23,7 +23,7 @@ from p2p.identity import AdnlId, Identity
 from p2p.transport.carrier import CarrierStatistics, Listener, Tap
 from p2p.transport.fabric import Datagram, Fabric, FabricStatistics, Naming, Timetable
 from p2p.transport.frames import FROM_CORES
-from p2p.wire import Endpoint, Link
+from p2p.wire import Endpoint, Kind, Link
 
 if TYPE_CHECKING:  # the stubs that libp2p brings stand before trio's own types
     from trio_typing import TaskStatus
@@ -180,6 +180,33 @@ class Ether:
 
 
 @final
+class _Inbox:
+    """Messages of one link that have arrived; ONION goes ahead, as on a wire with a queue."""
+
+    def __init__(self) -> None:
+        self._onion: deque[bytes] = deque()
+        self._rest: deque[bytes] = deque()
+        self.bytes = 0
+
+    def put(self, message: bytes) -> None:
+        (self._onion if message[0] == Kind.ONION else self._rest).append(message)
+        self.bytes += len(message)
+
+    def pop(self) -> bytes:
+        message = (self._onion or self._rest).popleft()
+        self.bytes -= len(message)
+        return message
+
+    def clear(self) -> None:
+        self._onion.clear()
+        self._rest.clear()
+        self.bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._onion) + len(self._rest)
+
+
+@final
 class _End:
     """One end of a link: up, then over (only what has arrived is still taken), then gone."""
 
@@ -187,10 +214,8 @@ class _End:
         self.link = link
         self.dialled = dialled
         self.far: tuple[MemoryCarrier, _End] | None = None
-        self.inbox: deque[bytes] = deque()
-        self.inbox_bytes = 0
+        self.inbox = _Inbox()
         self.over = False
-        self.emptied = trio.Event()
         self.gone = trio.Event()
 
 
@@ -219,9 +244,10 @@ class MemoryCarrier:
         self._nursery: trio.Nursery | None = None
         self._ends: dict[Link, _End] = {}
         self._peers: dict[AdnlId, _End] = {}
-        self._dialling: dict[AdnlId, None] = {}
+        self._dialling: dict[AdnlId, trio.Event] = {}
         self._ready: deque[_End] = deque()
         self._stirred = trio.Event()
+        self._ending = trio.Event()
         self._shut = False
 
         self._dials = self._dials_failed = self._refused = self._closed = self._dropped = 0
@@ -242,7 +268,7 @@ class MemoryCarrier:
         try:
             async with trio.open_nursery() as self._nursery:
                 task_status.started(bound)
-                await trio.sleep(math.inf)
+                await self._bury()
         finally:
             self._nursery = None
             if bound is not None:
@@ -257,7 +283,7 @@ class MemoryCarrier:
         if self._nursery is None or peer in self._dialling or (end is not None and not end.over):
             return
         self._dials += 1
-        self._dialling[peer] = None
+        self._dialling[peer] = trio.Event()
         self._nursery.start_soon(self._dial, peer, tuple(endpoints))
 
     def close(self, link: Link) -> None:
@@ -342,7 +368,7 @@ class MemoryCarrier:
         if end.over:
             self._dropped += 1
             return
-        if end.inbox_bytes + len(message) > LINK_QUEUE:
+        if end.inbox.bytes + len(message) > LINK_QUEUE:
             self._closed += 1
             self._end(end)
             return
@@ -352,17 +378,28 @@ class MemoryCarrier:
             self._tap(end.link, False, message)
         if not end.inbox:
             self._ready.append(end)
-        end.inbox.append(message)
-        end.inbox_bytes += len(message)
+        end.inbox.put(message)
         self._stirred.set()
 
     def hang_up(self, end: _End) -> None:
         """The other end is over: so is ours, once what has arrived is taken."""
-        if not end.over and self._nursery is not None:
-            end.over = True
-            if not end.inbox:
-                end.emptied.set()
-            self._nursery.start_soon(self._leave, end)
+        end.over = True
+        self._ending.set()
+
+    def cut_off(self, end: _End) -> None:
+        """The other carrier has ended without a word: what was under way is lost."""
+        self._discard(end)
+        self.hang_up(end)
+
+    async def dialled(self, peer: AdnlId) -> None:
+        """Wait until no dial to the peer is under way: of two, the smaller id's makes the link."""
+        while (dialling := self._dialling.get(peer)) is not None:
+            await dialling.wait()
+
+    async def left(self, peer: AdnlId) -> None:
+        """Wait until no link to the peer is over and not yet gone."""
+        while (end := self._peers.get(peer)) is not None and end.over:
+            await end.gone.wait()
 
     # --- inside ---
 
@@ -370,7 +407,7 @@ class MemoryCarrier:
         try:
             reached = await self._reach(peer, endpoints)
         finally:
-            del self._dialling[peer]
+            self._dialling.pop(peer).set()
         if not reached:
             self._dials_failed += 1
             if self._listener is not None:
@@ -387,6 +424,8 @@ class MemoryCarrier:
     async def _attempt(self, peer: AdnlId, carrier: "MemoryCarrier | None") -> bool:
         if carrier is None or carrier.id != peer:
             return False
+        if peer < self.id:
+            await carrier.dialled(self.id)
         await carrier.left(self.id)
         if peer in self._peers:
             return True
@@ -396,18 +435,12 @@ class MemoryCarrier:
         self.enter(end)
         return True
 
-    async def left(self, peer: AdnlId) -> None:
-        """Wait until no link to the peer is over and not yet gone."""
-        while (end := self._peers.get(peer)) is not None and end.over:
-            await end.gone.wait()
-
     def _pop(self, end: _End) -> bytes:
-        message = end.inbox.popleft()
-        end.inbox_bytes -= len(message)
+        message = end.inbox.pop()
         if end.inbox:
             self._ready.append(end)
         elif end.over:
-            end.emptied.set()
+            self._ending.set()
         return message
 
     def _discard(self, end: _End) -> None:
@@ -423,10 +456,13 @@ class MemoryCarrier:
             carrier, far = end.far
             carrier.hang_up(far)
 
-    async def _leave(self, end: _End) -> None:
-        await trio.lowlevel.checkpoint()
-        await end.emptied.wait()
-        self._gone(end)
+    async def _bury(self) -> None:
+        """Let go of ends that are over once what they brought is taken."""
+        while True:
+            await self._ending.wait()
+            self._ending = trio.Event()
+            for end in [end for end in self._ends.values() if end.over and not end.inbox]:
+                self._gone(end)
 
     def _gone(self, end: _End) -> None:
         if end.gone.is_set():
@@ -444,7 +480,7 @@ class MemoryCarrier:
         for end in list(self._ends.values()):
             if end.far is not None:
                 carrier, far = end.far
-                carrier.hang_up(far)
+                carrier.cut_off(far)
             self._gone(end)
         self._shut = True
         self._stirred.set()
