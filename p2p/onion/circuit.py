@@ -294,7 +294,7 @@ class CircuitCore:
 
     def destroyed(self, now: float, port: Port) -> None:
         """DESTROY came in on a port."""
-        self._links.retire(now, port)
+        self._links.ended(now, port)
         self._gone(now, CircuitId(port.number), DESTROYED)
 
     def close(self, now: float, circuit_id: CircuitId) -> None:

@@ -89,8 +89,7 @@ class Links:
         for circuit in link.halves:
             self._timers.clear(Key(Due.HALF, link.number, circuit))
         for circuit, port in link.ports.items():
-            self.queued -= len(port.queue)
-            port.queue.clear()
+            self._empty(port)
             self._timers.clear(Key(Due.GONE, link.number, circuit))
             self._timers.clear(Key(Due.LANE, link.number, circuit))
         return [port for port in link.ports.values() if port.side != Side.GONE]
@@ -219,6 +218,11 @@ class Links:
             self.send(now, port, Command.DESTROY, bytes([reason]))
             self.retire(now, port)
 
+    def ended(self, now: float, port: Port) -> None:
+        """The peer ended the circuit: what is queued of it would be ignored there."""
+        self._empty(port)
+        self.retire(now, port)
+
     def give_up(self, now: float, link: LinkCore, circuit: int) -> None:
         """What an ended circuit had queued was not taken in time."""
         port = link.ports[circuit]
@@ -227,8 +231,7 @@ class Links:
 
     def cut(self, now: float, port: Port, reason: DestroyReason) -> None:
         """End a circuit on its link at once, dropping what is queued of it."""
-        self.queued -= len(port.queue)
-        port.queue.clear()
+        self._empty(port)
         link = self._by_number.get(port.link)
         if link is not None:
             self.destroys[reason.name.lower()] += 1
@@ -242,9 +245,7 @@ class Links:
 
     def expire(self, link: LinkCore, circuit: int) -> None:
         """A number has been kept long enough."""
-        port = link.ports.pop(circuit)
-        self.queued -= len(port.queue)
-        port.queue.clear()
+        self._empty(link.ports.pop(circuit))
         self._timers.clear(Key(Due.LANE, link.number, circuit))
 
     def grant(self, link: LinkCore, body: bytes) -> list[Port]:
@@ -326,6 +327,10 @@ class Links:
         )
         link.silence = least + (most - least) * self._entropy.uniform()
         self._timers.set(Key(Due.PADDING, link.number), link.written + link.silence)
+
+    def _empty(self, port: Port) -> None:
+        self.queued -= len(port.queue)
+        port.queue.clear()
 
     def _rest(self, now: float, link: LinkCore) -> None:
         self._timers.set(Key(Due.REST, link.number), now + defaults.LINK_IDLE)

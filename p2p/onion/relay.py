@@ -392,7 +392,7 @@ class RelayCore:
 
     def destroyed(self, now: float, port: Port) -> None:
         """DESTROY came in on a port."""
-        self._links.retire(now, port)
+        self._links.ended(now, port)
         self._gone(now, port, FailCode.NEXT_DESTROYED)
 
     def expire(self, now: float, number: int) -> None:

@@ -1,7 +1,6 @@
 """A network of circuits' cores in virtual time: one heap, one delay, links as pairs of ends."""
 
 import heapq
-from collections import deque
 from dataclasses import dataclass, field
 from hashlib import blake2b, shake_256
 
@@ -14,7 +13,6 @@ from p2p.onion.core import (
     CloseLink,
     Data,
     Dial,
-    Ended,
     Incoming,
     OnionConfig,
     OnionCore,
@@ -174,9 +172,9 @@ class Net:
 
     def inject(self, sender, receiver, data):
         """Bytes on the link of two, as if `sender` had written them."""
-        for mine, (other, theirs) in sender.links.items():
+        for other, theirs in sender.links.values():
             if other is receiver:
-                self._at(0.0, "data", sender, mine, receiver, theirs, data)
+                self._at(0.0, "data", receiver, theirs, data)
                 return
         raise AssertionError("no link")
 
@@ -223,7 +221,7 @@ class Net:
         while self._heap and self._heap[0][0] <= due:
             what = heapq.heappop(self._heap)[2]
             if what[0] == "data":
-                _, sender, mine, receiver, theirs, data = what
+                _, receiver, theirs, data = what
                 if receiver.alive and theirs in receiver.links:
                     inboxes.setdefault(receiver.id, []).append((theirs, data))
             elif what[0] == "dial":
@@ -238,18 +236,18 @@ class Net:
         for send in sends:
             if send.to in peer.links:
                 other, theirs = peer.links[send.to]
-                self._transmit(peer, send.to, other, theirs, send.data)
+                self._transmit(peer, other, theirs, send.data)
         for event in events:
             peer.events.append(event)
             self._handle(peer, event)
 
-    def _transmit(self, peer, mine, other, theirs, data):
+    def _transmit(self, peer, other, theirs, data):
         if self.cut is not None:
             data = self.cut(self.now, peer, other, data)
             if data is None:
                 return
         self.frames.append((self.now, peer, other, data))
-        self._at(self.delay, "data", peer, mine, other, theirs, data)
+        self._at(self.delay, "data", other, theirs, data)
 
     def _handle(self, peer, event):
         match event:
