@@ -85,7 +85,8 @@ class Libp2pCarrier:
         self._hello = frames.hello(network, identity.public)
         self._links = Links(identity.id, tap)
         self._redials = reach.Redials()
-        self._dialling: dict[AdnlId, None] = {}
+        self._dialling: dict[AdnlId, object] = {}
+        """Dials under way, each a token; a link that comes up removes that of its peer."""
         self._dials = trio.CapacityLimiter(defaults.LINK_DIALS)
         self._arriving = 0
         self._nursery: trio.Nursery | None = None
@@ -112,6 +113,7 @@ class Libp2pCarrier:
                 await trio.sleep_forever()
         finally:
             self._nursery = None
+            self._dialling.clear()
             self._links.shut()
             for socket in sockets:
                 socket.socket.close()
@@ -127,8 +129,8 @@ class Libp2pCarrier:
         end = self._links.to(peer)
         if self._nursery is None or peer in self._dialling or (end is not None and not end.over):
             return
-        self._dialling[peer] = None
-        self._nursery.start_soon(self._dial, peer, tuple(endpoints))
+        self._dialling[peer] = dial = object()
+        self._nursery.start_soon(self._dial, peer, tuple(endpoints), dial)
 
     def close(self, link: Link) -> None:
         """Close a link once what was sent is written; the listener hears `link_down`."""
@@ -177,30 +179,28 @@ class Libp2pCarrier:
             self._arriving -= 1
         self._links.counts.refused += not greeted
 
-    async def _dial(self, peer: AdnlId, endpoints: tuple[Endpoint, ...]) -> None:
+    async def _dial(self, peer: AdnlId, endpoints: tuple[Endpoint, ...], dial: object) -> None:
         self._links.counts.dials += 1
-        try:
-            await self._redials.pause(peer, endpoints)
-            async with self._dials:
-                reached = await self._reach(peer, endpoints)
-        finally:
-            del self._dialling[peer]
-
+        await self._redials.pause(peer, endpoints)
+        await self._links.left(peer)
+        async with self._dials:
+            reached = await self._reach(peer, endpoints, dial)
         if reached:
             self._redials.forget(peer)
             return
+
+        del self._dialling[peer]
         self._redials.remember(peer, endpoints)
         self._links.counts.dials_failed += 1
         if self._listener is not None:
             self._listener.dial_failed(peer)
 
-    async def _reach(self, peer: AdnlId, endpoints: tuple[Endpoint, ...]) -> bool:
-        """Whether a link to the peer is up, by our doing or by its own in the meantime."""
-        await self._links.left(peer)
+    async def _reach(self, peer: AdnlId, endpoints: tuple[Endpoint, ...], dial: object) -> bool:
+        """Whether a link has come up since the dial began, by our doing or by the peer's."""
         for endpoint in endpoints:
-            if self._links.to(peer) is not None or await self._attempt(peer, endpoint):
+            if self._dialling.get(peer) is not dial or await self._attempt(peer, endpoint):
                 break
-        return self._links.to(peer) is not None
+        return self._dialling.get(peer) is not dial
 
     async def _attempt(self, peer: AdnlId, endpoint: Endpoint) -> bool:
         if peer == self._identity.id:
@@ -276,6 +276,7 @@ class Libp2pCarrier:
         await self._links.left(end.link.peer)
         if not end.dialled:
             end.greet(self._hello)
+        self._dialling.pop(end.link.peer, None)
         self._links.enter(end)
         return early
 
