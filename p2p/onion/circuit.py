@@ -216,7 +216,7 @@ class CircuitCore:
         self._admission.counts["ok"] += 1
         self._timers.clear(Key(Due.ANSWER, circuit_id))
         self._timers.set(Key(Due.AGE, circuit_id), now + defaults.CIRCUIT_LIFE)
-        self._links.send_created(circuit.port, answered.reply)
+        self._links.send_handshake(circuit.port, Command.CREATED, answered.reply)
 
     def refuse(self, now: float, circuit_id: CircuitId, reason: bytes) -> None:
         """The application says no."""
@@ -339,7 +339,7 @@ class CircuitCore:
         self, now: float, circuit_id: CircuitId, circuit: ClientCircuit, link: LinkCore
     ) -> None:
         circuit.port = self._links.open(link, Side.ASKED, circuit_id)
-        self._links.send_create(now, circuit.port, circuit.create)
+        self._links.send_handshake(circuit.port, Command.CREATE, circuit.create)
         circuit.create = b""
 
     def _read_reply(

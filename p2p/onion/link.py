@@ -257,7 +257,7 @@ class LinkCore:
         self.greeted = True
 
     def urge(self, frame: Frame) -> None:
-        """Queue a frame that waits for no circuit's turn: CREATED, PADDING, a DESTROY alone."""
+        """Queue a frame that waits for no circuit's turn: of a handshake, or of the link itself."""
         self._urgent.append(self._pack(frame))
 
     def push(self, now: float, port: Port, frame: Frame) -> None:

@@ -196,19 +196,14 @@ class Links:
             self.queued += 1
             self._dirty[link.number] = link
 
-    def send_create(self, now: float, port: Port, create: bytes) -> None:
-        """Queue the two frames of a CREATE."""
-        link = self._by_number[port.link]
-        for frame in handshake_frames(port.circuit, Command.CREATE, create):
-            link.push(now, port, frame)
-            self.queued += 1
-        self._dirty[link.number] = link
+    def send_handshake(self, port: Port, command: Command, message: bytes) -> None:
+        """Queue the two frames of a CREATE or CREATED side by side, ahead of all cells.
 
-    def send_created(self, port: Port, reply: bytes) -> None:
-        """Queue the two frames of a CREATED, ahead of all circuits' cells."""
+        In turns with other circuits the halves of many CREATEs would wait for each other.
+        """
         link = self._by_number.get(port.link)
         if link is not None:
-            for frame in handshake_frames(port.circuit, Command.CREATED, reply):
+            for frame in handshake_frames(port.circuit, command, message):
                 self._urge(link, frame)
 
     def destroy(self, now: float, port: Port, reason: DestroyReason) -> None:

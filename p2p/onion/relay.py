@@ -190,7 +190,7 @@ class Admission:
         reply = (
             opened.refuse(status) if isinstance(opened, Relayed) else opened.refuse(status, reason)
         )
-        self._links.send_created(port, reply)
+        self._links.send_handshake(port, Command.CREATED, reply)
         self._links.retire(now, port)
 
     def sizes(self) -> dict[str, int]:
@@ -419,7 +419,7 @@ class RelayCore:
         ahead = self._links.open(link, Side.AHEAD, number)
         ahead.feeds, passage.behind.feeds = passage.behind.meter, ahead.meter
         passage.ahead = ahead
-        self._links.send_create(now, ahead, passage.opened.create)
+        self._links.send_handshake(ahead, Command.CREATE, passage.opened.create)
 
     def _open(self, now: float, number: int, passage: Passage, reply: bytes) -> None:
         assert passage.opened is not None, "a circuit opens once"
@@ -432,7 +432,7 @@ class RelayCore:
         self._admission.counts["ok"] += 1
         self._timers.clear(Key(Due.BUILD, number))
         self._timers.set(Key(Due.LIFE, number), now + defaults.CIRCUIT_LIFE)
-        self._links.send_created(passage.behind, message)
+        self._links.send_handshake(passage.behind, Command.CREATED, message)
 
     def _refuse(self, now: float, number: int, passage: Passage) -> None:
         """OPENING ends: the next hop was not reached in time."""

@@ -65,6 +65,8 @@ class Peer:
     keys: OnionKeys
     core: OnionCore
     alive: bool = True
+    skew: float = 0.0
+    """Seconds by which its clock is fast."""
     events: list = field(default_factory=list)
     links: dict = field(default_factory=dict)
     """Our end of each link -> (peer, its end)."""
@@ -209,8 +211,7 @@ class Net:
             self._advance(due)
 
     def _due(self):
-        deadlines = [peer.core.next_deadline() for peer in self.peers.values() if peer.alive]
-        times = [when for when in deadlines if when is not None]
+        times = [when for peer in self.peers.values() if (when := _due(peer)) is not None]
         if self._heap:
             times.append(self._heap[0][0])
         return max(self.now, min(times)) if times else None
@@ -227,12 +228,12 @@ class Net:
             elif what[0] == "dial":
                 self._answer_dial(*what[1:])
         for peer in list(self.peers.values()):
-            deadline = peer.core.next_deadline()
-            if peer.alive and (peer.id in inboxes or (deadline is not None and deadline <= due)):
+            when = _due(peer)
+            if peer.alive and (peer.id in inboxes or (when is not None and when <= due)):
                 self._step(peer, [], inboxes.get(peer.id, []))
 
     def _step(self, peer, commands, inbox):
-        sends, events = step(peer.core, self.now, commands, inbox)
+        sends, events = step(peer.core, self.now + peer.skew, commands, inbox)
         for send in sends:
             if send.to in peer.links:
                 other, theirs = peer.links[send.to]
@@ -282,6 +283,11 @@ class Net:
     def _next(self):
         self._count += 1
         return self._count
+
+
+def _due(peer):
+    when = peer.core.next_deadline() if peer.alive else None
+    return None if when is None else when - peer.skew
 
 
 def accept(net, peer, event):
