@@ -1,6 +1,7 @@
 """Carriers for one suite on both: real sockets on loopback, or memory."""
 
 from collections import deque
+from functools import partial
 from itertools import count
 
 import pytest
@@ -9,6 +10,7 @@ import trio
 from p2p.entropy import seeded
 from p2p.identity import Identity
 from p2p.transport.libp2p import Libp2pCarrier
+from p2p.transport.memory import Ether, MemoryCarrier
 from p2p.wire import Endpoint, Kind, Message, pack, unpack
 
 LOOPBACK = Endpoint("127.0.0.1", 0)
@@ -99,19 +101,19 @@ class Peer:
         return [(link, unpack(data)) for link, data in taken]
 
 
-class Libp2pNet:
-    """Carriers over loopback."""
+class Net:
+    """Makes carriers that can reach each other."""
 
-    def __init__(self, nursery):
+    def __init__(self, nursery, make):
         self._nursery = nursery
+        self._make = make
         self._seeds = count(1)
 
     async def node(self, *, identity=None, network=NETWORK, listen=LOOPBACK, tap=None):
         """A running carrier; `listen` None: it only dials."""
-        number = next(self._seeds)
-        entropy = seeded(number)
+        entropy = seeded(next(self._seeds))
         identity = identity or Identity(entropy.token(32))
-        carrier = Libp2pCarrier(identity, network=network, listen=listen, entropy=entropy, tap=tap)
+        carrier = self._make(identity, network=network, listen=listen, entropy=entropy, tap=tap)
         peer = Peer(identity, carrier)
         peer.endpoint = await self._nursery.start(peer.run)
         return peer
@@ -124,9 +126,14 @@ class Libp2pNet:
 
 @pytest.fixture
 def libp2p_net(nursery):
-    return Libp2pNet(nursery)
+    return Net(nursery, Libp2pCarrier)
 
 
-@pytest.fixture(params=["libp2p"])
-def net(request, libp2p_net):
-    return libp2p_net
+@pytest.fixture
+def memory_net(nursery):
+    return Net(nursery, partial(MemoryCarrier, ether=Ether()))
+
+
+@pytest.fixture(params=["memory", "libp2p"])
+def net(request):
+    return request.getfixturevalue(f"{request.param}_net")
