@@ -117,3 +117,10 @@ def suggestion(name: str, known: list[str]) -> str:
     """`Did you mean …?` for a mistyped name, or nothing."""
     near = get_close_matches(name, known, n=1)
     return f"Did you mean {near[0]}?" if near else ""
+
+
+def unwrap(error: BaseException) -> BaseException:
+    """What went wrong, out of the groups that nurseries wrap it in; a group of several stays."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

@@ -88,6 +88,8 @@ class Worker:
     """tokens: prompt and answer together."""
     label: str = ""
     """Shown beside the model, at most 32 bytes."""
+    allow_direct: bool = False
+    """Also answer askers that come without relays."""
     engine: str = _one_of("llama", "llama", "fake")
     """`fake` makes words without a model: for tests."""
     fake_rate: float = _number(0.0, low=0.0, high=1_000_000.0)
@@ -233,6 +235,8 @@ def _value(name: str, kind: object, entry: "Field[object]", given: Layer) -> obj
 
 def _convert(raw: object, kind: object) -> object:
     """A raw value in its field's type; text is parsed. Raises `ValueError`."""
+    if kind is bool:
+        return _yes(raw)
     if kind is int:
         return _whole(raw)
     if kind is float:
@@ -240,6 +244,14 @@ def _convert(raw: object, kind: object) -> object:
     if kind is str:
         return _text(raw)
     return _list(raw)
+
+
+def _yes(raw: object) -> bool:
+    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    value = words.get(raw.lower()) if isinstance(raw, str) else raw
+    if not isinstance(value, bool):
+        raise ValueError("it must be true or false")
+    return value
 
 
 def _whole(raw: object) -> int:

@@ -59,7 +59,9 @@ class NodeState:
     node: NodeStatistics
     entries: Sequence[Entry]
     joined: bool
+    """Somebody has given it the list of nodes."""
     asking: int
+    """Requests under way."""
     worker: WorkerState | None
     alerts: Sequence[Alert]
 
@@ -131,10 +133,10 @@ def clients_claimed(entries: Iterable[Entry]) -> int:
 
 
 def _relay(state: NodeState) -> Document:
-    carrier = state.node.carrier
+    carrier, onion = state.node.carrier, state.node.onion
     return {
-        "circuits": state.node.sizes.get("onion.relayed"),
-        "cells": None,
+        "circuits": onion.passages,
+        "cells": onion.cells_forward + onion.cells_backward,
         "bytes": carrier.bytes_sent + carrier.bytes_received,
         "earned_nano": 0,
     }

@@ -1,0 +1,510 @@
+"""A running node: network, engine, worker and control API, wired together and taken apart.
+
+Order of the start: home and lock, control API, network, then engine and advert. A part that fails
+does not close the others; `status` says which and why. The end is gentle at first: nothing new is
+taken, running answers finish; asked twice, it is at once.
+"""
+
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Final, Protocol, final
+
+import structlog
+import trio
+from starlette.routing import BaseRoute
+
+from inference import client as asker
+from inference.client import Answer, AskRequest, Done, Policy
+from inference.engine import base
+from inference.engine.base import Engine, Plan
+from inference.market import Memory
+from inference.worker import Service, Serving, serve
+from p2p.entropy import SystemEntropy
+from p2p.errors import LocalError
+from p2p.identity import Identity
+from p2p.node import Node, NodeConfig, open_node
+from p2p.overlay.advert import Fields, Role
+from p2p.overlay.directory import Entry
+from p2p.stack import Peer
+from p2p.wire import Endpoint, Link
+from scripts import log as logs
+from scripts import networks, serving, version
+from scripts.api import control, listing
+from scripts.api import server as http
+from scripts.api import status as statuses
+from scripts.api.answer import Terms
+from scripts.api.asking import Wish
+from scripts.api.common import address
+from scripts.api.status import Alert, NodeState, WorkerState
+from scripts.failure import CODES, Document, Failed, unwrap
+from scripts.home import SEED_BYTES, Home, locked
+from scripts.networks import Profile
+from scripts.serving import Model
+from scripts.settings import Settings
+
+if TYPE_CHECKING:  # the stubs that libp2p brings stand before trio's own types
+    from trio_typing import TaskStatus
+
+log = structlog.get_logger()
+
+JOIN_SECONDS: Final = 15.0
+"""An ask waits so long for the directory: three tries of a bootstrap peer."""
+
+DRAIN_SECONDS: Final = 60.0
+"""For running answers, once the node is to stop."""
+
+WITHDRAW_SECONDS: Final = 3.0
+"""For telling the network that we leave; its lists forget us anyway."""
+
+CLOSE_SECONDS: Final = 2.0
+"""For the last words of the control API, when nothing runs any more."""
+
+LOOPBACK: Final = "127.0.0.1"
+
+EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 - a relay is there to be reached
+
+EVERYBODY: Final = Role(0)
+"""The role that every listed node has."""
+
+
+class Recorder(Protocol):
+    """What a demonstration watches a node with; a node that people run has none."""
+
+    def message(self, link: Link, sent: bool, data: bytes) -> None:
+        """A message of a link, inside the link's encryption."""
+
+    def plaintext(self, what: str, data: bytes) -> None:
+        """A plaintext that the node's circuits opened or are about to seal."""
+
+
+async def run(
+    settings: Settings,
+    *,
+    home: Home,
+    recorder: Recorder | None = None,
+    routes: Callable[["Daemon"], Sequence[BaseRoute]] | None = None,
+    task_status: "TaskStatus[Daemon]" = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run a node until `Daemon.stop` and its drain, or until cancelled.
+
+    Started with the `Daemon` once the control API answers and the node listens; `routes` adds to
+    that API. Raises `Failed` if the node cannot start: no network, home in use, port taken.
+    """
+    home.prepare()
+    with locked(home):
+        profile = networks.select(home, settings.network)
+        daemon = Daemon(settings, home=home, profile=profile)
+        try:
+            async with _controlled(daemon, routes), _networked(daemon, recorder):
+                task_status.started(daemon)
+                await daemon.live()
+        except BaseExceptionGroup as group:
+            raise unwrap(group) from None
+
+
+@asynccontextmanager
+async def _controlled(
+    daemon: "Daemon", routes: Callable[["Daemon"], Sequence[BaseRoute]] | None
+) -> AsyncIterator[None]:
+    """The control API, from before the network is there to after it is gone."""
+    daemon.home.prepare_socket()
+    app = control.app(daemon, routes(daemon) if routes else ())
+    limits = http.Limits(grace_seconds=CLOSE_SECONDS)
+    try:
+        async with trio.open_nursery() as nursery:
+            listeners = [control.listen(daemon.home.socket)]
+            server = await nursery.start(partial(http.serve, app, listeners, limits=limits))
+            yield
+            server.close()
+    finally:
+        daemon.home.socket.unlink(missing_ok=True)
+
+
+@asynccontextmanager
+async def _networked(daemon: "Daemon", recorder: Recorder | None) -> AsyncIterator[None]:
+    config = _node_config(daemon, recorder)
+    try:
+        async with open_node(config) as node:
+            daemon.node = node
+            yield
+    except LocalError as error:
+        if daemon.node is not None or config.listen is None:
+            raise
+        raise Failed(
+            "address_in_use",
+            f"The node cannot listen on {address(config.listen)}: {error}.",
+            "End the program that uses it, or choose another port with --port.",
+        ) from error
+    finally:
+        daemon.node = None
+
+
+def _node_config(daemon: "Daemon", recorder: Recorder | None) -> NodeConfig:
+    profile = daemon.profile
+    others = tuple(
+        Peer(peer.id, (peer.endpoint,))
+        for peer in profile.bootstrap
+        if peer.id != daemon.identity.id
+    )
+    listen = _listen(daemon) if daemon.roles else None
+    announced = daemon.settings.node.announce
+    return NodeConfig(
+        identity=daemon.identity,
+        network=profile.id,
+        dev=profile.dev,
+        bootstrap=others,
+        listen=listen,
+        announce=(Endpoint(announced, listen.port),) if announced and listen else (),
+        roles=daemon.role_flags(),
+        allow_direct=daemon.settings.worker.allow_direct,
+        tap=recorder.message if recorder else None,
+        onion_tap=recorder.plaintext if recorder else None,
+    )
+
+
+def _listen(daemon: "Daemon") -> Endpoint:
+    """Where to listen: as set, else where the network expects this node, else anywhere."""
+    chosen, profile = daemon.settings.node, daemon.profile
+    expected = [peer.endpoint for peer in profile.bootstrap if peer.id == daemon.identity.id]
+    usual = expected[0] if expected else Endpoint(LOOPBACK if profile.dev else EVERYWHERE, 0)
+    return Endpoint(chosen.host or usual.host, chosen.port or usual.port)
+
+
+@final
+class Daemon:
+    """A node as the control API sees it: an `Operator`."""
+
+    def __init__(self, settings: Settings, *, home: Home, profile: Profile) -> None:
+        self.settings = settings
+        self.home = home
+        self.profile = profile
+        self.roles = settings.node.roles
+        self.identity = self._identity()
+        self.node: Node | None = None
+        self.stopping = trio.Event()
+
+        self._started = time.time()
+        self._alerts: list[Alert] = []
+        self._joined = False
+        self._memory = Memory()
+        self._asking = 0
+        self._quiet = trio.Event()
+        self._worker = WorkerState(state="loading") if "worker" in self.roles else None
+        self._serving: Serving | None = None
+        self._model: Model | None = None
+
+    def _identity(self) -> Identity:
+        """Who serves keeps its name; who only asks has a new one each time, so that none sticks."""
+        entropy = SystemEntropy()
+        if self.roles:
+            return networks.persistent_identity(self.home, entropy)
+        return Identity(entropy.token(SEED_BYTES))
+
+    def role_flags(self, *, without: Role = EVERYBODY) -> Role:
+        """The roles as the network knows them."""
+        flags = EVERYBODY
+        for name in self.roles:
+            flags |= _FLAGS[name]
+        return flags & ~without
+
+    # --- parts ---
+
+    async def live(self) -> None:
+        """Do what the roles ask for, until `stop` and the drain after it."""
+        async with trio.open_nursery() as parts:
+            parts.start_soon(self._watch_join)
+            for role in self.roles:
+                parts.start_soon(self._part, role)
+            await self.stopping.wait()
+            await self._drain()
+            parts.cancel_scope.cancel()
+
+    async def _watch_join(self) -> None:
+        await self._node().joined()
+        self._joined = True
+
+    async def _part(self, role: str) -> None:
+        """One role of the node. Its failure is an alert, and the end of nothing else."""
+        try:
+            await self._PARTS[role](self)
+        except Exception as error:  # the boundary of a part: the others go on without it
+            cause = unwrap(error)
+            if isinstance(cause, Failed):
+                self._alert(role, cause.failure.message, cause.failure.advice)
+            else:
+                log.exception("part.failed", part=role)
+                self._alert(role, f"The {role} has failed inside.", "Its log has the reason.")
+
+    async def _relay(self) -> None:
+        """Be listed as a relay; once a worker of the same node is ready, it lists both."""
+        if "worker" not in self.roles:
+            await self._publish(Fields(roles=self.role_flags()))
+        else:
+            await self._publish(Fields(roles=self.role_flags(without=Role.WORKER)))
+
+    async def _work(self) -> None:
+        async with serving.opened(self.settings.worker) as (engine, model):
+            self._model = model
+            service = await self._load(engine, model)
+            assert self.node is not None
+            async with trio.open_nursery() as nursery:
+                self._serving = await nursery.start(serve, self.node, engine, service)
+                self._worker = WorkerState(state="serving", service=service)
+                log.info("worker.serving", rate=round(service.answer_rate, 1))
+                await self._publish(Fields(roles=self.role_flags(), models=(service.listing(),)))
+
+    async def _load(self, engine: Engine, model: Model) -> Service:
+        """Load the model. Raises `Failed`."""
+        chosen = self.settings.worker
+        loaded = await engine.load(Plan(context=chosen.context, slots=chosen.slots))
+        if isinstance(loaded, base.Failed):
+            message = f"The model cannot be loaded: {loaded.fault.name.lower().replace('_', ' ')}."
+            raise Failed("failed", message, "See the log, or choose another model.")
+        return Service(
+            identity=model.identity,
+            numerics=loaded.numerics,
+            context=loaded.context,
+            slots=loaded.slots,
+            prompt_rate=loaded.prompt_rate,
+            answer_rate=loaded.answer_rate,
+            quant=model.quant,
+            label=chosen.label or model.label,
+        )
+
+    async def _publish(self, fields: Fields) -> None:
+        assert self.node is not None
+        await self.node.publish(fields)
+        log.info("node.published", roles=int(fields.roles))
+
+    _PARTS: Final = {"relay": _relay, "worker": _work}
+
+    def _alert(self, code: str, message: str, advice: str) -> None:
+        self._alerts.append(Alert(code=code, message=message, advice=advice))
+        if code == "worker":
+            self._serving = None
+            self._worker = WorkerState(state="stopped", reasons=(message,))
+
+    # --- the end ---
+
+    def stop(self) -> None:
+        """Begin to drain; returns at once."""
+        if not self.stopping.is_set():
+            log.info("node.stopping")
+            self.stopping.set()
+
+    async def _drain(self) -> None:
+        """Take nothing new, leave the list, and let running answers finish, for a minute."""
+        with trio.move_on_after(DRAIN_SECONDS):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._withdraw)
+                nursery.start_soon(self._finish_serving)
+                nursery.start_soon(self._finish_asking)
+
+    async def _withdraw(self) -> None:
+        if self.node is not None and self.roles:
+            with trio.move_on_after(WITHDRAW_SECONDS):
+                await self.node.withdraw()
+
+    async def _finish_serving(self) -> None:
+        if self._serving is not None:
+            await self._serving.drain()
+
+    async def _finish_asking(self) -> None:
+        if self._asking:
+            await self._quiet.wait()
+
+    # --- what the control API asks ---
+
+    def version(self) -> Document:
+        """What is running."""
+        return version.document()
+
+    def status(self) -> Document:
+        """How it is."""
+        node = self._node()
+        return statuses.status(
+            NodeState(
+                program=version.program(),
+                started=self._started,
+                id=self.identity.id,
+                home=str(self.home.path),
+                network=self.profile.name,
+                roles=self.roles,
+                endpoint=node.endpoint,
+                node=node.statistics(),
+                entries=self._entries(),
+                joined=self._joined,
+                asking=self._asking,
+                worker=self._worker_state(),
+                alerts=tuple(self._alerts_now()),
+            )
+        )
+
+    def _alerts_now(self) -> Iterator[Alert]:
+        yield from self._alerts
+        is_late = time.time() > self._started + JOIN_SECONDS
+        if is_late and not self._joined:
+            yield self._alone()
+
+    def _worker_state(self) -> WorkerState | None:
+        if self._worker is None or self._serving is None:
+            return self._worker
+        counted = self._serving.statistics()
+        state = "draining" if counted.draining else "paused" if counted.paused else "serving"
+        return WorkerState(state=state, service=self._worker.service, statistics=counted)
+
+    def peers(self) -> Document:
+        """Whom it knows."""
+        directory = self._node().directory.status()
+        return listing.peers(self._entries(), directory, serving.known(), time.time())
+
+    def models(self) -> Document:
+        """What can be asked."""
+        local = [self._model.local] if self._model and self._model.local else []
+        return listing.models(self._entries(), serving.known(), local)
+
+    def _entries(self) -> list[Entry]:
+        return self._node().directory.usable(EVERYBODY)
+
+    def _node(self) -> Node:
+        if self.node is None:
+            message = "The node is starting or stopping."
+            raise Failed("stopping", message, "Try again in a moment.")
+        return self.node
+
+    # --- asks ---
+
+    @asynccontextmanager
+    async def answer(self, request: AskRequest, wish: Wish) -> AsyncIterator[Answer]:
+        """Ask the network. Raises `Failed` if this node cannot ask now."""
+        if self.stopping.is_set():
+            raise Failed("stopping", "The node is stopping.", "Start it again with `tussah up`.")
+        node, until = self._node(), trio.current_time() + self._deadline(wish)
+        with self._counted():
+            await self._join(node, until)
+            policy = self._policy(wish, max(1.0, until - trio.current_time()))
+            async with asker.ask(self._with_model(request), node, policy) as answer:
+                yield answer
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        self._asking += 1
+        try:
+            yield
+        finally:
+            self._asking -= 1
+            if not self._asking and self.stopping.is_set():
+                self._quiet.set()
+
+    async def _join(self, node: Node, until: float) -> None:
+        """Wait for the directory. Raises `Failed` (`joining_network`)."""
+        with trio.move_on_at(min(until, trio.current_time() + JOIN_SECONDS)) as patience:
+            await node.joined()
+        if patience.cancelled_caught:
+            alone = self._alone()
+            raise Failed("joining_network", alone.message, alone.advice)
+
+    def _alone(self) -> Alert:
+        count, name = len(self.profile.bootstrap), self.profile.name
+        return Alert(
+            code="joining_network",
+            message=f"None of the {count} bootstrap peers of network {name} has answered yet.",
+            advice="Check that one of them is up (tussah network show), then try again.",
+        )
+
+    def _deadline(self, wish: Wish) -> float:
+        return self.settings.ask.deadline if wish.deadline_s is None else wish.deadline_s
+
+    def _policy(self, wish: Wish, deadline_s: float) -> Policy:
+        return Policy(
+            known=serving.known(),
+            memory=self._memory,
+            relays=self.settings.ask.relays if wish.relays is None else wish.relays,
+            deadline_s=deadline_s,
+            worker=wish.worker,
+        )
+
+    def _with_model(self, request: AskRequest) -> AskRequest:
+        return replace(request, model=self.settings.ask.model) if request.model == AUTO else request
+
+    def terms(self, done: Done) -> Terms:
+        """What the ask document says of the network."""
+        claimed = statuses.clients_claimed(self._entries())
+        return Terms(dev=self.profile.dev, clients_claimed=claimed)
+
+    def up(self) -> Document:
+        """The `up` document: what `tussah up` says once the node is there."""
+        node = self._node()
+        return {
+            "schema": "tussah/up/1",
+            "pid": os.getpid(),
+            "id": self.identity.id.hex(),
+            "roles": list(self.roles),
+            "network": self.profile.name,
+            "address": address(node.endpoint) if node.endpoint else None,
+            "control": str(self.home.socket),
+        }
+
+
+_FLAGS: Final = {"relay": Role.RELAY, "worker": Role.WORKER}
+
+AUTO: Final = "auto"
+
+
+# --- as a process ---
+
+
+def main(settings: Settings, *, home: Home, ready: Callable[[Document], None]) -> int:
+    """Run a node as this process: `ready` is told when it is up. Returns the exit status.
+
+    The first SIGINT or SIGTERM drains (0), the second ends at once (130). Raises `Failed` if the
+    node cannot start.
+    """
+    with logs.configured(settings.log):
+        return trio.run(partial(_process, settings, home, ready))
+
+
+async def _process(settings: Settings, home: Home, ready: Callable[[Document], None]) -> int:
+    try:
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async with trio.open_nursery() as nursery:
+                watch = _Watch(nursery.cancel_scope)
+                nursery.start_soon(watch.signals, signals)
+                nursery.start_soon(_run_watched, settings, home, ready, watch)
+    except BaseExceptionGroup as group:
+        raise unwrap(group) from None
+    return CODES["interrupted"].exit if watch.hurried else 0
+
+
+async def _run_watched(
+    settings: Settings, home: Home, ready: Callable[[Document], None], watch: "_Watch"
+) -> None:
+    async with trio.open_nursery() as nursery:
+        daemon = await nursery.start(partial(run, settings, home=home))
+        watch.daemon = daemon
+        ready(daemon.up())
+    watch.everything.cancel()
+
+
+@final
+class _Watch:
+    """What signals mean: drain first, then at once."""
+
+    def __init__(self, everything: trio.CancelScope) -> None:
+        self.everything = everything
+        self.daemon: Daemon | None = None
+        self.hurried = False
+
+    async def signals(self, signals: AsyncIterator[int]) -> None:
+        """Act on each signal as it comes."""
+        async for _ in signals:
+            if self.daemon is None or self.daemon.stopping.is_set():
+                self.hurried = True
+                self.everything.cancel()
+            else:
+                self.daemon.stop()

