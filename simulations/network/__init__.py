@@ -1,0 +1,1 @@
+"""Networks for simulated nodes: how long things take, and what is lost."""
