@@ -15,7 +15,6 @@ from jinja2.ext import loopcontrols
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from inference.engine.base import ChatMessage, Failed, Fault
 from p2p.errors import BadModel
 
 MAX_OUTPUT: Final = 4 * 1024 * 1024
@@ -28,6 +27,9 @@ MAX_POWER: Final = 64
 """bits of what `**` may make."""
 
 
+_FIRST_DAY: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
 class TemplateRefused(jinja2.TemplateError):
     """The template itself refuses these messages, or wants too much."""
 
@@ -36,7 +38,7 @@ class TemplateRefused(jinja2.TemplateError):
 class _Environment(ImmutableSandboxedEnvironment):
     """As transformers sets it up, with two operators fenced."""
 
-    intercepted_binops = frozenset(["*", "**"])
+    intercepted_binops = ("*", "**")  # type: ignore[assignment]  # jinja2 only asks what is in it
 
     def __init__(self) -> None:
         super().__init__(
@@ -93,27 +95,28 @@ class Template:
 
     def render(
         self,
-        messages: Sequence[ChatMessage],
+        messages: Sequence[Mapping[str, str]],
         *,
         special: Mapping[str, str],
         date: int | None = None,
-    ) -> str | Failed:
-        """The prompt for an answer to `messages`.
+    ) -> str | None:
+        """The prompt for an answer to `messages`, each a `role` and a `content`; None if the
+        template refuses them or breaks.
 
         `special` holds the texts of the model's begin and end tokens. `date`, days since 1970,
         is the only day a template can learn; an answer could not be replayed on another day if
         it asked the clock.
         """
-        said = [{"role": one.role, "content": one.content} for one in messages]
+        said = [dict(message) for message in messages]
         names: dict[str, object] = {**special, "messages": said, "add_generation_prompt": True}
-        if date is not None:
-            names["strftime_now"] = _calendar(date)
         try:
+            if date is not None:
+                names["strftime_now"] = (_FIRST_DAY + timedelta(days=date)).strftime
             return self._bounded(names)
         except Exception:
             # The boundary to a stranger's program: it can raise whatever it likes, and there is
             # no traceback to keep, as that may quote the messages.
-            return Failed(fault=Fault.BAD_TEMPLATE)
+            return None
 
     def _bounded(self, names: Mapping[str, object]) -> str:
         parts: list[str] = []
@@ -124,13 +127,3 @@ class Template:
                 raise TemplateRefused("too much output")
             parts.append(part)
         return "".join(parts)
-
-
-class _calendar:  # noqa: N801  # a template calls it like the function it stands for
-    """`strftime_now` of the day an asker named."""
-
-    def __init__(self, date: int) -> None:
-        self._day = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=date)
-
-    def __call__(self, form: str) -> str:
-        return self._day.strftime(form)

@@ -503,9 +503,9 @@ def _read_tensor(reader: _Reader) -> Tensor:
 
 
 def _placed(found: list[Tensor], alignment: int, room: int) -> tuple[Tensor, ...]:
-    if len({tensor.name for tensor in found}) != len(found):
+    if len(dict.fromkeys(tensor.name for tensor in found)) != len(found):
         raise BadModel("a tensor twice")
-    starts = sorted({tensor.offset for tensor in found})
+    starts = sorted(dict.fromkeys(tensor.offset for tensor in found))
     ends = dict(zip(starts, [*starts[1:], max(room, 0)], strict=True))
     return tuple(_sized(tensor, alignment, ends[tensor.offset], room) for tensor in found)
 

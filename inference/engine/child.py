@@ -230,14 +230,20 @@ class Child:
     def _render(self, prompt: Prompt) -> str | Failed:
         if prompt.text is not None:
             return prompt.text
+        text = self._fill(prompt)
+        return Failed(fault=Fault.BAD_TEMPLATE) if text is None else text
+
+    def _fill(self, prompt: Prompt) -> str | None:
+        """The template's prompt; None if there is none, or it takes too long."""
         if self._template is None or self._device is None:
-            return Failed(fault=Fault.BAD_TEMPLATE)
+            return None
         special = self._device.vocabulary.names()
+        messages = [{"role": one.role, "content": one.content} for one in prompt.messages]
         try:
             with _interrupted_after(TEMPLATE_TIME):
-                return self._template.render(prompt.messages, special=special, date=prompt.date)
+                return self._template.render(messages, special=special, date=prompt.date)
         except TimeoutError:
-            return Failed(fault=Fault.BAD_TEMPLATE)
+            return None
 
     # --- what is told ---
 
