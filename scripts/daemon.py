@@ -253,7 +253,8 @@ class Daemon:
             service = await self._load(engine, model)
             assert self.node is not None
             async with trio.open_nursery() as nursery:
-                self._serving = await nursery.start(serve, self.node, engine, service)
+                offering = partial(serve, self.node, engine, service, identity=self.identity)
+                self._serving = await nursery.start(offering)
                 self._worker = WorkerState(state="serving", service=service)
                 log.info("worker.serving", rate=round(service.answer_rate, 1))
                 await self._publish(Fields(roles=self.role_flags(), models=(service.listing(),)))

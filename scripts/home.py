@@ -6,6 +6,7 @@ Standard library and platformdirs only: the command line finds the daemon by it.
 import fcntl
 import os
 import stat
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -175,7 +176,8 @@ def _socket(path: Path) -> Path:
     if len(os.fsencode(inside)) <= MAX_SOCKET_PATH:
         return inside
     name = sha256(os.fsencode(path)).hexdigest()[:16]
-    return Path(platformdirs.user_runtime_dir("tussah", False)) / f"{name}.sock"
+    runtime = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
+    return Path(runtime) / f"tussah-{os.getuid()}" / f"{name}.sock"
 
 
 def _make_private(directory: Path) -> None:
