@@ -282,11 +282,15 @@ class Libp2pCarrier:
 
     async def _read(self, connection: "_Connection", end: End, bodies: list[bytes]) -> None:
         """Take what comes as fast as it comes: yamux kills a link whose reader pauses."""
-        while True:
-            for body in bodies:
-                self._links.receive(end, body)
-            bodies = await connection.read()
-            end.pings_lost = 0
+        try:
+            while True:
+                for body in bodies:
+                    self._links.receive(end, body)
+                bodies = await connection.read()
+                end.pings_lost = 0
+        except RemoteError:
+            self._links.counts.closed += 1
+            raise
 
     async def _beat(self, end: End) -> None:
         """Notice a peer that is gone without a word."""

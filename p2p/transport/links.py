@@ -13,7 +13,7 @@ import trio
 
 from p2p.core import Source
 from p2p.defaults import LINK_CREDIT, LINK_LEAVE_TIMEOUT
-from p2p.errors import Closed, CodecError, LocalError, RemoteError
+from p2p.errors import Closed, CodecError, LocalError
 from p2p.identity import AdnlId, short_id
 from p2p.transport import frames
 from p2p.transport.carrier import CarrierStatistics, Listener, Tap
@@ -223,11 +223,7 @@ class Links:
 
     def receive(self, end: End, body: bytes) -> None:
         """A frame has arrived. Raises what `End.receive` does."""
-        try:
-            message = end.receive(body)
-        except RemoteError:
-            self.counts.closed += 1
-            raise
+        message = end.receive(body)
         if message is not None:
             self._put(end, message)
 
