@@ -1,0 +1,134 @@
+"""What a node says of itself stays true without anybody thinking of it."""
+
+import pytest
+
+from p2p.entropy import seeded
+from p2p.overlay import advert as adverts
+from p2p.overlay.advert import Fields, Role, Rules
+from p2p.overlay.announcer import Announcer
+from p2p.wire import Endpoint
+
+HERE = (Endpoint("127.0.0.1", 4001),)
+RELAY = Fields(roles=Role.RELAY)
+OPEN = Rules(network=7)
+
+
+def key_of(day):
+    return day.to_bytes(32, "big")
+
+
+@pytest.fixture
+def announcer(nodes):
+    made = Announcer(nodes.identity(1), nodes.rules, seeded(1), key_of)
+    made.listen(HERE)
+    return made
+
+
+def said(announcer, now, rules):
+    return adverts.parse(announcer.advert, now, rules)
+
+
+def test_nothing_is_said_unasked(announcer, nodes):
+    assert announcer.advert is None
+    assert announcer.due() is None
+    announcer.renew(nodes.now + 1_000)
+    announcer.leave(nodes.now + 1_000)
+    announcer.outbid(nodes.now, 5)
+    assert announcer.advert is None
+
+
+def test_the_rest_is_filled_in(announcer, nodes):
+    announcer.say(nodes.now, RELAY)
+    advert = said(announcer, nodes.now, nodes.rules)
+    assert advert.roles == Role.RELAY | Role.DIALABLE | Role.DIRECTORY
+    assert advert.addresses == HERE
+    assert advert.onion.day == int(nodes.now // 86_400)
+    assert advert.onion.key == key_of(advert.onion.day)
+    assert advert.seq == announcer.seq == int(nodes.now)
+
+
+def test_who_cannot_be_dialled_does_not_say_so(nodes):
+    announcer = Announcer(nodes.identity(1), nodes.rules, seeded(1), key_of)
+    announcer.say(nodes.now, Fields(roles=Role.WORKER, attachments=(nodes.id(2),)))
+    advert = said(announcer, nodes.now, nodes.rules)
+    assert advert.roles == Role.WORKER
+    assert advert.addresses == ()
+    with pytest.raises(ValueError, match="no way to reach it"):
+        announcer.say(nodes.now, Fields(roles=Role.WORKER))
+
+
+def test_it_is_said_again_within_an_epoch_but_not_at_the_same_beat(nodes):
+    gaps = []
+    for seed in range(20):
+        announcer = Announcer(nodes.identity(1), nodes.rules, seeded(seed), key_of)
+        announcer.listen(HERE)
+        announcer.say(nodes.now, RELAY)
+        gaps.append(announcer.due() - nodes.now)
+    assert 9.0 <= min(gaps) < 9.3
+    assert 9.7 < max(gaps) <= 10.0
+
+
+def test_each_issue_has_a_greater_seq(announcer, nodes):
+    announcer.say(nodes.now, RELAY)
+    announcer.say(nodes.now, RELAY)
+    announcer.say(nodes.now, Fields(roles=Role.RELAY | Role.ATTACHMENT))
+    assert announcer.seq == int(nodes.now) + 2
+    due = announcer.due()
+    announcer.renew(due - 0.001)
+    assert announcer.seq == int(nodes.now) + 2
+    announcer.renew(due)
+    assert announcer.seq == int(due)
+    assert said(announcer, due, nodes.rules).issued == int(due)
+
+
+def test_a_new_day_brings_its_onion_key(announcer, nodes):
+    midnight = (nodes.now // 86_400 + 1) * 86_400
+    announcer.say(midnight - 5, RELAY)
+    before = said(announcer, midnight - 5, nodes.rules).onion
+    announcer.renew(announcer.due())
+    after = said(announcer, midnight + 5, nodes.rules).onion
+    assert (before.day + 1, key_of(before.day + 1)) == after
+
+
+def test_leaving_is_the_last_word(announcer, nodes):
+    announcer.say(nodes.now, RELAY)
+    announcer.leave(nodes.now + 1)
+    advert = said(announcer, nodes.now + 1, nodes.rules)
+    assert (advert.roles, advert.seq, advert.addresses) == (0, int(nodes.now) + 1, ())
+    assert announcer.due() is None
+    announcer.renew(nodes.now + 1_000)
+    announcer.outbid(nodes.now + 1_000, 2**40)
+    assert announcer.advert == advert.buffer
+
+
+def test_an_advert_of_a_life_before_is_outbid(announcer, nodes):
+    announcer.say(nodes.now, RELAY)
+    announcer.outbid(nodes.now, int(nodes.now) + 50)
+    assert announcer.seq == int(nodes.now) + 51
+    announcer.outbid(nodes.now, 5)
+    assert announcer.seq == int(nodes.now) + 52
+
+
+def test_an_open_network_waits_for_work_each_day(nodes, monkeypatch):
+    monkeypatch.setattr(adverts, "is_work", lambda public, day, nonce: nonce == bytes(8))
+    announcer = Announcer(nodes.identity(1), OPEN, seeded(1), key_of)
+    announcer.listen((Endpoint("8.8.4.4", 4001),))
+    assert announcer.wants_work(nodes.now) is None
+    announcer.say(nodes.now, RELAY)
+    day = announcer.wants_work(nodes.now)
+    assert day == int(nodes.now // 86_400)
+    assert announcer.advert is None
+
+    announcer.work(nodes.now, day, bytes(8))
+    assert announcer.wants_work(nodes.now) is None
+    first = said(announcer, nodes.now, OPEN)
+    assert first.fields.work == bytes(8)
+
+    tomorrow = (day + 1) * 86_400.0
+    announcer.renew(tomorrow)
+    assert announcer.wants_work(tomorrow) == day + 1
+    assert announcer.advert == first.buffer
+    announcer.work(tomorrow, day + 1, bytes(8))
+    assert said(announcer, tomorrow, OPEN).seq > first.seq
+    announcer.leave(tomorrow)
+    assert said(announcer, tomorrow, OPEN).roles == 0
