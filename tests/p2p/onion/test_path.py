@@ -151,17 +151,17 @@ def test_worker_whose_attachments_are_gone_has_no_path():
 
 def test_relays_are_drawn_by_weight():
     relays = [a_relay(0, weight=0.1), *(a_relay(i) for i in range(1, 6))]
-    drawn = Counter(pick(Listing(relays), 1, seed=seed)[0].id for seed in range(2_000))
-    assert drawn[relays[0].id] < 80
-    assert all(drawn[relay.id] > 300 for relay in relays[1:])
+    drawn = Counter(pick(Listing(relays), 1, seed=seed)[0].id for seed in range(1_000))
+    assert drawn[relays[0].id] < 50
+    assert all(drawn[relay.id] > 140 for relay in relays[1:])
 
 
 def test_operator_gets_no_more_than_its_share():
     many = [a_relay(i, operator=b"one", subnet=b"") for i in range(60)]
     others = [a_relay(100 + i, subnet=b"") for i in range(45)]
-    drawn = Counter(pick(Listing(many + others), 1, seed=seed)[0].id for seed in range(2_000))
-    share = sum(drawn[relay.id] for relay in many) / 2_000
-    assert 0.03 < share < 0.07
+    drawn = Counter(pick(Listing(many + others), 1, seed=seed)[0].id for seed in range(1_000))
+    share = sum(drawn[relay.id] for relay in many) / 1_000
+    assert 0.025 < share < 0.08
 
 
 def test_weights_stand_while_operators_are_few():

@@ -193,10 +193,10 @@ def test_create_sealed_to_another_key_is_destroyed(town):
 def test_client_with_yesterday_s_key_is_served(town):
     net, client, relays, worker = town
     path = net.path(*relays[:3], worker)
-    net.run(DAY - net.now % DAY + 3_600)
+    net.now += DAY - net.now % DAY + 3_600
     opened(net, client, path)
 
-    net.run(DAY)
+    net.now += DAY
     circuit = net.open(client, path)
     net.until(lambda: client.said(Failed))
     assert client.said(Failed, circuit)[0].hop is None
