@@ -362,12 +362,14 @@ class Daemon:
     def peers(self) -> Document:
         """Whom it knows."""
         directory = self._node().directory.status()
-        return listing.peers(self._entries(), directory, serving.known(), time.time())
+        return listing.peers(
+            self._entries(), directory, serving.known(self.settings.worker), time.time()
+        )
 
     def models(self) -> Document:
         """What can be asked."""
         local = [self._model.local] if self._model and self._model.local else []
-        return listing.models(self._entries(), serving.known(), local)
+        return listing.models(self._entries(), serving.known(self.settings.worker), local)
 
     def _entries(self) -> list[Entry]:
         return self._node().directory.usable(EVERYBODY)
@@ -423,7 +425,7 @@ class Daemon:
 
     def _policy(self, wish: Wish, deadline_s: float) -> Policy:
         return Policy(
-            known=serving.known(),
+            known=serving.known(self.settings.worker),
             memory=self._memory,
             relays=self.settings.ask.relays if wish.relays is None else wish.relays,
             deadline_s=deadline_s,

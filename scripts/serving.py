@@ -23,6 +23,8 @@ from scripts.settings import Worker
 INSTANT: Final = 1e6
 """tokens/s of a fake engine that is to be as fast as its reader."""
 
+FAKE: Final = "fake"
+
 MAX_LABEL: Final = 32
 """bytes: an advert takes no more."""
 
@@ -39,18 +41,20 @@ class Model:
     """The file behind it, if there is one."""
 
 
-def known() -> tuple[Known, ...]:
-    """The models that people have names for."""
+def known(settings: Worker) -> tuple[Known, ...]:
+    """The models that people have names for; where the fake engine is set, its model too."""
     item = catalogue.builtin()
-    return (
-        Known(
-            base=item.base,
-            quant=item.quant,
-            file=item.sha256,
-            identity=item.identity,
-            rank=item.rank,
-        ),
+    built_in = Known(
+        base=item.base, quant=item.quant, file=item.sha256, identity=item.identity, rank=item.rank
     )
+    if settings.engine != "fake":
+        return (built_in,)
+    fake = _fake_identity(settings.seed)
+    return built_in, Known(base=FAKE, quant="none", file=fake, identity=fake)
+
+
+def _fake_identity(seed: int) -> bytes:
+    return sha256(b"tussah/fake-model/%d" % seed).digest()
 
 
 @asynccontextmanager
@@ -68,10 +72,10 @@ async def opened(settings: Worker) -> AsyncIterator[tuple[Engine, Model]]:
 async def _fake(settings: Worker) -> AsyncIterator[tuple[Engine, Model]]:
     rate = settings.fake_rate or INSTANT
     engine = FakeEngine(settings.seed, prompt_rate=INSTANT, answer_rate=rate, load_seconds=0.0)
-    identity = sha256(b"tussah/fake-model/%d" % settings.seed).digest()
+    identity = _fake_identity(settings.seed)
     async with trio.open_nursery() as nursery:
         await nursery.start(engine.run)
-        yield engine, Model(identity=identity, quant=0, label="fake", local=None)
+        yield engine, Model(identity=identity, quant=0, label=FAKE, local=None)
         nursery.cancel_scope.cancel()
 
 
@@ -117,10 +121,10 @@ def _model(header: gguf.Header, digest: bytes, size: int) -> Model:
     capability = gguf.describe(header)
     identity = gguf.identity(digest, capability.template_hash)
     file_type = header.keys.get("general.file_type", 0)
-    base, quant = capability.base, capability.quant
-    for item in known():
-        if item.identity == identity:
-            base, quant = item.base, item.quant
+    item = catalogue.builtin()
+    is_known = item.identity == identity
+    base = item.base if is_known else capability.base
+    quant = item.quant if is_known else capability.quant
     local = LocalModel(
         name=f"{base}@{quant}:{digest.hex()}",
         identity=identity,
