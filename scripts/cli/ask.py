@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from scripts.api import client
 from scripts.cli.client import reach_or_start
 from scripts.cli.common import PLAIN, Common, give, out, say
-from scripts.cli.render import ton
+from scripts.cli.render import count, ton
 from scripts.failure import CODES, Document, Failed
 
 LATE_FINISH: Mapping[str, str] = {"deadline": "deadline", "worker_lost": "worker_lost"}
@@ -96,12 +96,13 @@ def _finish(document: Document) -> None:
     usage, cost = _part(document, "usage"), _part(document, "cost")
     timing, privacy = _part(document, "timing_ms"), _part(document, "privacy")
     say(
-        f"{usage['completion_tokens']} tokens  {timing['first_token']} ms to first token  "
+        f"{count(usage['completion_tokens'], 'token')}  {timing['first_token']} ms to first token  "
         f"{ton(cost['paid_nano'])}"
     )
     say(
-        f"privacy {privacy['asker']}: {privacy['relays']} relays, {privacy['slots']} candidate "
-        f"workers, {privacy['clients_claimed']} clients claimed by the relays; "
+        f"privacy {privacy['asker']}: {count(privacy['relays'], 'relay')}, "
+        f"{count(privacy['slots'], 'candidate worker')}, "
+        f"{count(privacy['clients_claimed'], 'client')} claimed by the relays; "
         f"{privacy['readable_by']} reads the prompt"
     )
     if document["finish"] != "stop":

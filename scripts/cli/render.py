@@ -14,12 +14,20 @@ Row: TypeAlias = tuple[str, ...]
 
 NANO_PER_TON = 1_000_000_000
 
+PIN = 12
+"""hex digits of a model's hash that name it."""
+
 
 def ton(nano: object) -> str:
     """`0.00004 TON`."""
     assert isinstance(nano, int)
     whole, rest = divmod(nano, NANO_PER_TON)
     return f"{whole}.{rest:09}".rstrip("0").rstrip(".") + " TON"
+
+
+def count(number: object, thing: str) -> str:
+    """`1 relay`, `2 relays`."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def status(document: Document) -> None:
@@ -46,8 +54,8 @@ def _status(document: Document) -> Iterator[Row]:
     joined = "joined" if network["joined"] else "joining"
     yield (
         "network",
-        f"{node['network']}: {joined}, {network['relays']} relays, "
-        f"{network['workers']} workers, {network['links']} links",
+        f"{node['network']}: {joined}, {count(network['relays'], 'relay')}, "
+        f"{count(network['workers'], 'worker')}, {count(network['links'], 'link')}",
     )
     if document["worker"] is not None:
         yield from _worker(_map(document, "worker"))
@@ -57,7 +65,7 @@ def _status(document: Document) -> Iterator[Row]:
 
 def _worker(worker: Mapping[str, object]) -> Iterator[Row]:
     slots = _map(worker, "slots")
-    model = worker["model"] or "no model"
+    model = "no model" if worker["model"] is None else _name(worker["model"])
     yield "worker", f"{worker['state']} {model}"
     yield (
         "answers",
@@ -69,7 +77,7 @@ def _worker(worker: Mapping[str, object]) -> Iterator[Row]:
 
 
 def _peer(peer: Mapping[str, object]) -> Row:
-    offers = [str(offer["model"]) for offer in _list(peer, "offers")]
+    offers = [_name(offer["model"]) for offer in _list(peer, "offers")]
     return (
         _short(peer["id"]),
         _words(peer["roles"]),
@@ -80,7 +88,7 @@ def _peer(peer: Mapping[str, object]) -> Row:
 
 def _model(model: Mapping[str, object]) -> Row:
     local = str(model["local"])
-    return str(model["name"]), str(model["workers"]), str(model["context"]), local
+    return _name(model["name"]), str(model["workers"]), str(model["context"]), local
 
 
 # --- drawing ---
@@ -111,6 +119,12 @@ def _in_colour(rows: Sequence[Row], *, header: bool) -> None:
 
 def _short(identity: object) -> str:
     return str(identity)[:8]
+
+
+def _name(model: object) -> str:
+    """A model's name with as much of its hash as `ask --model` wants."""
+    name, colon, digest = str(model).partition(":")
+    return name + colon + digest[:PIN]
 
 
 def _words(names: object) -> str:

@@ -25,7 +25,18 @@ WORKER = Identity(b"w" * 32)
 
 @cache
 def _schema(name):
-    return json.loads((SCHEMAS / f"{name}.json").read_text())
+    return _closed(json.loads((SCHEMAS / f"{name}.json").read_text()))
+
+
+def _closed(schema):
+    """The schema without room for more keys: to readers it leaves room, to our tests it is a list
+    of all there are."""
+    if isinstance(schema, list):
+        return [_closed(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {name: _closed(part) for name, part in schema.items()}
+    return {**closed, "additionalProperties": False} if "required" in closed else closed
 
 
 @pytest.fixture
@@ -58,11 +69,11 @@ def _receipt(words):
     )
 
 
-def events_of(words, *, relays=3):
+def events_of(words, *, relays=3, slots=2):
     """A whole ask: what the asker's core says from draw to receipt."""
     path = (*(Identity(bytes([n]) * 32).id for n in range(relays)), WORKER.id)
     text = "".join(words)
-    yield Chosen(worker=WORKER.id, identity=b"m" * 32, model="moth@q4", slots=2, path=path)
+    yield Chosen(worker=WORKER.id, identity=b"m" * 32, model="moth@q4", slots=slots, path=path)
     yield Offered(
         worker=WORKER.id, ahead=0, wait_s=0.0, prices=(0,) * 4, quoted=ZERO, numerics=bytes(8)
     )
@@ -88,7 +99,7 @@ def events_of(words, *, relays=3):
         numerics=bytes(8),
         timing=Timing(circuit=20, offer=21, first_token=30, total=130),
         refusals=(),
-        slots=2,
+        slots=slots,
     )
 
 
@@ -153,3 +164,9 @@ class FakeOperator:
 @pytest.fixture
 def operator():
     return FakeOperator()
+
+
+@pytest.fixture
+def answer_of():
+    """The last event of an ask that went well."""
+    return lambda words, **facts: list(events_of(words, **facts))[-1]

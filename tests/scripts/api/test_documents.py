@@ -1,0 +1,213 @@
+"""The documents' shape, and the figures in them that are computed."""
+
+import jsonschema
+import pytest
+
+from inference.worker import Service, WorkerStatistics
+from p2p.drive import DriverStatistics
+from p2p.identity import Identity
+from p2p.node import NodeStatistics
+from p2p.onion.core import OnionStatistics
+from p2p.overlay.advert import Advert, Role
+from p2p.overlay.directory import DirectoryStatus, Entry
+from p2p.overlay.fields import Fields, Model, Prices
+from p2p.transport.carrier import CarrierStatistics
+from p2p.wire import Endpoint
+from scripts.api import answer, common, listing
+from scripts.api.answer import Terms
+from scripts.api.listing import LocalModel
+from scripts.api.status import Alert, NodeState, WorkerState, clients_claimed, status
+
+DIRECTORY = DirectoryStatus(epoch=7, root=b"r" * 32, count=3, live=3, age=1.5)
+
+MODEL = b"m" * 32
+
+
+def zeros(kind, **known):
+    """A snapshot in which everything is 0 or empty, but for what is named."""
+    empty = {"int": 0, "float": 0.0}
+    values = {name: empty.get(str(hint), {}) for name, hint in annotations(kind).items()}
+    return kind(**{**values, **known})
+
+
+def annotations(kind):
+    return {name: getattr(hint, "__name__", hint) for name, hint in kind.__annotations__.items()}
+
+
+def entry(number, roles, *, crowd=None, models=(), addresses=()):
+    identity = Identity(bytes([number]) * 32)
+    fields = Fields(roles=roles, crowd=crowd, models=models, addresses=addresses)
+    advert = Advert(
+        buffer=b"",
+        digest=bytes(16),
+        id=identity.id,
+        public=identity.public,
+        issued=1_700_000_000,
+        fields=fields,
+    )
+    return Entry(advert=advert, live=True, open=True, days=1, group=identity.id)
+
+
+def offer(*, completion=0, rate=50, label="moth"):
+    return Model(
+        identity=MODEL,
+        quant=3,
+        context=2_048,
+        prompt_rate=100,
+        answer_rate=rate,
+        slots=1,
+        prices=Prices(0, completion),
+        label=label,
+    )
+
+
+ENTRIES = [
+    entry(1, Role.RELAY | Role.DIALABLE, addresses=(Endpoint("127.0.0.1", 4001),)),
+    entry(2, Role.WORKER, models=(offer(completion=1_000, rate=20),)),
+    entry(3, Role.WORKER, models=(offer(completion=2_500, rate=60),)),
+]
+
+
+def state(**changes):
+    node = NodeStatistics(
+        carrier=zeros(CarrierStatistics, links=4),
+        driver=zeros(DriverStatistics),
+        directory=DIRECTORY,
+        onion=zeros(OnionStatistics, passages=2, cells_forward=3, cells_backward=4),
+        unread=0,
+        misbehaved=0,
+        sizes={},
+    )
+    plain = {
+        "program": "0.1.0",
+        "started": 1_700_000_000.0,
+        "id": Identity(bytes(32)).id,
+        "home": "/home/moth",
+        "network": "moths",
+        "roles": (),
+        "endpoint": None,
+        "node": node,
+        "entries": ENTRIES,
+        "joined": True,
+        "asking": 0,
+        "worker": None,
+        "alerts": (),
+    }
+    return NodeState(**{**plain, **changes})
+
+
+def test_status_of_a_client(validate):
+    document = status(state())
+    validate(document, "status")
+    assert document["started_at"] == "2023-11-14T22:13:20Z"
+    assert document["reach"]["mode"] == "outbound"
+    assert document["worker"] is document["relay"] is None
+    counted = document["network"]
+    assert (counted["relays"], counted["workers"], counted["links"]) == (1, 2, 4)
+
+
+def test_status_of_a_relay_that_serves(validate):
+    service = Service(
+        identity=MODEL,
+        numerics=bytes(8),
+        context=2_048,
+        slots=1,
+        prompt_rate=100.0,
+        answer_rate=50.0,
+        label="moth",
+    )
+    worker = WorkerState(
+        state="serving", service=service, statistics=zeros(WorkerStatistics, running=1)
+    )
+    document = status(
+        state(roles=("relay", "worker"), endpoint=Endpoint("::1", 4001), worker=worker)
+    )
+    validate(document, "status")
+    assert document["reach"] == {
+        "mode": "direct",
+        "addresses": ["[::1]:4001"],
+        "dht": None,
+        "checked_at": None,
+    }
+    assert document["relay"]["cells"] == 7
+    assert document["worker"]["slots"] == {"total": 1, "busy": 1}
+
+
+def test_status_of_a_worker_that_could_not_start(validate):
+    alert = Alert(code="worker", message="There is no model.", advice="Name one.")
+    worker = WorkerState(state="stopped", reasons=("There is no model.",))
+    document = status(state(roles=("worker",), worker=worker, alerts=(alert,)))
+    validate(document, "status")
+    assert document["alerts"][0]["message"] == "There is no model."
+
+
+def test_peers_lists_everybody(validate):
+    document = listing.peers(ENTRIES, DIRECTORY, (), 1_700_000_001.5)
+    validate(document, "peers")
+    assert document["as_of_at"] == "2023-11-14T22:13:20Z"
+    relay, worker, _ = document["peers"]
+    assert (relay["roles"], relay["reach"]) == (["relay"], "direct")
+    assert worker["offers"][0]["prices"]["completion"] == 1
+
+
+def test_models_joins_what_is_here_and_what_is_offered(validate):
+    local = LocalModel(
+        name="moth@q4:00",
+        identity=MODEL,
+        size_bytes=5,
+        quantisation="q4",
+        parameters=7,
+        context=4_096,
+        licence="apache-2.0",
+        tools=False,
+        embedding=False,
+    )
+    document = listing.models(ENTRIES, (), [local])
+    validate(document, "models")
+    (model,) = document["models"]
+    assert (model["source"], model["workers"], model["local"]) == ("local", 2, "ready")
+    assert model["price_range"] == {"min": 1, "median": 1, "max": 2.5}
+    assert model["tokens_per_s"] == {"p50": 20, "p90": 20}
+
+
+def test_models_without_a_file_are_named_by_their_label(validate):
+    document = listing.models(ENTRIES, (), ())
+    validate(document, "models")
+    assert document["models"][0]["name"] == "moth"
+
+
+def test_prices_are_per_thousand_with_three_decimals():
+    assert common.prices((0, 1, 20_000_000, 1_500)) == {
+        "prompt": 0,
+        "cached": 0.001,
+        "completion": 20_000,
+        "reasoning": 1.5,
+    }
+
+
+def test_one_relay_cannot_claim_a_crowd():
+    claims = [entry(n, Role.RELAY, crowd=crowd) for n, crowd in enumerate((3, 3, 20))]
+    assert clients_claimed(claims) == 7 + 7 + 21
+    assert clients_claimed([]) == 0
+
+
+@pytest.mark.parametrize(
+    ("relays", "slots", "clients", "dev", "asker"),
+    [
+        (0, 50, 100, False, "none"),
+        (3, 50, 100, True, "basic"),
+        (3, 2, 100, False, "basic"),
+        (3, 50, 0, False, "basic"),
+    ],
+)
+def test_privacy_is_never_flattered(answer_of, relays, slots, clients, dev, asker):
+    done = answer_of(["Luna"], relays=relays, slots=slots)
+    document = answer.ask(done, Terms(dev=dev, clients_claimed=clients), "id")
+    assert document["privacy"]["asker"] == asker
+    assert document["privacy"]["relays"] == relays
+    assert document["privacy"]["reasons"]
+
+
+def test_schema_of_a_document_refuses_another_document(validate):
+    with pytest.raises(jsonschema.ValidationError):
+        validate({"schema": "tussah/status/1"}, "status")
