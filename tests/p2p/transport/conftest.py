@@ -25,12 +25,19 @@ class Spy:
 
     def __init__(self):
         self.heard = deque()
+        self.links = {}
+        """The link to each peer that is up now."""
+        self.react = lambda *what: None
+        """What to do at once about a thing heard."""
         self._stirred = trio.Event()
 
     def link_up(self, link, dialled):
+        assert link.peer not in self.links, "two links to one peer"
+        self.links[link.peer] = link
         self._hear("up", link, dialled)
 
     def link_down(self, link):
+        assert self.links.pop(link.peer) == link
         self._hear("down", link)
 
     def dial_failed(self, peer):
@@ -39,6 +46,7 @@ class Spy:
     def _hear(self, *what):
         self.heard.append(what)
         self._stirred.set()
+        self.react(*what)
 
     async def next(self):
         """The next thing heard."""

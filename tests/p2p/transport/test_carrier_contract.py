@@ -1,9 +1,11 @@
 """What every carrier promises, run on each of them."""
 
+from itertools import permutations
+
 import pytest
 import trio
 
-from p2p.entropy import seeded
+from p2p.entropy import sample, seeded
 from p2p.errors import Closed, LocalError
 from p2p.identity import Identity
 from p2p.wire import FRAME, MAX_FRAMES, MAX_MESSAGE, Kind, Link, Message, pack
@@ -324,6 +326,60 @@ async def test_a_peer_that_never_reads_costs_a_bounded_queue_and_its_link(net):
         assert left.carrier.statistics().outbox <= 80
         assert right.carrier.statistics().inbox <= 80
     assert await left.spy.down() == near
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_whatever_is_dialled_and_closed_each_pair_ends_with_one_link_or_none(net, seed):
+    entropy = seeded(seed)
+    nodes = [await net.node() for _ in range(4)]
+    for _ in range(120):
+        one, other = sample(entropy, nodes, 2)
+        link = one.spy.links.get(other.id)
+        if link is None or entropy.below(4) == 0:
+            one.dial(other)
+        elif entropy.below(2):
+            one.carrier.close(link)
+        else:
+            one.send(link, bytes(entropy.below(100_000)))
+        for _ in range(entropy.below(20)):
+            await trio.lowlevel.checkpoint()
+        one.carrier.take()
+
+    with trio.fail_after(20):
+        while any([await is_busy(node) for node in nodes]):
+            pass
+    for one, other in permutations(nodes, 2):
+        assert (one.id in other.spy.links) == (other.id in one.spy.links)
+    assert sum(node.carrier.statistics().closed for node in nodes) == 0
+
+
+async def is_busy(node):
+    """Whether a node has something to do still; takes what has arrived."""
+    await trio.testing.wait_all_tasks_blocked(0.01)
+    statistics = node.carrier.statistics()
+    return bool(node.carrier.take()) or statistics.dialling + statistics.outbox > 0
+
+
+async def test_a_listener_may_use_the_carrier_from_its_calls(net):
+    left, right = await net.node(), await net.node()
+
+    def greet(what, link, *_):
+        if what == "up":
+            right.send(link, b"at once")
+
+    def dial_again(what, *_):
+        if what == "down":
+            left.dial(right)
+
+    right.spy.react, left.spy.react = greet, dial_again
+    left.dial(right)
+    first = await left.spy.up()
+    assert await left.receive() == [(first, Message(Kind.MESSAGE, 0, b"at once"))]
+
+    left.carrier.close(first)
+    assert await left.spy.down() == first
+    second = await left.spy.up()
+    assert await left.receive() == [(second, Message(Kind.MESSAGE, 0, b"at once"))]
 
 
 # --- the run ends ---
