@@ -85,6 +85,10 @@ class OnionStatistics:
     """DESTROYs sent, by reason."""
     strikes: int
     queue_bytes: int
+    guard_tries: int
+    """Paths tried through a guard of this node."""
+    guard_passed: int
+    """Those of them in which something came back from beyond it."""
 
 
 @final
@@ -298,6 +302,8 @@ class OnionCore:
             destroys=dict(self._links.destroys),
             strikes=self._links.strikes,
             queue_bytes=self._links.queued * FRAME_SIZE,
+            guard_tries=self._guards.tries,
+            guard_passed=self._guards.passed,
         )
 
     # --- frames ---

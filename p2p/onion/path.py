@@ -99,6 +99,10 @@ class Guards:
     def __init__(self, entropy: Entropy) -> None:
         self._entropy = entropy
         self._guards: list[Guard] = []
+        self.tries = 0
+        """Paths tried through guards."""
+        self.passed = 0
+        """Those of them in which something came back from beyond the guard."""
 
     def choose(
         self, now: float, relays: Sequence[RelayView], worker: RelayView
@@ -129,6 +133,8 @@ class Guards:
         for guard in self._guards:
             if guard.id == relay:
                 guard.down = None
+                self.tries += 1
+                self.passed += passed
                 guard.tries += 1
                 guard.passed += passed
                 self._judge(now, guard)

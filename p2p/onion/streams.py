@@ -102,13 +102,14 @@ class Streams:
             state.closed = True
 
     def reset(self, stream: int, code: int) -> None:
-        """Give a stream up: what is queued of it is dropped. Raises `ValueError` for no code."""
+        """Give a stream up: what is queued of it is dropped. Raises `ValueError` for no byte."""
+        sign = _Piece(stream, Kind.RESET, bytes([code]))
         state = self._streams.get(stream)
         if state is None or (state.closed and not self._unsent(stream)):
             return
         self._drop(stream)
         state.closed = True
-        self._pieces.append(_Piece(stream, Kind.RESET, bytes([code])))
+        self._pieces.append(sign)
 
     def ping(self) -> None:
         """Queue a PING."""

@@ -274,6 +274,8 @@ def test_core_learns_from_its_circuits_which_guards_are_up(town):
     net.view.entries.pop(guard.id)
     net.open(client, net.call(client, lambda core, now: core.path(now, worker.id, 2)))
     net.until(lambda: client.said(Opened))
+    statistics = client.core.statistics()
+    assert (statistics.guard_tries, statistics.guard_passed) == (1, 1)
 
 
 # --- what it is worth ---

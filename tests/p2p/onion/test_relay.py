@@ -388,3 +388,52 @@ def test_queue_that_a_dead_end_does_not_take_is_dropped(town):
     net.run(6)
     assert relays[0].core.statistics().queue_bytes == 0
     assert client.said(Lost) == [Lost(circuit, None)]
+
+
+def test_a_hop_has_one_last_word(town):
+    net, client, relays, worker = town
+    opened(net, client, net.path(*relays[:2], worker))
+    ahead = next(iter(relays[0].core._relay._passages.values())).ahead
+    fail = Frame(ahead.circuit, Command.FAIL, 0, bytes(1192 - 16)).pack(seeded(1))
+    net.frames.clear()
+    net.inject(relays[1], relays[0], fail * 5)
+    net.run(1)
+    back = [f for _, _, to, data in net.frames if to is client for f in frames_of(data)]
+    assert [frame.command for frame in back].count(Command.FAIL) == 1
+    assert relays[0].core.sizes()["relay.passages"] == 0
+
+
+def test_cell_after_the_last_word_ends_the_circuit(town):
+    net, client, relays, worker = town
+    opened(net, client, net.path(*relays[:2], worker))
+    ahead = next(iter(relays[0].core._relay._passages.values())).ahead
+    commands = [Command.FAIL, Command.CELL]
+    body = bytes(1192 - 16)
+    data = b"".join(Frame(ahead.circuit, c, 0, body).pack(seeded(1)) for c in commands)
+    net.frames.clear()
+    net.inject(relays[1], relays[0], data)
+    net.run(1)
+    back = [f.command for _, _, to, data in net.frames if to is client for f in frames_of(data)]
+    assert [command for command in back if command != Command.PADDING] == [
+        Command.FAIL,
+        Command.DESTROY,
+    ]
+
+
+def test_fail_from_the_client_s_side_ends_the_circuit(town):
+    net, client, relays, worker = town
+    opened(net, client, net.path(*relays[:2], worker))
+    behind = next(iter(relays[0].core._relay._passages.values())).behind
+    fail = Frame(behind.circuit, Command.FAIL, 0, bytes(1192)).pack(seeded(1))
+    net.inject(client, relays[0], fail)
+    net.until(lambda: worker.said(Lost) and client.said(Lost))
+
+
+def test_ended_circuit_forgets_its_other_side(town):
+    net, client, relays, worker = town
+    circuit = opened(net, client, net.path(relays[0], worker))
+    passage = next(iter(relays[0].core._relay._passages.values()))
+    ports = [passage.behind, passage.ahead]
+    net.call(client, lambda core, now: core.close(now, circuit))
+    net.run(1)
+    assert [port.feeds for port in ports] == [None, None]
