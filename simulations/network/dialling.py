@@ -77,7 +77,9 @@ class Dialling:
         number = desk.dials * len(self._names) + node
         desk.dials += 1
         desk.dialling[peer] = number
-        world.at(now + LINK_SETUP_TIMEOUT, node, "dial-failed", self._giving_up(node, peer, number))
+        world.at(
+            now + LINK_SETUP_TIMEOUT, node, "dial-timeout", self._giving_up(node, peer, number)
+        )
         for endpoint in endpoints:
             acceptor = self._where.get(endpoint)
             if acceptor is not None and self._names.id(acceptor) == peer:

@@ -1,0 +1,164 @@
+"""The proof that the architecture rests on: full nodes, two drivers, one digest.
+
+A dozen nodes with the whole stack of production: a directory fetched from a bootstrap node, real
+circuits over three relays, prompts and answers both ways, a relay that crashes and comes back. Only
+the KEM is a stand-in, as no library's can be seeded.
+"""
+
+import gc
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from p2p.core import DATAGRAM
+from p2p.entropy import seeded
+from p2p.onion.noise import MlKem768
+from p2p.transport.fabric import EPOCH
+from simulations import nodes
+from simulations.log import EventLog
+from simulations.nodes import Census, Town
+from simulations.trioworld import TrioWorld
+from simulations.workload import Question
+from simulations.world import World, guard
+
+ROOT = Path(__file__).parent.parent.parent
+
+PLACES = {
+    "jitter": Census(),
+    "loss that delays": Census(loss=0.05),
+    "ties everywhere": Census(jitter=0.0, spread=(0.02, 0.02)),
+}
+
+CRASHED = 2
+"""a relay, while the first answers come; it starts again with nothing but its identity"""
+
+
+@dataclass(frozen=True)
+class Run:
+    digest: str
+    records: int
+    checkpoints: list
+    outcomes: list
+    misbehaved: list
+    sizes: list
+
+
+def settle(kind, seed, census, *, sink=None):
+    """A world in which every client asks twice."""
+    entropy = seeded(seed)
+    town = Town(census, entropy)
+    log = EventLog(town.names.index, sink=sink)
+    world = kind(town.cores, town.links, log, town, naming=town.names)
+    for node in range(census.nodes):
+        world.start(node)
+
+    clients = range(census.relays + census.workers, census.nodes)
+    for turn, at in enumerate([4.0, 8.0]):
+        for client in clients:
+            prompt = entropy.fork(f"prompt/{client}/{turn}").token(1_500 * (1 + turn + client % 3))
+            when = EPOCH + at + 0.3 * (client - clients[0])
+            town.echo.ask(world, Question(node=client, at=when, prompt=prompt))
+    world.crash(CRASHED, at=EPOCH + 5.5)
+    world.start(CRASHED, at=EPOCH + 11.0, core=town.rebuild(CRASHED))
+    return town, log, world
+
+
+def play(kind, seed, census=PLACES["jitter"], *, seconds=40.0, **more):
+    town, log, world = settle(kind, seed, census, **more)
+    assert world.run(EPOCH + seconds)
+    return Run(
+        digest=log.digest,
+        records=log.records,
+        checkpoints=log.checkpoints,
+        outcomes=town.echo.outcomes(),
+        misbehaved=town.misbehaved,
+        sizes=[core.sizes() for core in world.nodes],
+    )
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("place", PLACES)
+def test_full_nodes_give_one_digest_in_both_worlds(place, seed):
+    world, trio_world = (play(kind, seed, PLACES[place]) for kind in (World, TrioWorld))
+    assert world.records > 1_500
+    assert world == trio_world
+
+
+def test_seeds_differ():
+    assert play(World, 1).digest != play(World, 2).digest
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_every_question_is_answered_though_a_relay_crashes(seed):
+    run = play(World, seed)
+    assert len(run.outcomes) == 6
+    assert all(outcome.answered for outcome in run.outcomes)
+    assert any(outcome.tries > 1 for outcome in run.outcomes)
+    assert run.misbehaved == []
+
+
+def test_answers_came_through_three_relays_each():
+    """Who is asked hears from relays only, and relays pass on more than they are told."""
+    census, heard = PLACES["jitter"], {}
+
+    def sink(record):
+        if record.kind == DATAGRAM:
+            heard.setdefault(record.node, {})[record.peer] = None
+
+    play(World, 1, seconds=10.0, sink=sink)
+    workers = range(census.relays, census.relays + census.workers)
+    clients = range(census.relays + census.workers, census.nodes)
+    assert all(peer < census.relays for node in [*workers, *clients] for peer in heard[node])
+
+
+def test_one_draw_that_no_seed_decides_is_noticed(monkeypatch):
+    """The library's own KEM draws from the system; nothing else is changed."""
+    monkeypatch.setattr(nodes, "StandInKem", MlKem768)
+    assert play(World, 1).digest != play(World, 1).digest
+
+
+def test_stack_asks_the_machine_for_nothing():
+    _, log, world = settle(World, 1, PLACES["jitter"])
+    with guard():
+        world.run(EPOCH + 12.0)
+    assert log.records > 500
+
+
+@pytest.mark.parametrize("hash_seed", ["0", "12345"])
+def test_digest_does_not_hang_on_the_order_of_hashes(hash_seed):
+    code = f"""
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("sameness", {__file__!r})
+module = sys.modules["sameness"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+print(module.play(module.World, 1).digest)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": hash_seed},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == play(World, 1).digest
+
+
+def test_cores_make_no_garbage_in_cycles():
+    """A run goes without the collector; what cores leave in cycles would pile up."""
+    _, _, world = settle(World, 1, PLACES["jitter"])
+    gc.collect()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        world.run(EPOCH + 10.0)
+        gc.collect()
+        ours = ("p2p.", "simulations.")
+        found = [thing for thing in gc.garbage if type(thing).__module__.startswith(ours)]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+    assert found == []
