@@ -41,6 +41,7 @@ class Field(IntEnum):
     LOGIT_BIAS = 20
     UNKNOWN = 21
     WORK = 22
+    WANT = 23
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

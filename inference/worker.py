@@ -1,99 +1,217 @@
-"""The worker: quotes, takes prompts, runs the engine, streams answers; knows no askers."""
+"""Serving, for callers on trio: the worker's core joined to a node and an engine."""
 
-from dataclasses import dataclass
+import math
+from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, final
 
 import trio
 
-from inference.engine.base import Engine
+from inference.engine.base import Engine, EngineState, Generation, Job, JobEvent
+from inference.engine.base import Prompt as EnginePrompt
+from inference.service import Service as Service
+from inference.service import WorkerStatistics as WorkerStatistics
+from inference.serving import (
+    Accept,
+    Cancel,
+    Deny,
+    End,
+    Generate,
+    GiveUp,
+    GoOn,
+    Hold,
+    Place,
+    Prepare,
+    Say,
+    WorkerCore,
+)
+from p2p.core import Command, Event, step
+from p2p.drive import SystemClock
+from p2p.entropy import Entropy, SystemEntropy
+from p2p.identity import Identity
 from p2p.node import Node
-from p2p.overlay.advert import Model
+from p2p.onion.core import CircuitId, Data, Incoming, Lost, Reset
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the stubs that libp2p brings stand before trio's own types
     from trio_typing import TaskStatus
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Service:
-    """The one model a worker serves, and its terms."""
-
-    identity: bytes
-    """32 bytes: `inference.gguf.identity`."""
-    numerics: bytes
-    """8 bytes, as the engine said when it loaded."""
-    context: int
-    slots: int
-    """Answers at once; twice as many may wait."""
-    prompt_rate: float
-    answer_rate: float
-    """tokens/s, one stream, as the engine measured at load."""
-    quant: int = 0
-    """GGUF file type."""
-    flags: int = 0
-    """1 tools, 2 grammar, 4 vision, 8 embeddings, 16 logprobs, 32 reproducible."""
-    prices: tuple[int, int, int, int] = (0, 0, 0, 0)
-    """nano per million tokens: prompt, cached, completion, reasoning; all 0 is `free` mode, the
-    only one so far."""
-    assurance: int = 0
-    label: str = ""
-    """At most 32 bytes for the advert."""
-
-    def listing(self) -> Model:
-        """How the advert names this service: `Fields(models=(service.listing(),), ...)`."""
-        raise NotImplementedError
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerStatistics:
-    """A snapshot: what is there now, and counts since the start."""
-
-    paused: bool
-    draining: bool
-    quoted: int
-    """offers whose prompt has not come yet"""
-    waiting: int
-    running: int
-    answered: int
-    """answers that ended with a receipt"""
-    tokens: int
-    """tokens of answers"""
-    refusals: dict[str, int]
-    """by reason"""
-    misbehaved: int
-    """streams ended because the other side broke the protocol"""
-
-
-@final
-class Serving:
-    """A running service; `serve` hands it out when it takes requests."""
-
-    def statistics(self) -> WorkerStatistics:
-        """A snapshot."""
-        raise NotImplementedError
-
-    def pause(self) -> None:
-        """No new offers; running jobs finish."""
-        raise NotImplementedError
-
-    def resume(self) -> None:
-        """Offer again."""
-        raise NotImplementedError
-
-    async def drain(self) -> None:
-        """Pause, and wait until nothing runs or waits; the deadline is the caller's."""
-        raise NotImplementedError
 
 
 async def serve(
     node: Node,
     engine: Engine,
     service: Service,
+    identity: Identity,
     *,
+    entropy: Entropy | None = None,
     task_status: "TaskStatus[Serving]" = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Answer the circuits that end at this node until cancelled: `await nursery.start(serve, ...)`.
 
-    The engine is loaded already, and the caller publishes the advert (roles with `WORKER`, models
-    with `service.listing()`) once this has started. A dead engine is answered with refusals.
+    `identity` is the node's, and signs offers and receipts. The engine is loaded already, and the
+    caller publishes the advert (roles with `WORKER`, models with `service.listing()`) once this has
+    started. A dead engine is answered with refusals.
     """
-    raise NotImplementedError
+    async with trio.open_nursery() as nursery:
+        core = WorkerCore(identity, service, entropy or SystemEntropy(), node.writable)
+        serving = Serving(core, node, engine, nursery)
+        nursery.start_soon(serving.run_timers)
+        task_status.started(serving)
+        async for incoming in node.incoming:
+            serving.take(incoming)
+        nursery.cancel_scope.cancel()
+
+
+@final
+class Serving:
+    """A running service; `serve` hands it out when it takes requests."""
+
+    def __init__(self, core: WorkerCore, node: Node, engine: Engine, nursery: trio.Nursery) -> None:
+        self._core = core
+        self._node = node
+        self._engine = engine
+        self._nursery = nursery
+        self._clock = SystemClock()
+        self._commands: deque[Command[WorkerCore]] = deque()
+        self._advancing = False
+        self._waiting: trio.CancelScope | None = None
+        self._idle = trio.Event()
+
+        self._incoming: dict[CircuitId, Incoming] = {}
+        self._scopes: dict[int, trio.CancelScope] = {}
+        self._generations: dict[int, Generation] = {}
+
+    def statistics(self) -> WorkerStatistics:
+        """A snapshot."""
+        return self._core.statistics()
+
+    def pause(self) -> None:
+        """No new offers; running jobs finish."""
+        self._do("pause", lambda core, now: core.pause(now))
+
+    def resume(self) -> None:
+        """Offer again."""
+        self._do("resume", lambda core, now: core.resume(now))
+
+    async def drain(self) -> None:
+        """Offer no more, and wait until nothing runs or waits; the deadline is the caller's."""
+        self._do("drain_out", lambda core, now: core.drain_out(now))
+        while not self._core.idle:
+            self._idle = trio.Event()
+            await self._idle.wait()
+
+    # --- tasks ---
+
+    async def run_timers(self) -> None:
+        """Advance the core when something is due."""
+        while True:
+            with trio.CancelScope() as scope:
+                self._waiting = scope
+                self._reschedule()
+                await trio.sleep(math.inf)
+            self._waiting = None
+            self._do("timer", lambda core, now: None)
+
+    def take(self, incoming: Incoming) -> None:
+        """A circuit that ends here."""
+        circuit, request = incoming.circuit, incoming.request
+        ready = self._engine.statistics().state is EngineState.READY
+        self._incoming[circuit] = incoming
+        self._do("model", lambda core, now: core.model(now, ready=ready))
+        self._do("incoming", lambda core, now: core.incoming(now, circuit, request))
+
+    async def _listen(self, circuit: CircuitId) -> None:
+        """Tell the core what comes through a circuit, to the circuit's end."""
+        async for event in self._node.events(circuit):
+            self._hear(event)
+        self._do("lost", lambda core, now: core.lost(now, circuit))
+
+    def _hear(self, event: Event) -> None:
+        match event:
+            case Data(circuit=circuit, stream=stream, data=data):
+                place = Place(circuit, stream)
+                self._do("receive", lambda core, now: core.receive(now, place, data))
+            case Reset(circuit=circuit, stream=stream):
+                self._do("reset", lambda core, now: core.reset(now, circuit, stream))
+            case Lost(circuit=circuit):
+                self._do("lost", lambda core, now: core.lost(now, circuit))
+            case _:
+                pass
+
+    async def _prepare(self, token: int, prompt: EnginePrompt, scope: trio.CancelScope) -> None:
+        with scope:
+            result = await self._engine.prepare(prompt)
+            self._scopes.pop(token, None)
+            self._do("prepared", lambda core, now: core.prepared(now, token, result))
+
+    async def _generate(self, job: Job, scope: trio.CancelScope) -> None:
+        """Tell the core each event of a job; cancelled, the engine stops within a step."""
+        with scope:
+            async with self._engine.generate(job) as generation:
+                self._generations[job.id] = generation
+                async for event in generation:
+                    self._tell(job.id, event)
+        self._generations.pop(job.id, None)
+        self._scopes.pop(job.id, None)
+
+    def _tell(self, token: int, event: JobEvent) -> None:
+        self._do("generated", lambda core, now: core.generated(now, token, event))
+
+    # --- the core ---
+
+    def _do(self, name: str, run: Callable[[WorkerCore, float], object]) -> None:
+        """Advance the core by a command; what its effects command in turn comes after them."""
+        self._commands.append(Command(name, run))
+        if self._advancing:
+            return
+        self._advancing = True
+        try:
+            while self._commands:
+                _, events = step(self._core, self._clock.now(), [self._commands.popleft()], [])
+                for event in events:
+                    self._handle(event)
+        finally:
+            self._advancing = False
+        self._reschedule()
+        if self._core.idle:
+            self._idle.set()
+
+    def _reschedule(self) -> None:
+        if self._waiting is not None:
+            deadline = self._core.next_deadline()
+            wake = math.inf if deadline is None else self._clock.trio_time(deadline)
+            self._waiting.deadline = wake
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case Accept(circuit=circuit, reply=reply):
+                self._node.accept(self._incoming.pop(circuit), reply)
+                self._nursery.start_soon(self._listen, circuit)
+            case Deny(circuit=circuit, reply=reply):
+                self._node.refuse(self._incoming.pop(circuit), reply)
+            case Say(circuit=circuit, stream=stream, data=data):
+                self._node.send(circuit, stream, data)
+            case End(circuit=circuit, stream=stream):
+                self._node.end(circuit, stream)
+            case GiveUp(circuit=circuit, stream=stream, code=code):
+                self._node.reset(circuit, stream, code)
+            case _:
+                self._command_engine(event)
+
+    def _command_engine(self, event: Event) -> None:
+        match event:
+            case Prepare(token=token, prompt=prompt):
+                scope = self._scopes[token] = trio.CancelScope()
+                self._nursery.start_soon(self._prepare, token, prompt, scope)
+            case Generate(job=job):
+                scope = self._scopes[job.id] = trio.CancelScope()
+                self._nursery.start_soon(self._generate, job, scope)
+            case Cancel(token=token):
+                self._scopes.pop(token).cancel()
+            case Hold(token=token):
+                if token in self._generations:
+                    self._generations[token].pause()
+            case GoOn(token=token):
+                if token in self._generations:
+                    self._generations[token].resume()
+            case _:
+                raise TypeError(f"{event!r} is no effect of a worker")

@@ -1,0 +1,143 @@
+"""One request as a worker keeps it, from its want to its receipt."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final
+
+from inference import body, protocol
+from inference.engine import base as engine
+from inference.engine.base import Fault, Job, Reason, Sampling
+from inference.pieces import Outbox
+from inference.protocol import SETTING_BOUNDS, Need, Prompt, Refusal, Refuse, Setting, Want
+from ledger.tariff import Stop
+from p2p import codec
+from p2p.core import Handle
+from p2p.onion.cell import CircuitId
+
+
+class State(Enum):
+    """Where a stream is; the table at the top."""
+
+    ASKED = "asked"
+    QUOTED = "quoted"
+    READY = "ready"
+    WAITING = "waiting"
+    RUNNING = "running"
+    CLOSING = "closing"
+
+
+@dataclass(slots=True)
+class Conversation:
+    """A conversation. Only its jobs share what the engine has computed, by its random tag."""
+
+    circuit: CircuitId
+    tag: bytes
+    newest: int = 0
+    """stream"""
+    orders: "dict[int, Order]" = field(default_factory=dict)
+    """by stream"""
+    said: int = 0
+    """bytes said in this step, which the circuit's room does not know of yet"""
+
+
+@dataclass(slots=True, eq=False)
+class Order:
+    """One stream of a circuit: a request from its want to its receipt."""
+
+    token: int
+    conversation: Conversation
+    stream: int
+    state: State = State.ASKED
+    timer: Handle | None = None
+    unframer: codec.Unframer = field(default_factory=lambda: codec.Unframer(protocol.MAX_UPLOAD))
+    upload_began: float | None = None
+
+    want: Want | None = None
+    session: bytes = b""
+    prompt_hash: bytes = b""
+    settings: "Settings | None" = None
+    until: float = 0.0
+    """when the asker's limit ends"""
+    started: int = 0
+    """Unix time of the prompt"""
+    job: Job | None = None
+
+    read: tuple[int, int] = (0, 0)
+    """tokens of the prompt: computed, reused"""
+    outbox: Outbox = field(default_factory=Outbox)
+    sent: int = 0
+    """tokens of the answer that were said"""
+    answer: bytearray = field(default_factory=bytearray)
+    """text of the answer that was said"""
+    held_since: float | None = None
+    look: Handle | None = None
+    ending: engine.Finished | engine.Failed | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The settings of a prompt, checked."""
+
+    max_tokens: int | None
+    logprobs: int
+    sampling: Sampling
+
+
+def settings_of(prompt: Prompt, want: Want) -> Settings | Refusal:
+    """The settings of a prompt, or which of them is wrong."""
+    for key, value in prompt.settings.items():
+        least, most = SETTING_BOUNDS.get(key, (1, 0))
+        if not least <= value <= most:
+            number = key if key in SETTING_BOUNDS else body.Field.UNKNOWN
+            return Refusal(Refuse.BAD_REQUEST, int(number))
+        if key in (Setting.PARALLEL_TOOLS, Setting.REASONING_EFFORT):
+            return Refusal(Refuse.UNSUPPORTED, int(Need.TOOLS))
+    given = prompt.settings
+    max_tokens = given.get(Setting.MAX_TOKENS)
+    if max_tokens is not None and max_tokens > want.max_tokens:
+        return Refusal(Refuse.BAD_REQUEST, int(Setting.MAX_TOKENS))
+    sampling = Sampling(
+        nonce=prompt.nonce,
+        temperature=given.get(Setting.TEMPERATURE, 800),
+        top_p=given.get(Setting.TOP_P, 950),
+        top_k=given.get(Setting.TOP_K, 40),
+        min_p=given.get(Setting.MIN_P, 0),
+        frequency=given.get(Setting.FREQUENCY, 0),
+        presence=given.get(Setting.PRESENCE, 0),
+    )
+    return Settings(
+        max_tokens=max_tokens, logprobs=given.get(Setting.LOGPROBS, 0), sampling=sampling
+    )
+
+
+STOPS: Final[Mapping[Reason, Stop]] = {
+    Reason.STOP: Stop.STOP,
+    Reason.LENGTH: Stop.LENGTH,
+    Reason.TOOL_CALLS: Stop.TOOL_CALLS,
+    Reason.CANCELLED: Stop.CANCELLED,
+    Reason.DEADLINE: Stop.DEADLINE,
+    Reason.UNPAID: Stop.UNPAID,
+    Reason.PAUSED: Stop.PAUSED,
+}
+
+_FAULTS: Final[Mapping[Fault, Refuse]] = {
+    Fault.TOO_LONG: Refuse.TOO_LONG,
+    Fault.BUSY: Refuse.BUSY,
+    Fault.BAD_REQUEST: Refuse.BAD_REQUEST,
+    Fault.BAD_TEMPLATE: Refuse.BAD_TEMPLATE,
+    Fault.BAD_GRAMMAR: Refuse.BAD_GRAMMAR,
+    Fault.UNSUPPORTED: Refuse.UNSUPPORTED,
+    Fault.DEADLINE: Refuse.DEADLINE,
+}
+"""Faults that have a refusal of their own; the others are ENGINE's."""
+
+
+def refusal_of(failed: engine.Failed, sent: int = 0) -> Refusal:
+    code = _FAULTS.get(failed.fault, Refuse.ENGINE)
+    detail = min(max(failed.detail, 0), 2**32 - 1)
+    if code is Refuse.ENGINE:
+        detail = int(failed.fault)
+    elif code is Refuse.DEADLINE:
+        detail = sent
+    return Refusal(code, detail)

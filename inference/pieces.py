@@ -1,0 +1,118 @@
+"""An answer on its way out: pieces of an engine become chunks of one cell, as there is room."""
+
+from dataclasses import replace
+from typing import Final, final
+
+from inference.engine.base import Piece
+from inference.engine.batch import merged
+from inference.protocol import MAX_IDS, Chunk, logprob
+
+CELL: Final = 1_116
+"""bytes of stream data in one cell: a chunk and the length before it fit one."""
+
+MAX_TOKENS_HELD: Final = 256
+MAX_BYTES_HELD: Final = 8 * 1_024
+"""tokens and bytes unsent at which the job is paused; it goes on at half of either"""
+
+_OVERHEAD: Final = 32
+"""bytes of a chunk besides ids, text and logprobs, with the length before it; 23 at most"""
+
+ROOM: Final = CELL - _OVERHEAD
+"""bytes for ids, text and logprobs"""
+
+
+@final
+class Outbox:
+    """The unsent end of one answer. Neighbouring pieces of one channel leave together."""
+
+    def __init__(self) -> None:
+        self._held: list[Piece] = []
+
+    def put(self, piece: Piece) -> None:
+        """Add the next piece of the engine's."""
+        if self._held and _joins(self._held[-1], piece):
+            self._held[-1] = merged((self._held[-1], piece))
+        else:
+            self._held.append(piece)
+
+    def take(self) -> Chunk:
+        """The next chunk. Raises `IndexError` if there is none."""
+        first, rest = split(self._held[0])
+        self._held[:1] = [] if rest is None else [rest]
+        return _chunk(first)
+
+    @property
+    def too_full(self) -> bool:
+        """Whether the engine should pause."""
+        return self._tokens() > MAX_TOKENS_HELD or self._bytes() > MAX_BYTES_HELD
+
+    @property
+    def half_empty(self) -> bool:
+        """Whether it may go on."""
+        return self._tokens() <= MAX_TOKENS_HELD // 2 and self._bytes() <= MAX_BYTES_HELD // 2
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def _tokens(self) -> int:
+        return sum(len(piece.ids) for piece in self._held)
+
+    def _bytes(self) -> int:
+        return sum(len(piece.text.encode()) for piece in self._held)
+
+
+def split(piece: Piece) -> tuple[Piece, Piece | None]:
+    """What of a piece fits one cell, text before tokens, and the rest.
+
+    Text is cut between characters. A token may thus come a chunk after its text, never before.
+    """
+    text, left = _cut(piece.text, ROOM)
+    room = ROOM - len(text.encode())
+    count = 0 if left else min(len(piece.ids), room // _token_size(piece), MAX_IDS)
+    first = _part(piece, 0, count, text)
+    if not left and count == len(piece.ids):
+        return first, None
+    return first, _part(piece, count, len(piece.ids), left)
+
+
+def _token_size(piece: Piece) -> int:
+    """Bytes of a chunk that each token takes."""
+    alternatives = len(piece.top[0]) if piece.top else 0
+    return 3 + (2 if piece.logprobs else 0) + 5 * alternatives
+
+
+def _part(piece: Piece, start: int, end: int, text: str) -> Piece:
+    return replace(
+        piece,
+        first=piece.first + start,
+        ids=piece.ids[start:end],
+        text=text,
+        logprobs=piece.logprobs[start:end],
+        top=piece.top[start:end],
+    )
+
+
+def _cut(text: str, room: int) -> tuple[str, str]:
+    """The longest beginning of at most `room` bytes of UTF-8, and the rest."""
+    data = text.encode()
+    if len(data) <= room:
+        return text, ""
+    head = data[:room].decode(errors="ignore")
+    return head, text[len(head) :]
+
+
+def _joins(a: Piece, b: Piece) -> bool:
+    return a.channel == b.channel and _token_size(a) == _token_size(b)
+
+
+def _chunk(piece: Piece) -> Chunk:
+    return Chunk(
+        first=piece.first,
+        ids=piece.ids,
+        text=piece.text,
+        channel=piece.channel,
+        logprobs=tuple(map(logprob, piece.logprobs)) if piece.logprobs else None,
+        top=tuple(tuple((id_, logprob(p)) for id_, p in row) for row in piece.top)
+        if piece.top
+        else None,
+    )
