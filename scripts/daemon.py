@@ -8,11 +8,11 @@ taken, running answers finish; asked twice, it is at once.
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol, final
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, final
 
 import structlog
 import trio
@@ -82,12 +82,16 @@ class Recorder(Protocol):
         """A plaintext that the node's circuits opened or are about to seal."""
 
 
+Routes: TypeAlias = Callable[["Daemon"], Sequence[BaseRoute]]
+"""What a demonstration adds to the control API of a node that it watches."""
+
+
 async def run(
     settings: Settings,
     *,
     home: Home,
     recorder: Recorder | None = None,
-    routes: Callable[["Daemon"], Sequence[BaseRoute]] | None = None,
+    routes: Routes | None = None,
     task_status: "TaskStatus[Daemon]" = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run a node until `Daemon.stop` and its drain, or until cancelled.
@@ -108,9 +112,7 @@ async def run(
 
 
 @asynccontextmanager
-async def _controlled(
-    daemon: "Daemon", routes: Callable[["Daemon"], Sequence[BaseRoute]] | None
-) -> AsyncIterator[None]:
+async def _controlled(daemon: "Daemon", routes: Routes | None) -> AsyncIterator[None]:
     """The control API, from before the network is there to after it is gone."""
     daemon.home.prepare_socket()
     app = control.app(daemon, routes(daemon) if routes else ())
@@ -462,33 +464,41 @@ AUTO: Final = "auto"
 # --- as a process ---
 
 
-def main(settings: Settings, *, home: Home, ready: Callable[[Document], None]) -> int:
+def main(
+    settings: Settings,
+    *,
+    home: Home,
+    ready: Callable[[Document], None],
+    recorder: Recorder | None = None,
+    routes: Routes | None = None,
+) -> int:
     """Run a node as this process: `ready` is told when it is up. Returns the exit status.
 
     The first SIGINT or SIGTERM drains (0), the second ends at once (130). Raises `Failed` if the
     node cannot start.
     """
     with logs.configured(settings.log):
-        return trio.run(partial(_process, settings, home, ready))
+        start = partial(run, settings, home=home, recorder=recorder, routes=routes)
+        return trio.run(_process, start, ready)
 
 
-async def _process(settings: Settings, home: Home, ready: Callable[[Document], None]) -> int:
+async def _process(start: "partial[Awaitable[None]]", ready: Callable[[Document], None]) -> int:
     try:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             async with trio.open_nursery() as nursery:
                 watch = _Watch(nursery.cancel_scope)
                 nursery.start_soon(watch.signals, signals)
-                nursery.start_soon(_run_watched, settings, home, ready, watch)
+                nursery.start_soon(_run_watched, start, ready, watch)
     except BaseExceptionGroup as group:
         raise unwrap(group) from None
     return CODES["interrupted"].exit if watch.hurried else 0
 
 
 async def _run_watched(
-    settings: Settings, home: Home, ready: Callable[[Document], None], watch: "_Watch"
+    start: "partial[Awaitable[None]]", ready: Callable[[Document], None], watch: "_Watch"
 ) -> None:
     async with trio.open_nursery() as nursery:
-        daemon = await nursery.start(partial(run, settings, home=home))
+        daemon = await nursery.start(start)
         watch.daemon = daemon
         ready(daemon.up())
     watch.everything.cancel()

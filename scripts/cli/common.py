@@ -17,7 +17,7 @@ from scripts.home import Home, locate
 class Common:
     """Options of every command."""
 
-    as_json: Annotated[bool, Parameter(name="--json", show_default=False)] = False
+    as_json: Annotated[bool, Parameter(name="--json")] = False
     """Print one JSON document on standard output."""
     directory: Annotated[str | None, Parameter(name="--home")] = None
     """The node's directory; else TUSSAH_HOME, else the platform's place for data."""

@@ -42,7 +42,8 @@ def build() -> App:
         help="Private AI inference by anyone's laptop, asked for through onion circuits.",
         help_formatter="plain",
         version_flags=[],
-        default_parameter=Parameter(negative=""),
+        suppress_keyboard_interrupt=False,
+        default_parameter=Parameter(negative="", show_default=_shown_default),
     )
     for name, text in COMMANDS.items():
         app.command(f"scripts.cli.{MODULES.get(name, name)}:{name}", name=name, help=text)
@@ -72,6 +73,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return CODES["failed"].exit
     return status if isinstance(status, int) else 0
+
+
+def _shown_default(value: object) -> str | None:
+    """A default as help shows it; none that only says "not given"."""
+    return str(value) if value else None
 
 
 def _common_last(words: list[str]) -> list[str]:

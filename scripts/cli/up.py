@@ -115,8 +115,8 @@ def _tell(document: Document, common: Common) -> None:
 def down(*, common: Common = PLAIN) -> int:
     """Stop the node. Running answers finish first, within a minute."""
     home = common.home
-    process = pid(home)
-    client.call(reach(home), "POST", "/shutdown")
+    path, process = reach(home), pid(home)
+    client.call(path, "POST", "/shutdown")
     if not common.as_json:
         say("Stopping; running answers finish first.")
     if not wait_unlocked(home, DRAIN_SECONDS):

@@ -69,7 +69,7 @@ def _receipt(words):
     )
 
 
-def events_of(words, *, relays=3, slots=2):
+def events_of(words, *, relays=3, slots=2, finish="stop"):
     """A whole ask: what the asker's core says from draw to receipt."""
     path = (*(Identity(bytes([n]) * 32).id for n in range(relays)), WORKER.id)
     text = "".join(words)
@@ -90,7 +90,7 @@ def events_of(words, *, relays=3, slots=2):
         ids=tuple(range(len(words))),
         nonce=bytes(16),
         date=0,
-        finish="stop",
+        finish=finish,
         usage=Usage(prompt=9, completion=len(words)),
         cost=ZERO,
         prices=(0,) * 4,

@@ -1,0 +1,344 @@
+"""The command line: its words, its exit codes, its JSON."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from inference.client import AskFailed
+from scripts import failure, settings
+from scripts.cli import ask, render, up
+from scripts.cli.main import COMMANDS, NETWORK_COMMANDS, main
+from scripts.failure import Failed
+
+HELP = Path(__file__).with_name("help.txt")
+
+ALL = [[name] for name in COMMANDS] + [["network", name] for name in NETWORK_COMMANDS]
+
+
+# --- words ---
+
+
+def test_help_is_as_published(capsys, monkeypatch):
+    """`UPDATE_SNAPSHOTS=1 pytest` writes it anew."""
+    monkeypatch.setenv("COLUMNS", "100")
+    text = ""
+    for words in ([], ["network"], *ALL):
+        assert main([*words, "--help"]) == 0
+        shown = capsys.readouterr().out
+        text += f"$ tussah {' '.join([*words, '--help'])}\n"
+        text += "".join(line.rstrip() + "\n" for line in shown.rstrip().splitlines()) + "\n"
+    if os.environ.get("UPDATE_SNAPSHOTS"):
+        HELP.write_text(text)
+    assert text == HELP.read_text()
+
+
+@pytest.mark.parametrize("words", ALL, ids=" ".join)
+def test_every_command_takes_json_and_home(words, capsys):
+    main([*words, "--help"])
+    shown = capsys.readouterr().out
+    assert "--json" in shown
+    assert "--home" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "near"),
+    [
+        (["aks"], '"ask"'),
+        (["ask", "--modle", "x"], "--model"),
+        (["network", "jion"], '"join"'),
+        (["up", "--set", "ask.modle=x"], "ask.model"),
+    ],
+)
+def test_mistyped_name_gets_a_suggestion(shell, words, near):
+    status, out, err = shell(*words)
+    assert (status, out) == (2, "")
+    assert f"Did you mean {near}?" in err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["ask", "--relays", "many", "x"],
+        ["ask", "x", "y"],
+        ["ask"],
+        ["ask", "-f", "/nowhere/at/all"],
+        ["ask", "--nothing"],
+        ["network", "new"],
+        ["network", "new", "Silk Road"],
+        ["network", "new", "silk", "--host", "example.org"],
+        ["network", "new", "silk", "--port", "70000"],
+        ["network", "join", "tussah://"],
+        ["network", "show"],
+        ["network", "leave", "silk"],
+        ["up"],
+        ["up", "--client", "--relay"],
+        ["up", "--set", "ask.relays"],
+        ["up", "--set", "ask.relays=9"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_use_is_exit_2_with_advice_on_stderr_and_a_document_on_stdout(shell, words, validate):
+    status, out, err = shell(*words)
+    assert (status, out) == (2, "")
+    assert err.startswith("tussah: ")
+    status, document = shell.document(*words)
+    assert status == document["exit"] == 2
+    validate(document, "error")
+
+
+@pytest.mark.parametrize("words", [["status"], ["peers"], ["models"], ["down"]], ids=" ".join)
+def test_no_running_node_is_exit_3(shell, words, validate):
+    status, _, err = shell(*words)
+    assert status == 3
+    assert "tussah up" in err
+    status, document = shell.document(*words)
+    assert (status, document["error"]["code"]) == (3, "not_running")
+    validate(document, "error")
+
+
+def test_every_code_has_an_exit_status_of_the_table():
+    assert {code.exit for code in failure.CODES.values()} == {1, 2, 3, 4, 5, 124, 130}
+
+
+def test_home_and_json_may_stand_before_the_command(shell, capsys):
+    assert main(["--home", str(shell.home.path), "--json", "status"]) == 3
+    assert json.loads(capsys.readouterr().out)["exit"] == 3
+
+
+def test_interrupted_is_exit_130(shell, monkeypatch, validate):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("scripts.cli.status.reach", interrupt)
+    status, document = shell.document("status")
+    assert status == 130
+    validate(document, "error")
+
+
+def test_version(shell, validate):
+    status, document = shell.document("version")
+    assert status == 0
+    validate(document, "version")
+    assert shell("version")[1].startswith("tussah ")
+
+
+# --- asks ---
+
+
+def test_answer_is_on_stdout_and_the_rest_on_stderr(shell, node):
+    status, out, err = shell("ask", "Name two moths.")
+    assert (status, out) == (0, "Luna, atlas.\n")
+    assert err.splitlines() == [
+        "4 tokens  30 ms to first token  0 TON",
+        "privacy basic: 3 relays, 2 candidate workers, 3 clients claimed by the relays; "
+        "the worker reads the prompt",
+    ]
+
+
+def test_answer_as_a_document_is_the_nodes(shell, node, validate):
+    status, document = shell.document("ask", "Name two moths.")
+    assert status == 0
+    validate(document, "ask")
+    assert document["answer"] == "Luna, atlas."
+
+
+def test_options_reach_the_node(shell, node):
+    shell("ask", "Hello?", "--model", "moth", "--relays", "0", "--deadline", "9.5")
+    ((request, wish),) = node.asked
+    assert (request.model, wish.relays, wish.deadline_s) == ("moth", 0, 9.5)
+    assert request.messages[0].content == "Hello?"
+
+
+def test_options_not_given_are_left_to_the_nodes_settings(shell, node):
+    shell("ask", "Hello?")
+    ((request, wish),) = node.asked
+    assert (request.model, wish.relays, wish.deadline_s) == ("auto", None, None)
+
+
+def test_file_goes_below_the_question(shell, node, tmp_path):
+    (tmp_path / "diff").write_text("- old\n+ new\n")
+    shell("ask", "Write a commit message", "-f", str(tmp_path / "diff"))
+    assert node.asked[0][0].messages[0].content == "Write a commit message\n\n- old\n+ new\n"
+
+
+def test_standard_input_is_a_file(shell, node, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("from a pipe"))
+    assert shell("ask", "-f", "-")[0] == 0
+    assert node.asked[0][0].messages[0].content == "from a pipe"
+
+
+@pytest.mark.parametrize(
+    ("code", "exit_status"),
+    [
+        ("no_worker", 4),
+        ("all_refused", 4),
+        ("worker_lost", 4),
+        ("model_not_found", 4),
+        ("price_above_cap", 5),
+        ("deadline", 124),
+        ("internal", 1),
+        ("context_length_exceeded", 2),
+    ],
+)
+@pytest.mark.parametrize("events", [0, 5], ids=["at once", "in mid-answer"])
+def test_failure_has_its_exit_status(shell, node, validate, code, exit_status, events):
+    end = AskFailed(code=code, message="It did not work.", advice="Try later.")
+    node.script = [*node.script[:events], end]
+    status, out, err = shell("ask", "Hello?")
+    assert status == exit_status
+    assert err == "tussah: It did not work. Try later.\n"
+    assert out == ("Luna, " if events else "")
+
+    status, document = shell.document("ask", "Hello?")
+    assert status == document["exit"] == exit_status
+    validate(document, "error")
+
+
+def test_answer_cut_by_the_worker_is_shown_and_has_an_exit_status(shell, node, answer_of):
+    node.script[-1] = answer_of(["Luna"], finish="deadline")
+    status, out, err = shell("ask", "Hello?")
+    assert (status, out) == (124, "Luna, atlas.\n")
+    assert "ended early: deadline" in err
+
+
+def test_question_needs_text():
+    with pytest.raises(Failed, match="nothing to ask"):
+        ask._question("", None)
+
+
+# --- networks ---
+
+
+def test_network_from_new_to_leave(shell, tmp_path, capsys, validate):
+    status, made = shell.document("network", "new", "moths", "--port", "4002")
+    validate(made, "network")
+    assert (status, made["dev"], made["bootstrap"][0]["address"]) == (0, True, "127.0.0.1:4002")
+
+    other = ["--home", str(tmp_path / "other")]
+    assert main(["network", "join", made["invite"], *other]) == 0
+    assert capsys.readouterr().out == "joined network moths: 1 bootstrap peer\n"
+    assert main(["network", "show", "--invite", *other]) == 0
+    assert capsys.readouterr().out == made["invite"] + "\n"
+
+    status, joined = shell.document("network", "show", "moths")
+    assert joined == made
+    assert shell.document("network", "leave", "moths")[0] == 0
+    assert shell("network", "show")[0] == 2
+
+
+def test_network_on_a_public_address_is_no_dev_network(shell):
+    _, made = shell.document("network", "new", "moths", "--host", "8.8.8.8")
+    assert made["dev"] is False
+
+
+# --- what people see ---
+
+
+def test_amounts_are_decimal_ton():
+    assert render.ton(40_000) == "0.00004 TON"
+    assert render.ton(0) == "0 TON"
+    assert render.ton(12_500_000_000) == "12.5 TON"
+    assert render.ton(10_000_000_000) == "10 TON"
+
+
+def test_status_for_people(capsys):
+    worker = {
+        "state": "stopped",
+        "model": None,
+        "slots": {"busy": None, "total": None},
+        "queue": None,
+        "answered": 0,
+        "tokens": 0,
+        "reasons": ["There is no model."],
+    }
+    render.status(
+        {
+            "node": {"id": "ab" * 32, "roles": ["worker"], "network": "moths"},
+            "reach": {"mode": "direct", "addresses": ["127.0.0.1:4001"]},
+            "network": {"joined": False, "relays": 1, "workers": 0, "links": 2},
+            "worker": worker,
+            "alerts": [{"message": "It is lonely.", "advice": "Invite."}],
+        }
+    )
+    assert capsys.readouterr().out == (
+        "node     abababab - worker\n"
+        "reach    direct 127.0.0.1:4001\n"
+        "network  moths: joining, 1 relay, 0 workers, 2 links\n"
+        "worker   stopped no model\n"
+        "answers  0 so far, 0 tokens; 0 of 0 slots busy, 0 waiting\n"
+        "         There is no model.\n"
+        "alert    It is lonely. Invite.\n"
+    )
+
+
+def test_lists_for_people(capsys):
+    model = "moth@q4:" + "ab" * 32
+    peer = {
+        "id": "cd" * 32,
+        "roles": ["worker"],
+        "addresses": [],
+        "reach": "relayed",
+        "offers": [{"model": model}],
+    }
+    render.peers({"peers": [peer]})
+    render.models({"models": [{"name": model, "workers": 1, "context": 2048, "local": "absent"}]})
+    assert capsys.readouterr().out == (
+        "ID        ROLES   ADDRESS  MODEL\n"
+        "cdcdcdcd  worker  relayed  moth@q4:abababababab\n"
+        "MODEL                 WORKERS  CONTEXT  HERE\n"
+        "moth@q4:abababababab  1        2048     absent\n"
+    )
+
+
+@pytest.mark.parametrize("no_colour", [None, "1"])
+def test_colour_is_for_terminals_that_want_it(no_colour):
+    """In a pseudo-terminal, as rich decides by the terminal it finds."""
+    import pty
+
+    code = "from scripts.cli import render; render._draw([('node', 'abc')])"
+    environ = {"PATH": os.environ["PATH"], "TERM": "xterm"}
+    if no_colour:
+        environ["NO_COLOR"] = no_colour
+    ours, theirs = pty.openpty()
+    subprocess.run([sys.executable, "-c", code], stdout=theirs, env=environ, check=True)
+    os.close(theirs)
+    shown = os.read(ours, 4_096)
+    os.close(ours)
+    assert b"node" in shown
+    assert (b"\x1b[3" in shown) is False
+    assert (b"\x1b[1m" in shown) is True
+
+
+def test_settings_become_a_childs_options():
+    flags = {"network": None, "node.roles": ("relay", "worker"), "node.port": 5}
+    options = [word for name, value in flags.items() for word in up._as_option(name, value)]
+    assert options == ["--relay", "--worker", "--set", "node.port=5"]
+    assert up._as_option("node.roles", ()) == ["--client"]
+    assert "node.port" in settings.names()
+
+
+# --- thin ---
+
+HEAVY = ("trio", "anyio", "asyncio", "libp2p", "p2p", "inference", "starlette", "structlog", "rich")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["status", "--json"], ["ask", "x", "--json"], ["down"], ["version"]],
+    ids=" ".join,
+)
+def test_command_line_starts_without_the_node(words, tmp_path):
+    """`ask` fails here before it would start a node: the home is one that cannot be made."""
+    (tmp_path / "file").write_text("")
+    code = (
+        "import sys; from scripts.cli.main import main\n"
+        f"main({[*words, '--home', str(tmp_path / 'file' / 'home')]!r})\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stderr.splitlines()[-1] == "[]"
