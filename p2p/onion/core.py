@@ -61,7 +61,7 @@ class OnionConfig:
     kem: Kem = field(default_factory=MlKem768)
     """Simulations put a seeded stand-in here."""
     tap: Tap | None = None
-    """Shown every plaintext this node opens; nothing else depends on it."""
+    """Shown every plaintext of this node's layers; nothing else depends on it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -454,7 +454,7 @@ class OnionCore:
             case Due.PADDING:
                 self._links.pad(now, link)
             case Due.REST:
-                self._links.idle(now, link)
+                self._links.idle(now, link, keep=link.peer in self._guards)
             case Due.HALF:
                 link.halves.pop(key.circuit)
             case Due.LANE:

@@ -143,9 +143,10 @@ class Links:
             self.condemned.append(link)
             self.events.append(CloseLink(link.source, reason))
 
-    def idle(self, now: float, link: LinkCore) -> None:
-        """The link's idle time is over: say so, and count anew."""
-        self.events.append(CloseLink(link.source, "idle"))
+    def idle(self, now: float, link: LinkCore, *, keep: bool) -> None:
+        """The link's idle time is over: say so unless it is to be kept, and count anew."""
+        if not keep:
+            self.events.append(CloseLink(link.source, "idle"))
         self._rest(now, link)
 
     def pad(self, now: float, link: LinkCore) -> None:

@@ -375,6 +375,15 @@ def test_link_without_circuits_is_called_idle(net):
     assert len(relay.said(CloseLink)) == 1
 
 
+def test_link_to_a_guard_is_kept(town):
+    net, client, relays, worker = town
+    path = net.call(client, lambda core, now: core.path(now, worker.id))
+    guard = next(relay for relay in relays if relay.id == path[0].id)
+    net.connect(client, guard)
+    net.run(1_300)
+    assert not client.said(CloseLink)
+
+
 def test_links_of_strangers_are_bounded(net, monkeypatch):
     monkeypatch.setattr(defaults, "LINKS_UNLISTED", 3)
     relay = net.add("relay", relay=True)
