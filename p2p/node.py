@@ -34,7 +34,7 @@ from p2p.overlay.advert import Fields, Role
 from p2p.overlay.announcer import NOBODY
 from p2p.overlay.directory import Directory, DirectoryStatus
 from p2p.stack import Peer, Stack, StackConfig
-from p2p.transport.carrier import Carrier, CarrierStatistics, Tap
+from p2p.transport.carrier import Carrier, CarrierStatistics, Meet, Tap
 from p2p.transport.libp2p import Libp2pCarrier
 from p2p.wire import Endpoint, Link
 
@@ -69,6 +69,7 @@ class NodeConfig:
     entropy: Entropy = field(default_factory=SystemEntropy)
     tap: Tap | None = None
     onion_tap: OnionTap | None = None
+    meet: Meet | None = None
 
 
 CarrierFactory: TypeAlias = Callable[[NodeConfig], Carrier]
@@ -98,6 +99,7 @@ def over_libp2p(config: NodeConfig) -> Carrier:
         listen=config.listen,
         entropy=config.entropy,
         tap=config.tap,
+        meet=config.meet,
     )
 
 
@@ -303,7 +305,7 @@ class _Inside:
                 log.warning("directory.contradiction")
             case Misbehaved(_, reason):
                 self.misbehaved += 1
-                log.info("peer.misbehaved", reason=reason)
+                log.debug("peer.misbehaved", reason=reason)
             case _:
                 raise TypeError(f"nobody handles {type(event).__name__}")
 

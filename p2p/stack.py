@@ -246,6 +246,8 @@ class Stack:
         self._pass(now)
         if not isinstance(source, Link) or source not in self._links.get(source.peer, ()):
             return
+        if self._strikes.get(source, 0) >= MAX_STRIKES:
+            return
         try:
             self._dispatch(now, source, wire.unpack(datagram))
         except CodecError as error:

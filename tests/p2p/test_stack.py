@@ -1,0 +1,573 @@
+"""Stacks joined by links in virtual time: adverts spread, circuits run, peers cannot harm."""
+
+import gc
+import heapq
+import weakref
+from itertools import count
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2p import codec, wire
+from p2p.core import step
+from p2p.entropy import seeded
+from p2p.identity import Identity
+from p2p.onion.core import GUARD_UNREACHABLE, Data, Ended, Failed, Incoming, Misbehaved, Opened
+from p2p.onion.handshake import Target
+from p2p.overlay import advert as adverts
+from p2p.overlay import calls
+from p2p.overlay.advert import Fields, Role
+from p2p.stack import (
+    Dial,
+    DirectoryChanged,
+    HangUp,
+    Joined,
+    Peer,
+    Published,
+    Stack,
+    StackConfig,
+    WorkWanted,
+)
+from p2p.wire import Endpoint, Kind, Link, Message
+
+START = 1_800_000_000.0
+NETWORK = 7
+DELAY = 0.01
+RELAY = Fields(roles=Role.RELAY)
+WORKER = Fields(roles=Role.WORKER)
+NOBODY = Role(0)
+
+_links = count(1)
+
+
+def identity(number):
+    return Identity(number.to_bytes(32, "big"))
+
+
+def id_of(number):
+    return identity(number).id
+
+
+def endpoint(number):
+    return Endpoint("127.0.0.1", 4_000 + number)
+
+
+def peer(number):
+    return Peer(id_of(number), (endpoint(number),))
+
+
+def stack(number, roles=NOBODY, *, bootstrap=(1,), life=0, dev=True):
+    config = StackConfig(
+        network=NETWORK, dev=dev, bootstrap=tuple(map(peer, bootstrap)), roles=roles
+    )
+    return Stack(identity(number), seeded(number).fork(str(life)), config)
+
+
+class Net:
+    """Nodes by number, and everything that is under way between them."""
+
+    def __init__(self):
+        self.now = START
+        self.nodes = {}
+        self.events = {}
+        self.dials = []
+        self._agenda = []
+        self._order = count()
+        self._ends = {}
+
+    # --- nodes ---
+
+    def start(self, number, roles=NOBODY, **settings):
+        node = stack(number, roles, **settings)
+        self.nodes[number] = node
+        self.events.setdefault(number, [])
+        listens = (endpoint(number),) if roles else ()
+        self.call(number, lambda core, now: core.start(now, listens))
+        return node
+
+    def publish(self, number, fields):
+        self.call(number, lambda core, now: core.publish(now, fields))
+
+    def crash(self, number):
+        del self.nodes[number]
+        for end in [end for end in self._ends if end[0] == number]:
+            self._close(end)
+
+    def call(self, number, fn):
+        results = []
+        sends, events = step(self.nodes[number], self.now, [_Once(fn, results)], [])
+        self._emit(number, sends, events)
+        return results[0]
+
+    # --- time ---
+
+    def run(self, seconds):
+        end = self.now + seconds
+        while True:
+            when = min(
+                [node.next_deadline() or end + 1 for node in self.nodes.values()]
+                + [entry[0] for entry in self._agenda[:1]]
+                + [end]
+            )
+            self.now = max(self.now, when)
+            while self._agenda and self._agenda[0][0] <= self.now:
+                heapq.heappop(self._agenda)[2]()
+            for number in list(self.nodes):
+                self._step(number, [])
+            if self.now >= end:
+                return
+
+    def later(self, seconds, fn):
+        heapq.heappush(self._agenda, (self.now + seconds, next(self._order), fn))
+
+    # --- events and links ---
+
+    def told(self, number, kind):
+        return [event for event in self.events[number] if isinstance(event, kind)]
+
+    def _step(self, number, inbox):
+        if number in self.nodes:
+            self._emit(number, *step(self.nodes[number], self.now, [], inbox))
+
+    def _emit(self, number, sends, events):
+        for event in events:
+            self.events[number].append(event)
+            if isinstance(event, Dial):
+                self.dials.append((number, event.peer))
+                self.later(3 * DELAY, lambda event=event: self._dialled(number, event))
+            if isinstance(event, HangUp):
+                self.later(DELAY, lambda event=event: self._close((number, event.link)))
+        for link, data in sends:
+            self.later(DELAY, lambda link=link, data=data: self._arrive((number, link), data))
+
+    def _dialled(self, number, dial):
+        by_id = {id_of(other): other for other in self.nodes}
+        other = by_id.get(dial.peer)
+        if number not in self.nodes:
+            return
+        if other is None or endpoint(other) not in dial.endpoints:
+            self.call(number, lambda core, now: core.dial_failed(now, dial.peer))
+            return
+        here, there = Link(dial.peer, next(_links)), Link(id_of(number), next(_links))
+        self._ends[number, here], self._ends[other, there] = (other, there), (number, here)
+        self.call(number, lambda core, now: core.link_up(now, here, True))
+        self.call(other, lambda core, now: core.link_up(now, there, False))
+
+    def _arrive(self, end, data):
+        if end in self._ends:
+            number, link = self._ends[end]
+            self._step(number, [(link, data)])
+
+    def _close(self, end):
+        far = self._ends.pop(end, None)
+        self._ends.pop(far, None)
+        for number, link in [end, far] if far else []:
+            if number in self.nodes:
+                self.call(number, lambda core, now, link=link: core.link_down(now, link))
+
+
+class _Once:
+    name = "test"
+
+    def __init__(self, fn, results):
+        self._fn, self._results = fn, results
+
+    def run(self, core, now):
+        self._results.append(self._fn(core, now))
+
+
+@pytest.fixture
+def net():
+    return Net()
+
+
+@pytest.fixture
+def village(net):
+    """Relays 1 (bootstrap) to 4, worker 5 and client 6, who all know each other."""
+    for number in (1, 2, 3, 4):
+        net.start(number, Role.RELAY)
+        net.publish(number, RELAY)
+    net.start(5, Role.WORKER)
+    net.publish(5, WORKER)
+    net.start(6)
+    net.run(3)
+    return net
+
+
+def listed(node):
+    return node.directory.status().count
+
+
+# --- the directory ---
+
+
+def test_everybody_learns_of_everybody(village):
+    roots = [node.directory.status().root for node in village.nodes.values()]
+    assert [listed(node) for node in village.nodes.values()] == [5] * 6
+    assert len(set(roots)) == 1
+    for number in range(1, 7):
+        assert len(village.told(number, Joined)) == 1
+
+
+def test_a_newcomer_is_known_to_all_within_two_seconds(village):
+    village.start(7, Role.RELAY)
+    village.publish(7, RELAY)
+    village.run(2)
+    assert [listed(node) for node in village.nodes.values()] == [6] * 7
+
+
+def test_a_leaver_is_forgotten_within_two_seconds(village):
+    before = len(village.told(5, Published))
+    seq = village.call(5, lambda core, now: core.withdraw(now))
+    village.run(2)
+    assert [listed(node) for node in village.nodes.values()] == [4] * 6
+    assert village.told(5, Published)[before:] == [Published(seq)]
+
+
+def test_a_pure_client_says_nothing_of_itself(village):
+    for node in village.nodes.values():
+        assert node.directory.newest(id_of(6)) is None
+    assert village.told(6, Published) == []
+
+
+def test_who_is_there_stays_listed_and_live(village):
+    village.run(100)
+    for node in village.nodes.values():
+        assert node.directory.status().count == node.directory.status().live == 5
+
+
+def test_who_dies_is_forgotten_at_the_end_of_its_life(village):
+    village.crash(4)
+    village.run(40)
+    assert [listed(node) for node in village.nodes.values()] == [5] * 5
+    assert all(not node.directory.find(id_of(4)).live for node in village.nodes.values())
+    village.run(21)
+    assert [listed(node) for node in village.nodes.values()] == [4] * 5
+
+
+def test_who_changes_its_mind_is_believed(village):
+    village.publish(4, Fields(roles=Role.RELAY | Role.ATTACHMENT))
+    village.run(2)
+    for node in village.nodes.values():
+        assert Role.ATTACHMENT in node.directory.find(id_of(4)).advert.roles
+
+
+def test_a_bootstrap_node_may_come_late(net):
+    net.start(2, Role.RELAY)
+    net.publish(2, RELAY)
+    net.start(3)
+    net.run(20)
+    assert net.told(2, Joined) == net.told(3, Joined) == []
+    net.start(1, Role.RELAY)
+    net.run(6)
+    assert len(net.told(2, Joined)) == len(net.told(3, Joined)) == 1
+    assert net.told(2, Published)
+    assert net.nodes[3].directory.find(id_of(2)) is not None
+
+
+def test_a_network_outlives_its_bootstrap_node(village):
+    village.crash(1)
+    village.run(150)
+    for node in village.nodes.values():
+        assert node.directory.status().count == node.directory.status().live == 4
+
+
+def test_a_bootstrap_node_that_comes_back_learns_from_those_who_return(village):
+    village.crash(1)
+    village.run(20)
+    village.start(1, Role.RELAY, life=1)
+    village.publish(1, RELAY)
+    village.run(20)
+    assert [listed(node) for node in village.nodes.values()] == [5] * 6
+
+
+def test_a_node_that_starts_again_goes_above_what_it_said_before(village):
+    for _ in range(30):
+        village.publish(4, RELAY)
+    village.run(2)
+    before = village.nodes[1].directory.find(id_of(4)).advert
+    village.crash(4)
+    village.start(4, Role.RELAY, life=1)
+    village.publish(4, RELAY)
+    village.run(3)
+    for node in village.nodes.values():
+        after = node.directory.find(id_of(4)).advert
+        assert after.seq > before.seq
+        assert after.onion != before.onion
+
+
+def test_two_bootstrap_nodes_tell_each_other(net):
+    for number in (1, 2):
+        net.start(number, Role.RELAY, bootstrap=(1, 2))
+        net.publish(number, RELAY)
+    net.run(3)
+    assert [listed(node) for node in net.nodes.values()] == [2, 2]
+
+
+def test_changes_are_told_of_and_nothing_else(village):
+    for events in village.events.values():
+        events.clear()
+    village.publish(4, RELAY)
+    village.run(2)
+    for number in (1, 2, 3, 5, 6):
+        assert village.told(number, DirectoryChanged)
+        assert village.told(number, Misbehaved) == []
+
+
+def test_an_open_network_asks_for_work_before_it_lists(net, monkeypatch):
+    monkeypatch.setattr(adverts, "is_work", lambda public, day, nonce: nonce == bytes(8))
+    node = stack(1, Role.RELAY, dev=False)
+    public = (Endpoint("8.8.4.4", 4001),)
+    node.start(START, public)
+    seq = node.publish(START, RELAY)
+    (wanted,) = [event for event in node.drain()[1] if isinstance(event, WorkWanted)]
+    assert wanted == WorkWanted(identity(1).public, int(START // 86_400))
+    node.handle_timer(START + 700)
+    assert not any(isinstance(event, WorkWanted | Published) for event in node.drain()[1])
+    node.work(START + 700, wanted.day, bytes(8))
+    (published,) = [event for event in node.drain()[1] if isinstance(event, Published)]
+    assert published.seq >= seq
+    assert listed(node) == 1
+
+
+# --- circuits ---
+
+
+def ask(net, text=b"question"):
+    """A circuit from 6 to 5, through the stacks: what each end heard."""
+    path = net.call(6, lambda core, now: core.path(now, id_of(5)))
+    circuit = net.call(6, lambda core, now: core.open(now, path, b"please"))
+    net.run(0.5)
+    (incoming,) = net.told(5, Incoming)
+    net.call(5, lambda core, now: core.accept(now, incoming.circuit, b"offer"))
+    net.run(0.5)
+    net.call(6, lambda core, now: core.send(now, circuit, 1, text))
+    net.call(6, lambda core, now: core.end(now, circuit, 1))
+    net.run(1)
+    net.call(5, lambda core, now: core.send(now, incoming.circuit, 1, text[::-1]))
+    net.call(5, lambda core, now: core.end(now, incoming.circuit, 1))
+    net.run(1)
+    return path, circuit, incoming
+
+
+def heard(net, number):
+    return b"".join(event.data for event in net.told(number, Data))
+
+
+def test_a_circuit_over_three_relays_carries_data_both_ways(village):
+    text = bytes(range(256)) * 20
+    path, circuit, incoming = ask(village, text)
+    assert len({hop.id for hop in path}) == 4
+    assert incoming.request == b"please"
+    (opened,) = village.told(6, Opened)
+    assert (opened.circuit, opened.offer) == (circuit, b"offer")
+    assert heard(village, 5) == text
+    assert heard(village, 6) == text[::-1]
+    assert village.told(6, Ended)
+    assert village.nodes[6].statistics().circuits == 1
+
+
+def test_links_are_shared_and_dialled_once(village):
+    ask(village)
+    dialled = village.dials
+    assert len(dialled) == len(set(dialled))
+    pairs = [frozenset((id_of(number), other)) for number, other in dialled]
+    assert len(pairs) == len(set(pairs))
+
+
+def test_a_lost_relay_is_told_of(village):
+    path, circuit, _ = ask(village)
+    by_id = {id_of(number): number for number in village.nodes}
+    village.crash(by_id[path[1].id])
+    village.run(2)
+    ends = [event for event in village.events[6] if getattr(event, "circuit", None) == circuit]
+    assert type(ends[-1]).__name__ == "Lost"
+
+
+def test_a_guard_that_nobody_can_find_fails_the_circuit_at_once(village):
+    nowhere = Target(id=id_of(50), onion_key=b"\x09" + bytes(31))
+    circuit = village.call(6, lambda core, now: core.open(now, [nowhere, nowhere], b""))
+    (failed,) = village.told(6, Failed)
+    assert (failed.circuit, failed.status) == (circuit, GUARD_UNREACHABLE)
+    assert village.told(6, Dial)[-1].peer != id_of(50)
+
+
+# --- peers that break rules ---
+
+
+def linked(node, number=9, now=START):
+    """A link to a stranger, up."""
+    link = Link(id_of(number), next(_links))
+    node.link_up(now, link, False)
+    node.drain()
+    return link
+
+
+def query(body, number=5):
+    return wire.pack(Message(Kind.QUERY, number, body))
+
+
+@pytest.fixture
+def relay():
+    node = stack(1, Role.RELAY)
+    node.start(START, (endpoint(1),))
+    return node
+
+
+@given(st.lists(st.binary(max_size=300), max_size=5))
+def test_no_bytes_of_a_peer_raise(datagrams):
+    node = stack(1, Role.RELAY)
+    node.start(START, (endpoint(1),))
+    link = linked(node)
+    for datagram in datagrams:
+        node.receive(START, link, datagram)
+        node.drain()
+
+
+messages = st.one_of(
+    st.builds(Message, st.sampled_from(list(Kind)), st.integers(0, 9), st.binary(max_size=99)),
+    st.builds(Message, st.just(Kind.ONION), st.just(0), st.binary(min_size=1_200, max_size=1_200)),
+)
+
+
+@given(st.lists(messages, max_size=8))
+def test_no_message_of_a_peer_raises_and_tables_stay_small(some):
+    node = stack(1, Role.RELAY)
+    node.start(START, (endpoint(1),))
+    link = linked(node)
+    for message in some:
+        node.receive(START, link, wire.pack(message))
+    node.drain()
+    assert all(size <= 10 for size in node.sizes().values())
+
+
+def test_the_third_broken_rule_ends_the_link(relay):
+    link = linked(relay)
+    for _ in range(4):
+        relay.receive(START, link, b"nonsense")
+    _, events = relay.drain()
+    assert [type(event) for event in events] == [Misbehaved] * 3 + [HangUp]
+    relay.link_down(START, link)
+    assert relay.sizes()["strikes"] == relay.sizes()["links"] == 0
+
+
+@pytest.mark.parametrize("kind", [Kind.HELLO, Kind.MESSAGE, Kind.CREDIT, Kind.PING, Kind.BYE])
+def test_kinds_that_nobody_reads_break_a_rule(relay, kind):
+    relay.receive(START, linked(relay), wire.pack(Message(kind, 0, b"")))
+    (broken,) = relay.drain()[1]
+    assert isinstance(broken, Misbehaved)
+
+
+def test_a_server_answers_under_the_number_of_the_query(relay):
+    link = linked(relay)
+    relay.receive(START, link, query(calls.pack_call(calls.ALL), 1234))
+    ((to, data),), _ = relay.drain()
+    answer = wire.unpack(data)
+    assert (to, answer.kind, answer.number) == (link, Kind.ANSWER, 1234)
+    assert calls.read_news(answer.payload).adverts == []
+
+
+def test_unknown_calls_are_answered_and_no_calls_break_a_rule(relay):
+    link = linked(relay)
+    relay.receive(START, link, query(codec.pack([0, 5, bytes(32)])))
+    assert [len(part) for part in relay.drain()] == [1, 0]
+    relay.receive(START, link, query(b"nonsense"))
+    assert [len(part) for part in relay.drain()] == [0, 1]
+
+
+def test_a_pure_client_answers_no_queries():
+    client = stack(6)
+    client.start(START)
+    client.receive(START, linked(client), query(calls.pack_call(calls.ALL)))
+    sends, events = client.drain()
+    assert sends == []
+    assert [type(event) for event in events if not isinstance(event, Dial)] == [Misbehaved]
+
+
+def test_an_answer_that_nobody_asked_for_is_ignored(relay):
+    relay.receive(START, linked(relay), wire.pack(Message(Kind.ANSWER, 5, calls.pack_done())))
+    assert relay.drain() == ([], [])
+
+
+def test_messages_of_a_link_that_is_gone_are_ignored(relay):
+    link = linked(relay)
+    relay.link_down(START, link)
+    relay.drain()
+    relay.receive(START, link, b"nonsense")
+    relay.receive(START, "no link", b"nonsense")
+    relay.link_down(START, link)
+    assert relay.drain() == ([], [])
+
+
+def test_a_server_that_talks_nonsense_three_times_is_hung_up(net):
+    client = stack(6)
+    client.start(START)
+    client.handle_timer(START)
+    link = Link(id_of(1), next(_links))
+    client.link_up(START, link, True)
+    now, misled, hung_up = START, 0, False
+    while not hung_up:
+        sends, events = client.drain()
+        hung_up = HangUp(link) in events
+        misled += sum(isinstance(event, Misbehaved) for event in events)
+        for _, data in sends:
+            message = wire.unpack(data)
+            if message.kind == Kind.QUERY:
+                client.receive(now, link, wire.pack(message._replace(kind=Kind.ANSWER)))
+        now = max(now, client.next_deadline())
+        client.handle_timer(now)
+        assert now < START + 10
+    assert misled == 3
+
+
+# --- the contract ---
+
+
+def test_time_never_falls(relay):
+    relay.handle_timer(START + 1)
+    with pytest.raises(ValueError, match="falls"):
+        relay.handle_timer(START)
+
+
+def test_a_timer_with_nothing_due_does_nothing(village):
+    for node in village.nodes.values():
+        node.handle_timer(village.now)
+        assert node.drain() == ([], [])
+        assert node.next_deadline() > village.now
+
+
+def test_what_nobody_would_take_is_refused_to_the_caller():
+    client = stack(6)
+    client.start(START)
+    with pytest.raises(ValueError, match="no way to reach it"):
+        client.publish(START, WORKER)
+
+
+def test_a_stack_is_freed_without_the_collector():
+    gc.collect()
+    gc.disable()
+    try:
+        node = stack(1, Role.RELAY)
+        node.start(START, (endpoint(1),))
+        node.publish(START, RELAY)
+        linked(node)
+        ref = weakref.ref(node)
+        del node
+        assert ref() is None
+    finally:
+        gc.enable()
+
+
+def test_the_same_seed_gives_the_same_life():
+    lives = []
+    for _ in range(2):
+        global _links
+        _links = count(1)
+        net = Net()
+        for number in (1, 2, 3):
+            net.start(number, Role.RELAY)
+            net.publish(number, RELAY)
+        net.run(30)
+        lives.append(repr(net.events))
+    assert lives[0] == lives[1]
