@@ -37,7 +37,7 @@ from p2p.entropy import Entropy
 from p2p.errors import Closed, Rejected, RemoteError, Unreachable
 from p2p.identity import PEER_ID_PREFIX, AdnlId, Identity, short_id
 from p2p.transport import frames, reach
-from p2p.transport.carrier import CarrierStatistics, Listener, Tap
+from p2p.transport.carrier import CarrierStatistics, Listener, Meet, Tap
 from p2p.transport.links import End, Links
 from p2p.wire import Endpoint, Link
 
@@ -74,6 +74,7 @@ class Libp2pCarrier:
         listen: Endpoint | None,
         entropy: Entropy,
         tap: Tap | None = None,
+        meet: Meet | None = None,
     ) -> None:
         self._identity = identity
         self._network = network
@@ -84,6 +85,7 @@ class Libp2pCarrier:
         )
         self._hello = frames.hello(network, identity.public)
         self._links = Links(identity.id, tap)
+        self._meet = meet
         self._redials = reach.Redials()
         self._dialling: dict[AdnlId, object] = {}
         """Dials under way, each a token; a link that comes up removes that of its peer."""
@@ -278,6 +280,8 @@ class Libp2pCarrier:
             end.greet(self._hello)
         self._dialling.pop(end.link.peer, None)
         self._links.enter(end)
+        if self._meet is not None:
+            self._meet(end.link, *connection.endpoints())
         return early
 
     async def _read(self, connection: "_Connection", end: End, bodies: list[bytes]) -> None:
@@ -295,10 +299,10 @@ class Libp2pCarrier:
     async def _beat(self, end: End) -> None:
         """Notice a peer that is gone without a word."""
         with _ending(end.scope):
-            while end.pings_lost < defaults.PINGS_LOST:
-                await trio.sleep(defaults.PING_INTERVAL)
-                end.beat()
             await trio.sleep(defaults.PING_INTERVAL)
+            while end.pings_lost < defaults.PINGS_LOST:
+                end.beat()
+                await trio.sleep(defaults.PING_INTERVAL)
             self._links.counts.closed += 1
 
 
@@ -342,6 +346,9 @@ def _library() -> Iterator[None]:
         yield
     except Exception as error:  # its own, struct's, nacl's, noise's, protobuf's, trio's, Unicode's
         raise Closed("libp2p gave the connection up") from error
+    except BaseExceptionGroup as group:  # of its nurseries: such errors beside a cancellation
+        _, rest = group.split(Exception)
+        raise (rest or group) from None
 
 
 @final
@@ -434,6 +441,11 @@ class _Connection:
         assert self._stream is not None
         with _library():
             await self._stream.write(data)
+
+    def endpoints(self) -> tuple[Endpoint, Endpoint]:
+        """Our end of the TCP connection, and the peer's."""
+        socket = self._pipe.stream.socket
+        return Endpoint(*socket.getsockname()[:2]), Endpoint(*socket.getpeername()[:2])
 
     def greeted(self) -> None:
         """Let the peer send without end from now on."""

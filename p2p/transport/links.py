@@ -207,10 +207,12 @@ class Links:
         if self._peers.get(end.link.peer) is end:
             del self._peers[end.link.peer]
         self._discard(end)
+        self.counts.dropped += end.outbox.messages
         if self._listener is not None:
             self._listener.link_down(end.link)
 
     def _discard(self, end: End) -> None:
+        """Forget what waits to be taken."""
         if end.inbox:
             self.counts.dropped += len(end.inbox)
             self._ready.remove(end)
@@ -279,7 +281,7 @@ class Links:
         if end is None or end.over:
             self.counts.dropped += 1
         elif not end.outbox.put(message):
-            self.counts.dropped += 1 + end.outbox.messages
+            self.counts.dropped += 1
             self.counts.closed += 1
             end.over = True
             end.scope.cancel()

@@ -491,6 +491,17 @@ async def test_a_peer_that_answers_no_ping_is_dead(node, rogue, monkeypatch):
     assert node.carrier.statistics().closed == 1
 
 
+async def test_a_peer_that_answers_the_last_ping_lives(node, rogue, monkeypatch):
+    monkeypatch.setattr(defaults, "PING_INTERVAL", 0.05)
+    link = await rogue.link(node)
+    pings = 0
+    while pings < 12:
+        pings += len(await rogue.read())
+        if pings % defaults.PINGS_LOST == 0:
+            await rogue.write(frame(Kind.PONG, pings))
+    assert node.spy.links == {rogue.identity.id: link}
+
+
 async def test_a_peer_that_answers_pings_lives(node, rogue, monkeypatch):
     monkeypatch.setattr(defaults, "PING_INTERVAL", 0.02)
     await rogue.link(node)
@@ -582,6 +593,11 @@ async def test_unreachable_peers_are_remembered_within_a_bound(autojump_clock, m
 
 
 # --- what the seam relies on ---
+
+
+def test_errors_of_the_library_beside_a_cancellation_leave_the_cancellation():
+    with pytest.RaisesGroup(KeyboardInterrupt), libp2p._library():
+        raise BaseExceptionGroup("", [KeyboardInterrupt(), ValueError("of a peer")])
 
 
 async def test_a_link_carries_hundreds_of_megabits_both_ways(libp2p_net):

@@ -129,6 +129,7 @@ def test_a_full_queue_ends_the_link(table):
     while not full.over:
         table.send(full.link, message(0, 1_000_000))
     assert full.scope.cancel_called
+    table.leave(full)
     assert table.statistics(dialling=0).dropped == 1 + 4
     assert table.statistics(dialling=0).closed == 1
 
