@@ -20,6 +20,9 @@ if TYPE_CHECKING:  # the stubs that libp2p brings stand before trio's own types
 Tap: TypeAlias = Callable[[Link, bool, bytes], None]
 """Sees every message of the seam, both ways: the link, whether it was sent, `wire.pack` bytes."""
 
+Meet: TypeAlias = Callable[[Link, Endpoint, Endpoint], None]
+"""Sees the two ends of the TCP connection under a link that came up: our own, the peer's."""
+
 
 class Listener(Protocol):
     """Whom a carrier tells of its links: synchronously, and of a link before any of its data."""

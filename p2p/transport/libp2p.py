@@ -63,7 +63,7 @@ class Libp2pCarrier:
     """The `Carrier` of production: listens, dials, and keeps at most one link a peer.
 
     `listen` None: a node that only dials; port 0: any free one. What peers do is counted and
-    never raises.
+    never raises. `meet` is told the addresses of each link that came up.
     """
 
     def __init__(
@@ -278,10 +278,11 @@ class Libp2pCarrier:
         await self._links.left(end.link.peer)
         if not end.dialled:
             end.greet(self._hello)
+        ours, theirs = connection.endpoints()
         self._dialling.pop(end.link.peer, None)
         self._links.enter(end)
         if self._meet is not None:
-            self._meet(end.link, *connection.endpoints())
+            self._meet(end.link, ours, theirs)
         return early
 
     async def _read(self, connection: "_Connection", end: End, bodies: list[bytes]) -> None:
@@ -341,7 +342,7 @@ _MAX_BUFFERED: Final = 1_048_576
 
 @contextmanager
 def _library() -> Iterator[None]:
-    """What libp2p raises because of a peer is `Closed`: the connection cannot be used any more."""
+    """What is raised here because of a peer is `Closed`: the connection cannot be used any more."""
     try:
         yield
     except Exception as error:  # its own, struct's, nacl's, noise's, protobuf's, trio's, Unicode's
@@ -445,7 +446,8 @@ class _Connection:
     def endpoints(self) -> tuple[Endpoint, Endpoint]:
         """Our end of the TCP connection, and the peer's."""
         socket = self._pipe.stream.socket
-        return Endpoint(*socket.getsockname()[:2]), Endpoint(*socket.getpeername()[:2])
+        with _library():  # a peer that has reset the connection has no address any more
+            return Endpoint(*socket.getsockname()[:2]), Endpoint(*socket.getpeername()[:2])
 
     def greeted(self) -> None:
         """Let the peer send without end from now on."""

@@ -117,11 +117,11 @@ class Net:
         self._make = make
         self._seeds = count(1)
 
-    async def node(self, *, identity=None, network=NETWORK, listen=LOOPBACK, tap=None):
+    async def node(self, *, identity=None, network=NETWORK, listen=LOOPBACK, **taps):
         """A running carrier; `listen` None: it only dials."""
         entropy = seeded(next(self._seeds))
         identity = identity or Identity(entropy.token(32))
-        carrier = self._make(identity, network=network, listen=listen, entropy=entropy, tap=tap)
+        carrier = self._make(identity, network=network, listen=listen, entropy=entropy, **taps)
         peer = Peer(identity, carrier)
         peer.endpoint = await self._nursery.start(peer.run)
         return peer

@@ -1,6 +1,7 @@
 """The walls around libp2p: what it does, what strangers do, and what neither may do to us."""
 
 import logging
+import struct
 
 import pytest
 import trio
@@ -593,6 +594,31 @@ async def test_unreachable_peers_are_remembered_within_a_bound(autojump_clock, m
 
 
 # --- what the seam relies on ---
+
+
+async def test_whoever_asks_is_told_the_addresses_of_a_link(libp2p_net):
+    met = []
+
+    def meet(*what):
+        met.append(what)
+
+    left, right = await libp2p_net.node(meet=meet), await libp2p_net.node(meet=meet)
+    near, far = await libp2p_net.linked(left, right)
+    addresses = {link: (ours, theirs) for link, ours, theirs in met}
+    assert addresses[near] == addresses[far][::-1]
+    assert addresses[far][0] == right.endpoint
+
+
+async def test_a_connection_that_was_reset_has_no_addresses(nursery):
+    here, there = await connected_pair(buffer=4_096)
+    connection = libp2p._Connection(here, dialled=True)
+    linger = struct.pack("ii", 1, 0)  # close with a reset
+    there.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, linger)
+    await there.aclose()
+    await until_raises(trio.BrokenResourceError, here.receive_some)
+    with pytest.raises(Closed):
+        connection.endpoints()
+    connection.close()
 
 
 def test_errors_of_the_library_beside_a_cancellation_leave_the_cancellation():
