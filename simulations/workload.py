@@ -55,6 +55,8 @@ class Outcome:
     answered: bool
     """with the very bytes of the prompt"""
     tries: int
+    path: tuple[int, ...]
+    """nodes that the last try went through, the endpoint last"""
     seconds: float
 
 
@@ -62,6 +64,7 @@ class Outcome:
 class _Asking:
     question: Question
     tries: int = 0
+    path: tuple[int, ...] = ()
     answer: bytearray = field(default_factory=bytearray)
 
 
@@ -162,6 +165,7 @@ class Echo:
             except (NoPath, ValueError):  # nobody listed yet, or no longer
                 self._again(world, now, asking)
                 return
+            asking.path = tuple(self._names.node(hop.id) for hop in path)
             desk.asking[core.open(now, path, REQUEST)] = asking
 
         return ask
@@ -186,6 +190,7 @@ class Echo:
                 question=question,
                 answered=bytes(asking.answer) == question.prompt,
                 tries=asking.tries,
+                path=asking.path,
                 seconds=now - question.at,
             )
         )

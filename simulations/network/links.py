@@ -98,6 +98,10 @@ class LinkNames:
         """Who a node is."""
         return self._ids[node]
 
+    def node(self, peer: AdnlId) -> int:
+        """The node of an id."""
+        return self._indexes[peer]
+
     def index(self, source: Source) -> int:
         """The node at the far end of a link: what an event log wants to know."""
         if not isinstance(source, Link):
