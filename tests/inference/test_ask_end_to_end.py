@@ -1,0 +1,323 @@
+"""An ask over real nodes on a memory carrier in virtual time; only the model is a fake."""
+
+from dataclasses import replace
+
+import pytest
+import trio
+
+from inference.client import (
+    AskFailed,
+    AskRequest,
+    Chosen,
+    Done,
+    Offered,
+    Piece,
+    Policy,
+    Progress,
+    ask,
+)
+from inference.engine.base import ChatMessage, Finished, Job, Plan, Prompt, Sampling
+from inference.engine.base import Piece as EnginePiece
+from inference.engine.fake import FakeEngine
+from inference.market import Known, Memory
+from inference.worker import Service, serve
+from ledger import tariff
+from ledger.money import ZERO
+from p2p.entropy import seeded
+from p2p.identity import Identity
+from p2p.node import NodeConfig, open_node
+from p2p.overlay.advert import Fields, Role
+from p2p.stack import Peer
+from p2p.transport.memory import Ether, MemoryCarrier
+from p2p.wire import Endpoint
+
+NETWORK = 78
+NOBODY = Role(0)
+MODEL = b"m" * 32
+KNOWN = Known(base="fake", quant="f0", file=b"f" * 32, identity=MODEL)
+QUESTION = AskRequest(
+    messages=(ChatMessage(role="user", content="What is wild silk?"),), max_tokens=40, seed=7
+)
+
+
+class Village:
+    """Relays, workers with fake engines, and clients, each in a task that can be killed."""
+
+    def __init__(self, nursery):
+        self.nursery = nursery
+        self.ether = Ether()
+        self.first = ()
+        self.scopes = {}
+        self.count = 0
+        self.engines = {}
+        self.servings = {}
+
+    def _carrier(self, config):
+        return MemoryCarrier(
+            config.identity,
+            network=config.network,
+            listen=config.listen,
+            entropy=config.entropy,
+            ether=self.ether,
+            tap=config.tap,
+        )
+
+    async def up(self, roles=NOBODY, **changes):
+        self.count += 1
+        config = NodeConfig(
+            identity=Identity(self.count.to_bytes(32, "little")),
+            network=NETWORK,
+            dev=True,
+            roles=roles,
+            bootstrap=self.first,
+            listen=Endpoint("127.0.0.1", 0) if roles else None,
+            entropy=seeded(self.count),
+            **changes,
+        )
+        node = await self.nursery.start(self._run, config)
+        if not self.first:
+            self.first = (Peer(node.id, (node.endpoint,)),)
+        return node
+
+    async def _run(self, config, task_status):
+        with trio.CancelScope() as scope:
+            async with open_node(config, carrier=self._carrier) as node:
+                self.scopes[node.id] = scope
+                if Role.WORKER in config.roles:
+                    await self._work(node, config.identity, task_status)
+                else:
+                    if config.roles:
+                        node_nursery = self.nursery
+                        node_nursery.start_soon(node.publish, Fields(roles=config.roles))
+                    task_status.started(node)
+                    await trio.sleep_forever()
+
+    async def _work(self, node, identity, task_status):
+        engine = self.engines[node.id] = FakeEngine(seed=1, answer_rate=20.0)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(engine.run)
+            loaded = await engine.load(Plan(context=1_024))
+            service = Service(
+                identity=MODEL,
+                numerics=loaded.numerics,
+                context=loaded.context,
+                slots=loaded.slots,
+                prompt_rate=loaded.prompt_rate,
+                answer_rate=loaded.answer_rate,
+                label="fake",
+            )
+            self.servings[node.id] = await nursery.start(serve, node, engine, service, identity)
+            nursery.start_soon(node.publish, Fields(roles=Role.WORKER, models=(service.listing(),)))
+            task_status.started(node)
+
+    def kill(self, node_id):
+        self.scopes[node_id].cancel()
+
+    async def built(self, *, relays=4, workers=1):
+        """The client of a village in which everybody knows everybody."""
+        roles = [Role.RELAY] * relays + [Role.WORKER] * workers
+        nodes = [await self.up(role) for role in [*roles, NOBODY]]
+        with trio.fail_after(120):
+            for node in nodes:
+                while node.directory.status().count < len(roles):
+                    await node.directory_changed()
+        return nodes[-1]
+
+
+@pytest.fixture
+async def village():
+    async with trio.open_nursery() as nursery:
+        yield Village(nursery)
+        nursery.cancel_scope.cancel()
+
+
+def policy(**changes):
+    return replace(Policy(known=(KNOWN,), entropy=seeded(9), memory=Memory()), **changes)
+
+
+async def asked(client, request=QUESTION, **changes):
+    """All events of an ask."""
+    async with ask(request, client, policy(**changes)) as answer:
+        return [event async for event in answer]
+
+
+async def directly(engine, done, request=QUESTION):
+    """What the engine says to the same prompt and nonce, nobody between."""
+    prepared = await engine.prepare(Prompt(messages=request.messages, date=done.date))
+    job = Job(
+        id=10_000,
+        tag=b"",
+        tokens=prepared.tokens,
+        max_tokens=request.max_tokens,
+        sampling=Sampling(nonce=done.nonce),
+    )
+    async with engine.generate(job) as generation:
+        return [event async for event in generation]
+
+
+async def test_an_answer_comes_privately_and_its_receipt_is_true(village, autojump_clock):
+    client = await village.built()
+    events = await asked(client)
+
+    done = events[-1]
+    assert isinstance(done, Done), done
+    assert [type(event) for event in events[:2]] == [Chosen, Offered]
+    assert any(isinstance(event, Progress) for event in events)
+    pieces = [event for event in events if isinstance(event, Piece)]
+    assert len(pieces) > 3
+    assert "".join(piece.text for piece in pieces) == done.text
+    assert len(done.path) == 4
+    public = client.directory.find(done.worker).advert.public
+    receipt = tariff.verify(done.receipt, public)
+    assert receipt.tokens.written == len(done.ids)
+    assert receipt.cost == done.cost == ZERO
+    assert done.model == KNOWN.name
+    assert 0 < done.timing.circuit <= done.timing.offer < done.timing.first_token
+    assert done.timing.first_token < done.timing.total
+
+
+async def test_the_network_gives_the_ids_that_the_engine_gives(village, autojump_clock):
+    client = await village.built()
+    done = (await asked(client))[-1]
+    events = await directly(village.engines[done.worker], done)
+    ids = [id_ for event in events if isinstance(event, EnginePiece) for id_ in event.ids]
+    assert tuple(ids) == done.ids
+    finished = events[-1]
+    assert isinstance(finished, Finished)
+    assert done.usage == finished.usage
+
+
+async def test_the_same_seed_gives_the_same_answer_twice(village, autojump_clock):
+    client = await village.built(workers=2)
+    first, second = (await asked(client))[-1], (await asked(client))[-1]
+    assert first.ids == second.ids
+    other = (await asked(client, replace(QUESTION, seed=8)))[-1]
+    assert other.ids != first.ids
+
+
+async def test_leaving_stops_the_worker_within_a_step(village, autojump_clock):
+    client = await village.built()
+    async with ask(replace(QUESTION, max_tokens=900), client, policy()) as answer:
+        async for event in answer:
+            if isinstance(event, Piece):
+                break
+    (engine,) = village.engines.values()
+    (serving,) = village.servings.values()
+    await trio.sleep(0.5)
+    assert not serving.statistics().running
+    assert not engine.statistics().busy
+    assert engine.statistics().tokens_out < 20
+
+
+async def test_a_worker_killed_before_it_answered_gives_way_to_another(village, autojump_clock):
+    client = await village.built(workers=2)
+    events = []
+    async with ask(QUESTION, client, policy()) as answer:
+        async for event in answer:
+            events.append(event)
+            if isinstance(event, Offered) and len(village.scopes) and len(events) == 2:
+                village.kill(event.worker)
+    done = events[-1]
+    assert isinstance(done, Done), done
+    assert [refused.reason for refused in done.refusals] == ["lost"]
+
+
+async def test_a_worker_killed_in_mid_answer_is_a_clear_error_with_the_text(
+    village, autojump_clock
+):
+    client = await village.built(workers=2)
+    events = []
+    async with ask(QUESTION, client, policy()) as answer:
+        async for event in answer:
+            events.append(event)
+            if isinstance(event, Piece) and event.first > 3:
+                village.kill(events[0].worker)
+    failed = events[-1]
+    assert isinstance(failed, AskFailed)
+    assert failed.code == "worker_lost"
+    assert failed.text
+    assert failed.worker == events[0].worker
+
+
+async def test_a_relay_killed_in_mid_answer_is_a_lost_circuit(village, autojump_clock):
+    client = await village.built()
+    events = []
+    async with ask(QUESTION, client, policy()) as answer:
+        async for event in answer:
+            events.append(event)
+            if isinstance(event, Piece) and event.first > 3:
+                village.kill(events[0].path[1])
+    assert isinstance(events[-1], AskFailed)
+    assert events[-1].code == "circuit_lost"
+
+
+@pytest.mark.parametrize("dead", [0, 1, 2])
+async def test_a_dead_relay_is_gone_around(village, autojump_clock, dead):
+    client = await village.built(relays=5)
+    path = client.path(next(iter(village.servings)), 3)
+    village.kill(path[dead].id)
+    assert isinstance((await asked(client))[-1], Done)
+
+
+async def test_fewer_relays_than_hops_is_said(village, autojump_clock):
+    client = await village.built(relays=2)
+    (failed,) = await asked(client)
+    assert failed.code == "no_path"
+    assert isinstance((await asked(client, relays=2))[-1], Done)
+
+
+async def test_an_unknown_model_and_no_worker_are_said(village, autojump_clock):
+    client = await village.built(workers=0)
+    (failed,) = await asked(client, replace(QUESTION, model="gpt-17"))
+    assert failed.code == "model_not_found"
+    (failed,) = await asked(client)
+    assert failed.code == "no_worker"
+
+
+async def test_nobody_to_join_is_said(village, autojump_clock):
+    village.first = (Peer(Identity(b"n" * 32).id, (Endpoint("127.0.0.1", 9),)),)
+    client = await village.up()
+    with trio.fail_after(11):
+        (failed,) = await asked(client)
+    assert failed.code == "joining_network"
+
+
+async def test_a_deadline_ends_with_what_came(village, autojump_clock):
+    client = await village.built()
+    with trio.fail_after(1.0):
+        events = await asked(client, deadline_s=1.0)
+    last = events[-1]
+    assert last.text
+    assert (last.code if isinstance(last, AskFailed) else last.finish) == "deadline"
+
+
+async def test_a_long_prompt_is_paced_into_the_circuit(village, autojump_clock):
+    client = await village.built()
+    request = replace(
+        QUESTION, messages=(ChatMessage(role="user", content="silk " * 160),), max_tokens=5
+    )
+    done = (await asked(client, request))[-1]
+    assert isinstance(done, Done), done
+    assert done.usage.prompt > 800
+
+
+async def test_a_worker_that_leaves_drains_and_refuses(village, autojump_clock):
+    client = await village.built()
+    (serving,) = village.servings.values()
+    events = []
+    async with ask(QUESTION, client, policy()) as answer, trio.open_nursery() as nursery:
+        async for event in answer:
+            events.append(event)
+            if isinstance(event, Piece) and event.first == 0:
+                nursery.start_soon(serving.drain)
+    assert isinstance(events[-1], Done)
+    (_, failed) = await asked(client)
+    assert failed.code == "busy"
+    assert serving.statistics().refusals == {"paused": 1}
+
+
+async def test_a_callers_own_error_leaves_the_block_unwrapped(village, autojump_clock):
+    client = await village.built()
+    with pytest.raises(ZeroDivisionError):
+        async with ask(QUESTION, client, policy()):
+            1 / 0  # noqa: B018
