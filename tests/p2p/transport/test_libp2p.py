@@ -278,6 +278,20 @@ async def test_more_links_than_the_bound_are_turned_away(libp2p_net, node, monke
     assert node.carrier.statistics().refused == 1
 
 
+@pytest.mark.slow
+async def test_three_hundred_peers_have_their_links(libp2p_net, node):
+    """Libp2p's own listener stops without a word at 256."""
+    links = []
+    for _ in range(300):
+        peer = await libp2p_net.node(listen=None)
+        near, _ = await libp2p_net.linked(peer, node)
+        links.append((peer, near))
+    for peer, near in links:
+        peer.send(near, peer.id)
+    heard = await node.receive(300)
+    assert {link.peer for link, _ in heard} == {message.payload for _, message in heard}
+
+
 @pytest.mark.parametrize("banner", [b"", b"SSH-2.0-OpenSSH_9.6\r\n", bytes(100_000)])
 async def test_dialling_something_else_fails(libp2p_net, nursery, monkeypatch, banner):
     monkeypatch.setattr(defaults, "LINK_SETUP_TIMEOUT", 0.5)
