@@ -72,13 +72,13 @@ HELLO_TIMEOUT = 10.0
 """seconds for the first frame of a link: three round trips of a bad line."""
 
 HALF_CREATE_LIFE = 5.0
-"""seconds the first frame of a CREATE waits for the second, which was sent with it."""
+"""seconds the first frame of a CREATE waits for the second: they were sent together."""
 
 BUILD_TIMES = (9.0, 8.0, 7.0, 6.0)
 """seconds a hop at depth 1-4 waits for the rest of the path: the inner one answers first."""
 
 ANSWER_TIME = 6.0
-"""seconds the endpoint's application has to accept or refuse, at any depth."""
+"""seconds the endpoint's application has to accept or refuse: less than any relay waits."""
 
 OPEN_TIMEOUT = 10.0
 """seconds the asker waits for a circuit: one more than the guard."""
@@ -90,13 +90,13 @@ CIRCUIT_LIFE = 3_600.0
 """seconds: a circuit closes after an hour whatever it carries; paths must not grow old."""
 
 CIRCUIT_IDLE = 600.0
-"""seconds without a cell after which the asker closes a circuit."""
+"""seconds without a cell after which the asker closes a circuit: relays should not keep it."""
 
 LINK_IDLE = 600.0
-"""seconds without circuits after which a link is closed."""
+"""seconds without circuits after which a link is closed: a new one costs 3 round trips."""
 
 CREATE_WINDOW = (300.0, 60.0)
-"""seconds a CREATE may be older, and younger, than the hop's clock; it is rounded to 60 s."""
+"""seconds a CREATE may be older, and younger, than the hop's clock: laptops drift."""
 
 QUIET_TIME = 60.0
 """seconds after a restart: a CREATE issued before may be a replay whose tag died with us."""
@@ -111,7 +111,7 @@ CREDIT_DUE = 16
 """cells after which credit is returned: a quarter, so that the sender never waits for it."""
 
 LANE_TIME = 10.0
-"""seconds a cell may wait in a queue; a receiver slower than this is taken for dead."""
+"""seconds an ended circuit's last frames may wait: a receiver slower than this is dead."""
 
 WRITES_PER_SECOND = 100
 """writes/s of a link with fewer than 54 frames: each costs 0.2-0.26 ms whatever its size."""
@@ -123,10 +123,10 @@ STRIKES = 3
 """offences until a link is closed: a race of two ends can look like one or two."""
 
 PADDING_UNLISTED = (1.5, 9.5)
-"""seconds of silence, uniform, before a PADDING frame towards a peer that is not listed."""
+"""seconds of silence, uniform, before PADDING to unlisted peers: idle should not show."""
 
 PADDING_LISTED = (10.0, 20.0)
-"""seconds, the same between listed nodes, whose links carry cells of many."""
+"""seconds, the same between listed nodes: their links carry cells of many anyway."""
 
 CREATES_UNLISTED = (10.0, 50)
 """CREATEs per second and burst of an unlisted link: one asker's retries, many times over."""
@@ -144,55 +144,55 @@ CIRCUITS_UNLISTED = 64
 """open circuits of an unlisted link: one asker's conversations."""
 
 CIRCUITS_LISTED = 4_096
-"""open circuits of a listed link."""
+"""open circuits of a listed link: those of all clients that one relay brings."""
 
 CIRCUITS_NODE = 20_000
 """circuits of a node: 24 MB of state without their queues."""
 
 LINKS_UNLISTED = 2_000
-"""links of unlisted peers a node keeps."""
+"""links of unlisted peers a node keeps: 30 MB in the libp2p of today."""
 
 LINKS_LISTED = 512
-"""links of listed peers a node keeps."""
+"""links of listed peers a node keeps: more relays than one circuit load needs."""
 
 QUEUES_HIGH = 64 * 1024 * 1024
-"""bytes of queued cells in a node; above it the circuits with the oldest cells end."""
+"""bytes of queued cells in a node: above it the circuits with the oldest cells end."""
 
 QUEUES_LOW = 48 * 1024 * 1024
-"""bytes down to which they end."""
+"""bytes down to which they end: a quarter free, so that it is not at once again."""
 
 UPLOAD_CAP = 4 * 1024 * 1024
-"""bytes of one stream that an asker may send, and that either end may have queued to send."""
+"""bytes that either end of a circuit may have queued to send: the longest message."""
 
 STREAMS = 64
-"""requests on one circuit; then a new path with the same guard."""
+"""requests on one circuit: then a new path with the same guard, as paths must not grow old."""
 
 GUARDS = 3
-"""first relays a node keeps to; the first that is reachable is used."""
+"""first relays a node keeps to: two in reserve, as the first reachable one is used."""
 
 GUARD_LIFE = (45 * 86_400.0, 75 * 86_400.0)
 """seconds a guard is kept, uniform: long, as each new one is another chance for a bad one."""
 
 GUARD_DOWN = 600.0
-"""seconds a guard may be unreachable before the next is used."""
+"""seconds the next guard is used before an unreachable one is probed: a restart takes less."""
 
 OPERATOR_SHARE = 0.05
-"""most of all draws that one operator's relays get together, once 40 operators are there."""
+"""share of all draws that one operator's relays get together at most: a Sybil's ceiling."""
 
 OPERATORS_FOR_SHARE = 40
-"""operators from which OPERATOR_SHARE holds; with fewer it could not."""
+"""operators from which OPERATOR_SHARE holds: with fewer it would flatten honest weights."""
 
 BIAS_TRIES = 20
-"""paths through a guard before its rate of success is judged."""
+"""paths through a guard before its rate of success is judged: fewer could be bad luck."""
 
 BIAS_RATE = 0.5
-"""share of tries that must get past the guard; an honest one gets most."""
+"""share of tries that must get past the guard: an honest one gets most of them past."""
 
 BIAS_BAN = 7 * 86_400.0
-"""seconds a guard that fails this is not used."""
+"""seconds a guard that fails this is not used: long enough to make denial dear."""
 
 PATH_DRAWS = 50
-"""draws for a path that keeps the rules of diversity before there is none."""
+"""draws of a path before there is none: with half the pairs apart all fail once in 2^50."""
 
 SYNC_PEERS = 4_096
 """peers whose directory calls are counted; the one unheard of for longest is forgotten."""

@@ -91,15 +91,15 @@ class OnionKeys:
 
 @final
 class ReplayWindow:
-    """Tags of the CREATEs of the last 400-800 s: two sets, of which the older is dropped.
+    """Tags of the CREATEs of the last 400-800 s: two tables, of which the older is dropped.
 
-    Enter a tag only after its AEAD has opened, or anyone could fill the sets. Each tag is 16 bytes
+    Enter a tag only after its AEAD has opened, or anyone could fill them. Each tag is 16 bytes
     of BLAKE2b over the client's ephemeral key.
     """
 
     def __init__(self) -> None:
-        self._new: set[bytes] = set()
-        self._old: set[bytes] = set()
+        self._new: dict[bytes, None] = {}
+        self._old: dict[bytes, None] = {}
         self._since: float | None = None
 
     def enter(self, now: float, ephemeral: bytes) -> bool:
@@ -108,7 +108,7 @@ class ReplayWindow:
         tag = blake2b(ephemeral, digest_size=16).digest()
         if tag in self._new or tag in self._old:
             return False
-        self._new.add(tag)
+        self._new[tag] = None
         return True
 
     def __len__(self) -> int:
@@ -118,9 +118,9 @@ class ReplayWindow:
         if self._since is None:
             self._since = now
         elif now >= self._since + 2 * defaults.REPLAY_HALF:
-            self._new, self._old, self._since = set(), set(), now
+            self._new, self._old, self._since = {}, {}, now
         elif now >= self._since + defaults.REPLAY_HALF:
-            self._new, self._old = set(), self._new
+            self._new, self._old = {}, self._new
             self._since += defaults.REPLAY_HALF
 
 
