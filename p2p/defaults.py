@@ -84,7 +84,7 @@ OPEN_TIMEOUT = 10.0
 """seconds the asker waits for a circuit: one more than the guard."""
 
 GONE_TIME = 30.0
-"""seconds an ended circuit's id is ignored in silence: frames sent before the end are no offence."""
+"""seconds an ended circuit's id is ignored: frames sent before the end are no offence."""
 
 CIRCUIT_LIFE = 3_600.0
 """seconds: a circuit closes after an hour whatever it carries; paths must not grow old."""
@@ -147,10 +147,10 @@ CIRCUITS_LISTED = 4_096
 """open circuits of a listed link: those of all clients that one relay brings."""
 
 CIRCUITS_NODE = 20_000
-"""circuits of a node: 24 MB of state without their queues."""
+"""circuits of a node: five listed links at their most."""
 
 LINKS_UNLISTED = 2_000
-"""links of unlisted peers a node keeps: 30 MB in the libp2p of today."""
+"""links of unlisted peers a node keeps: many times the askers that a home relay can carry."""
 
 LINKS_LISTED = 512
 """links of listed peers a node keeps: more relays than one circuit load needs."""
