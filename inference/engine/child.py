@@ -6,7 +6,6 @@ nothing else. It ends when its standard input does; there is nothing of it to sa
 """
 
 import contextlib
-import ctypes
 import mmap
 import os
 import resource
@@ -62,8 +61,6 @@ READ_SIZE: Final = 65_536
 NICENESS: Final = 5
 OOM_SCORE: Final = 500
 """of 1,000: the model goes before the node, whose keys and payments are worth more"""
-
-_PR_SET_PDEATHSIG: Final = 1
 
 
 @final
@@ -332,12 +329,14 @@ def main(path: Path) -> NoReturn:
 
 
 def _settle_down() -> None:
-    """Be the first to give way, leave no core dump with prompts in it, and die with the parent."""
+    """Be the first to give way, and leave no core dump with prompts in it.
+
+    No parent-death signal: Linux sends it when the *thread* that forked ends, and trio forks in a
+    worker thread that it retires after 10 s. The end of input says that the parent is gone.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's matter
     signal.signal(signal.SIGALRM, _interrupt)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.nice(NICENESS)
     with contextlib.suppress(OSError):  # Linux only
         Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE))
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
