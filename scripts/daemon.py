@@ -61,6 +61,12 @@ DRAIN_SECONDS: Final = 60.0
 WITHDRAW_SECONDS: Final = 3.0
 """For telling the network that we leave; its lists forget us anyway."""
 
+LINGER_SECONDS: Final = 5.0
+"""For circuits that are still open when all answers are done: some may stay so for long."""
+
+LINGER_PAUSE: Final = 0.05
+"""seconds between looks at them, once in a node's life."""
+
 CLOSE_SECONDS: Final = 2.0
 """For the last words of the control API, when nothing runs any more."""
 
@@ -77,6 +83,9 @@ class Recorder(Protocol):
 
     def message(self, link: Link, sent: bool, data: bytes) -> None:
         """A message of a link, inside the link's encryption."""
+
+    def meet(self, link: Link, ours: Endpoint, theirs: Endpoint) -> None:
+        """The two ends of the connection under a link."""
 
     def plaintext(self, what: str, data: bytes) -> None:
         """A plaintext that the node's circuits opened or are about to seal."""
@@ -166,6 +175,7 @@ def _node_config(daemon: "Daemon", recorder: Recorder | None) -> NodeConfig:
         allow_direct=daemon.settings.worker.allow_direct,
         tap=recorder.message if recorder else None,
         onion_tap=recorder.plaintext if recorder else None,
+        meet=recorder.meet if recorder else None,
     )
 
 
@@ -307,6 +317,8 @@ class Daemon:
                 nursery.start_soon(self._withdraw)
                 nursery.start_soon(self._finish_serving)
                 nursery.start_soon(self._finish_asking)
+        with trio.move_on_after(LINGER_SECONDS):
+            await self._last_circuits()
 
     async def _withdraw(self) -> None:
         if self.node is not None and self.roles:
@@ -320,6 +332,12 @@ class Daemon:
     async def _finish_asking(self) -> None:
         if self._asking:
             await self._quiet.wait()
+
+    async def _last_circuits(self) -> None:
+        """Wait until the askers have hung up: what was sent last, a receipt, has arrived then."""
+        node = self._node()
+        while (onion := node.statistics().onion).circuits or onion.passages:  # noqa: ASYNC110
+            await trio.sleep(LINGER_PAUSE)  # nothing signals the end of the last circuit
 
     # --- what the control API asks ---
 

@@ -79,7 +79,7 @@ def test_planted_violation_breaks_its_contract(tree, name):
     assert "BROKEN" in output
 
 
-@pytest.mark.parametrize("path", pure_files(), ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", list(pure_files()), ids=lambda path: str(path.relative_to(ROOT)))
 def test_pure_module_keeps_the_rules_that_imports_do_not_show(path):
     assert list(purity.violations(path.read_text())) == []
 

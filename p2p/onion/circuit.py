@@ -248,6 +248,8 @@ class CircuitCore:
             cell = circuit.streams.next()
             if cell is None:
                 return
+            if self._house.tap is not None:
+                self._house.tap("sealed", cell.pack(1))
             self.sent += 1
             circuit.used = now
             self._links.send(now, port, Command.CELL, circuit.seal(cell))
@@ -259,7 +261,7 @@ class CircuitCore:
         try:
             text = circuit.open(body)
             if self._house.tap is not None:
-                self._house.tap("cell", text)
+                self._house.tap("opened", text)
             said = circuit.streams.take(Cell.unpack(text))
         except OnionError:
             self._break(now, circuit_id)

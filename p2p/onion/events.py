@@ -9,7 +9,9 @@ from p2p.identity import AdnlId
 from p2p.onion.cell import CircuitId
 
 Tap: TypeAlias = Callable[[str, bytes], None]
-"""Shown what this node opens: "create-info", "create-request", "cell" or "offer", and the text."""
+"""Shown the plaintexts of this node's layers: what it opens as a relay ("create-info", "cell") and
+as an end ("create-request", "offer", "opened"), and what it is about to seal as an end ("sealed").
+"""
 
 TIMED_OUT = 256
 """`Failed.status`: nobody answered within 10 s."""

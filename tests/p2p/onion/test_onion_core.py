@@ -115,7 +115,7 @@ def test_relays_see_neither_request_nor_prompt_nor_answer(make_net, say_yes):
     told = b"".join(text for _, text in seen["worker"])
     assert b"CANARY request" in told
     assert b"CANARY prompt" in told
-    assert {what for what, _ in seen["client"]} == {"offer", "cell"}
+    assert {what for what, _ in seen["client"]} == {"offer", "opened", "sealed"}
 
 
 def _note(seen, name, what, text):

@@ -1,0 +1,265 @@
+"""A small network of operating-system processes on loopback, for the demonstration and benchmarks.
+
+Each party is a node of its own: own process, own home, own log, spoken to over its control socket.
+The parent holds a pipe to each child's standard input; a child whose pipe closes drains and ends,
+so nothing outlives the parent, however it dies.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, final
+
+from p2p.entropy import SystemEntropy
+from p2p.wire import Endpoint
+from scripts import networks
+from scripts.api import client as control
+from scripts.failure import Document, Failed
+from scripts.home import Home, write_private
+from scripts.networks import Profile
+
+LOOPBACK: Final = "127.0.0.1"
+
+NETWORK: Final = "demo"
+
+START_SECONDS: Final = 180.0
+"""seconds: a model is read from disk and two cores are shared; a start takes 5 to 20."""
+
+STOP_SECONDS: Final = 10.0
+"""seconds a party gets to drain before it is killed."""
+
+POLL_SECONDS: Final = 0.1
+
+LOG_LINES: Final = 12
+"""lines of a failed party's log that are shown."""
+
+MODULE: Final = "scripts.party"
+
+
+@final
+@dataclass(slots=True, kw_only=True)
+class Party:
+    """One node of the network."""
+
+    name: str
+    role: str
+    home: Home
+    command: Sequence[str]
+    process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+
+    def start(self) -> None:
+        """Start the process in a session of its own: Ctrl-C is the parent's to handle."""
+        with self.home.log.open("ab") as log:
+            self.process = subprocess.Popen(  # noqa: S603 - our own program
+                [*self.command, "--home", str(self.home.path)],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env=_environment(),
+            )
+
+    def call(self, method: str, target: str, body: Document | None = None) -> Document:
+        """A request to the party's control API."""
+        return control.call(self.home.socket, method, target, body)
+
+    def status(self) -> Document | None:
+        """How it is; None while it does not listen yet. Raises `Failed` if it has ended."""
+        self.check()
+        try:
+            return self.call("GET", "/status")
+        except Failed as error:
+            if error.failure.code == "not_running":
+                return None
+            raise
+
+    def check(self) -> None:
+        """Raise `Failed` if the process has ended by itself."""
+        if self.process is None or self.process.poll() is not None:
+            status = self.process.returncode if self.process else None
+            lines = self.home.log.read_text("utf-8", "replace").splitlines()[-LOG_LINES:]
+            message = f"{self.name} ended with status {status}. Its log ends:\n" + "\n".join(lines)
+            raise Failed("failed", message)
+
+    def ask_to_stop(self) -> None:
+        """Let the process drain and end."""
+        if self.process is not None and self.process.stdin is not None:
+            self.process.stdin.close()
+            if self.process.poll() is None:
+                self.process.terminate()
+
+    def wait_stopped(self, until: float) -> None:
+        """Wait for the end, and force it after `until`."""
+        if self.process is None:
+            return
+        try:
+            self.process.wait(max(0.0, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+@final
+@dataclass(slots=True, kw_only=True)
+class Network:
+    """The parties, the bootstrap peer first."""
+
+    profile: Profile
+    parties: list[Party]
+
+    def party(self, name: str) -> Party:
+        """The party of that name."""
+        return next(party for party in self.parties if party.name == name)
+
+    def of(self, role: str) -> list[Party]:
+        """Every party of that role."""
+        return [party for party in self.parties if party.role == role]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How many parties of each role, and what sets some of them apart."""
+
+    relays: int
+    workers: int
+    clients: int = 1
+    arguments: Sequence[str] = ()
+    """Added to every party's command line."""
+    config: Mapping[str, str] = field(default_factory=dict)
+    """By role: lines of TOML for the settings."""
+    commands: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By name: another program for the party."""
+
+    def names(self) -> Iterator[tuple[str, str]]:
+        """Role and name of every party, in the order of their start."""
+        for role, count in (
+            ("relay", self.relays),
+            ("worker", self.workers),
+            ("client", self.clients),
+        ):
+            for number in range(1, count + 1):
+                yield role, f"{role}-{number}" if role != "client" or count > 1 else role
+
+
+@contextmanager
+def running(plan: Plan, tell: Callable[[str], None] = lambda line: None) -> Iterator[Network]:
+    """Start a network, yield it once every client knows everybody, stop it at the end.
+
+    `tell` gets a line of progress now and then. Raises `Failed` if a party does not start.
+    """
+    directory = Path(tempfile.mkdtemp(prefix="tussah-"))
+    previous = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        network = _lay_out(plan, directory)
+        try:
+            _start(network, tell)
+            yield network
+        finally:
+            _stop(network)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _lay_out(plan: Plan, directory: Path) -> Network:
+    """Every party's home and settings; the first relay is whom the others ask first."""
+    parties = [_party(plan, role, name, directory) for role, name in plan.names()]
+    listening = Endpoint(LOOPBACK, free_port())
+    profile = networks.create(
+        parties[0].home, NETWORK, endpoint=listening, entropy=SystemEntropy(), dev=True
+    )
+    for party in parties:
+        networks.save(party.home, profile, replace=True)
+        write_private(party.home.config, _settings(party.role) + plan.config.get(party.role, ""))
+    return Network(profile=profile, parties=parties)
+
+
+def _party(plan: Plan, role: str, name: str, directory: Path) -> Party:
+    command = plan.commands.get(name, [sys.executable, "-m", MODULE, *plan.arguments])
+    return Party(name=name, role=role, home=Home(directory / name), command=command)
+
+
+def _settings(role: str) -> str:
+    roles = "[]" if role == "client" else f'["{role}"]'
+    return f'network = "{NETWORK}"\nnode.roles = {roles}\nlog.format = "json"\n'
+
+
+def _start(network: Network, tell: Callable[[str], None]) -> None:
+    """Start all, the bootstrap peer first, and wait until each is up and known."""
+    until = time.monotonic() + START_SECONDS
+    first, *others = network.parties
+    for group in ([first], others):
+        for party in group:
+            party.start()
+        for party in group:
+            _wait_for(party, _is_up, until)
+            tell(f"{party.name:<10}{_serves(party)}")
+    for client in network.of("client"):
+        _wait_for(client, lambda status: _knows(status, network), until)
+
+
+def _wait_for(party: Party, ready: Callable[[Document], bool], until: float) -> None:
+    while True:
+        status = party.status()
+        if status is not None and ready(status):
+            return
+        if time.monotonic() > until:
+            message = f"{party.name} was not ready within {START_SECONDS:.0f} s."
+            raise Failed("failed", message, f"Its log is {party.home.log}.")
+        time.sleep(POLL_SECONDS)
+
+
+def _is_up(status: Document) -> bool:
+    worker = status["worker"]
+    return not isinstance(worker, Mapping) or worker["state"] == "serving"
+
+
+def _knows(status: Document, network: Network) -> bool:
+    known = status["network"]
+    assert isinstance(known, Mapping)
+    wanted = {"relays": len(network.of("relay")), "workers": len(network.of("worker"))}
+    return wanted.items() <= dict(known).items()
+
+
+def _serves(party: Party) -> str:
+    """What a party says of itself, for the line of progress."""
+    status = party.status() or {}
+    worker, reach = status.get("worker"), status.get("reach")
+    assert isinstance(reach, Mapping)
+    if isinstance(worker, Mapping):
+        return f"{worker['model']}, {worker['tokens_per_s']} tokens/s"
+    return ", ".join(reach["addresses"]) or "dials only"
+
+
+def _stop(network: Network) -> None:
+    until = time.monotonic() + STOP_SECONDS
+    for party in network.parties:
+        party.ask_to_stop()
+    for party in network.parties:
+        party.wait_stopped(until)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _environment() -> dict[str, str]:
+    """The parent's, without settings meant for a node of the person's own."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("TUSSAH_")}
+
+
+def free_port() -> int:
+    """A TCP port of loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        port: int = probe.getsockname()[1]
+        return port
