@@ -1,0 +1,179 @@
+"""A node in this process: what it needs to start, what it says of itself, how its parts fail."""
+
+import os
+import socket
+from functools import partial
+
+import pytest
+import trio
+from starlette.routing import Route
+
+from p2p.entropy import SystemEntropy
+from p2p.wire import Endpoint
+from scripts import daemon, networks
+from scripts.api import client, control
+from scripts.failure import Failed
+from scripts.home import Home
+from scripts.settings import load
+
+PATIENCE = 30
+
+
+@pytest.fixture
+def home(tmp_path):
+    """The first node of a network."""
+    home = Home(tmp_path / "home")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        endpoint = Endpoint(*probe.getsockname())
+    networks.create(home, "moths", endpoint=endpoint, entropy=SystemEntropy(), dev=True)
+    return home
+
+
+def wanted(home, **flags):
+    named = {name.replace("__", "."): value for name, value in flags.items()}
+    return load(flags=named, environ={}, file=home.config)[0]
+
+
+@pytest.fixture
+def start(home, nursery):
+    """Start a node; it is stopped with the test."""
+
+    async def begin(*, recorder=None, routes=None, **flags):
+        chosen = wanted(home, **flags)
+        run = partial(daemon.run, chosen, home=home, recorder=recorder, routes=routes)
+        with trio.fail_after(PATIENCE):
+            return await nursery.start(run)
+
+    return begin
+
+
+async def get(home, target):
+    with trio.fail_after(PATIENCE):
+        return await trio.to_thread.run_sync(client.call, home.socket, "GET", target)
+
+
+async def test_relay_says_where_it_listens(home, start, validate):
+    node = await start(node__roles="relay")
+    expected = networks.load(home, "moths").bootstrap[0]
+    assert (node.identity.id, node.node.endpoint) == (expected.id, expected.endpoint)
+    validate(node.up(), "up")
+    for name in ("status", "peers", "models", "version"):
+        validate(await get(home, f"/{name}"), name)
+
+
+async def test_settings_beat_the_profile(home, start):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    node = await start(node__roles="relay", node__port=port)
+    assert node.node.endpoint == Endpoint("127.0.0.1", port)
+
+
+async def test_who_only_asks_listens_nowhere_and_has_a_new_name(home, start):
+    node = await start()
+    assert node.node.endpoint is None
+    assert node.identity.id != networks.load(home, "moths").bootstrap[0].id
+
+
+def test_who_serves_keeps_its_name_and_who_asks_does_not(home):
+    profile = networks.load(home, "moths")
+
+    def name(**flags):
+        return daemon.Daemon(wanted(home, **flags), home=home, profile=profile).identity.id
+
+    assert name(node__roles="relay") == name(node__roles="worker")
+    assert name() != name()
+
+
+async def test_port_in_use_is_said_with_the_port(home, start):
+    endpoint = networks.load(home, "moths").bootstrap[0].endpoint
+    with socket.socket() as taken:
+        taken.bind(endpoint)
+        taken.listen()
+        with pytest.raises(Failed, match=f"127.0.0.1:{endpoint.port}.*--port") as failed:
+            await started_alone(home, node__roles="relay")
+    assert failed.value.failure.code == "address_in_use"
+    assert not home.socket.exists()
+
+
+async def started_alone(home, **flags):
+    """Run a node that is expected not to start."""
+    with trio.fail_after(PATIENCE):
+        await daemon.run(wanted(home, **flags), home=home)
+
+
+async def test_second_node_in_one_home_is_told_of_the_first(home, start):
+    await start()
+    with pytest.raises(Failed, match=f"process {os.getpid()}") as failed:
+        await started_alone(home)
+    assert failed.value.failure.code == "already_running"
+    await get(home, "/version")
+
+
+async def test_no_network_is_said_before_anything_starts(tmp_path):
+    empty = Home(tmp_path / "empty")
+    with pytest.raises(Failed, match="network join"):
+        await started_alone(empty)
+
+
+async def test_worker_without_its_model_lives_on_and_says_why(home, start, validate):
+    node = await start(node__roles="relay,worker", worker__model="/nowhere.gguf")
+    with trio.fail_after(PATIENCE):
+        while not node.status()["alerts"]:  # noqa: ASYNC110 - an alert wakes nobody
+            await trio.sleep(0.01)
+    status = await get(home, "/status")
+    validate(status, "status")
+    assert status["worker"]["state"] == "stopped"
+    assert "/nowhere.gguf" in status["alerts"][0]["message"]
+    assert status["alerts"][0]["advice"]
+
+
+async def test_part_that_fails_inside_is_an_alert_without_detail(home, start, monkeypatch, capsys):
+    def broken(settings):
+        raise ZeroDivisionError("planted secret")
+
+    monkeypatch.setattr(daemon.serving, "opened", broken)
+    node = await start(node__roles="worker")
+    with trio.fail_after(PATIENCE):
+        while not node.status()["alerts"]:  # noqa: ASYNC110 - an alert wakes nobody
+            await trio.sleep(0.01)
+    (alert,) = node.status()["alerts"]
+    assert alert["message"] == "The worker has failed inside."
+
+
+async def test_stopped_node_takes_no_question_and_leaves_nothing(home, nursery):
+    run = partial(daemon.run, wanted(home), home=home)
+    ended = trio.Event()
+
+    async def whole(task_status):
+        await run(task_status=task_status)
+        ended.set()
+
+    with trio.fail_after(PATIENCE):
+        node = await nursery.start(whole)
+        node.stop()
+        with pytest.raises(Failed, match="is stopping"):
+            async with node.answer(None, None):
+                pass
+        await ended.wait()
+    assert not home.socket.exists()
+    assert home.lock.read_text() == ""
+
+
+async def test_recorder_and_routes_belong_to_a_demonstration(home, start):
+    class Recorder:
+        def message(self, link, sent, data): ...
+
+        def plaintext(self, what, data): ...
+
+        def meet(self, link, ours, theirs): ...
+
+    def routes(node):
+        async def endpoint(request):
+            return control.answer({"id": node.identity.id.hex()})
+
+        return [Route("/recorder", endpoint)]
+
+    node = await start(recorder=Recorder(), routes=routes)
+    assert (await get(home, "/recorder"))["id"] == node.identity.id.hex()
