@@ -86,13 +86,9 @@ class Libp2pCarrier:
         self._hello = frames.hello(network, identity.public)
         self._links = Links(identity.id, tap)
         self._meet = meet
-        self._redials = reach.Redials()
-        self._dialling: dict[AdnlId, object] = {}
-        """Dials under way, each a token; a link that comes up removes that of its peer."""
-        self._dials = trio.CapacityLimiter(defaults.LINK_DIALS)
+        self._dials = reach.Dials(self._links, self._attempt)
         self._arriving = 0
         self._nursery: trio.Nursery | None = None
-        self._listener: Listener | None = None
 
     async def run(
         self,
@@ -105,7 +101,6 @@ class Libp2pCarrier:
         All links are down when it ends. Raises `LocalError` if it cannot listen.
         """
         sockets = await reach.bind(self._listen)
-        self._listener = listener
         self._links.open(listener)
         try:
             async with trio.open_nursery() as self._nursery:
@@ -115,7 +110,7 @@ class Libp2pCarrier:
                 await trio.sleep_forever()
         finally:
             self._nursery = None
-            self._dialling.clear()
+            self._dials.clear()
             self._links.shut()
             for socket in sockets:
                 socket.socket.close()
@@ -128,11 +123,8 @@ class Libp2pCarrier:
         Does nothing while a dial to the peer is under way or a link to it is up. Soon after a
         failure at the same endpoints it first waits, up to 5 s, so that no caller can spin.
         """
-        end = self._links.to(peer)
-        if self._nursery is None or peer in self._dialling or (end is not None and not end.over):
-            return
-        self._dialling[peer] = dial = object()
-        self._nursery.start_soon(self._dial, peer, tuple(endpoints), dial)
+        if self._nursery is not None:
+            self._dials.begin(self._nursery, peer, tuple(endpoints))
 
     def close(self, link: Link) -> None:
         """Close a link once what was sent is written; the listener hears `link_down`."""
@@ -155,7 +147,7 @@ class Libp2pCarrier:
 
     def statistics(self) -> CarrierStatistics:
         """A snapshot of the counters."""
-        return self._links.statistics(dialling=len(self._dialling))
+        return self._links.statistics(dialling=len(self._dials))
 
     # --- connections begin ---
 
@@ -180,29 +172,6 @@ class Libp2pCarrier:
         finally:
             self._arriving -= 1
         self._links.counts.refused += not greeted
-
-    async def _dial(self, peer: AdnlId, endpoints: tuple[Endpoint, ...], dial: object) -> None:
-        self._links.counts.dials += 1
-        await self._redials.pause(peer, endpoints)
-        await self._links.left(peer)
-        async with self._dials:
-            reached = await self._reach(peer, endpoints, dial)
-        if reached:
-            self._redials.forget(peer)
-            return
-
-        del self._dialling[peer]
-        self._redials.remember(peer, endpoints)
-        self._links.counts.dials_failed += 1
-        if self._listener is not None:
-            self._listener.dial_failed(peer)
-
-    async def _reach(self, peer: AdnlId, endpoints: tuple[Endpoint, ...], dial: object) -> bool:
-        """Whether a link has come up since the dial began, by our doing or by the peer's."""
-        for endpoint in endpoints:
-            if self._dialling.get(peer) is not dial or await self._attempt(peer, endpoint):
-                break
-        return self._dialling.get(peer) is not dial
 
     async def _attempt(self, peer: AdnlId, endpoint: Endpoint) -> bool:
         if peer == self._identity.id:
@@ -279,7 +248,7 @@ class Libp2pCarrier:
         if not end.dialled:
             end.greet(self._hello)
         ours, theirs = connection.endpoints()
-        self._dialling.pop(end.link.peer, None)
+        self._dials.answer(end.link.peer)
         self._links.enter(end)
         if self._meet is not None:
             self._meet(end.link, ours, theirs)

@@ -218,6 +218,12 @@ class Links:
             self._ready.remove(end)
             end.inbox.clear()
 
+    def unreached(self, peer: AdnlId) -> None:
+        """A dial has led to nobody."""
+        self.counts.dials_failed += 1
+        if self._listener is not None:
+            self._listener.dial_failed(peer)
+
     async def left(self, peer: AdnlId) -> None:
         """Wait until no link to the peer is over and not yet gone."""
         while (end := self._peers.get(peer)) is not None and end.over:

@@ -1,14 +1,15 @@
-"""Where a carrier listens, and when it dials a peer again that it could not reach."""
+"""Where a carrier listens, and how it dials: one dial a peer, with patience."""
 
 import errno
-from collections.abc import Sequence
-from typing import NamedTuple, final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple, TypeAlias, final
 
 import trio
 
-from p2p.defaults import REDIAL_FIRST, REDIAL_LAST, REDIAL_TABLE
+from p2p.defaults import LINK_DIALS, REDIAL_FIRST, REDIAL_LAST, REDIAL_TABLE
 from p2p.errors import LocalError
 from p2p.identity import AdnlId
+from p2p.transport.links import Links
 from p2p.wire import Endpoint
 
 
@@ -37,6 +38,58 @@ def bound(sockets: Sequence[trio.SocketListener]) -> Endpoint | None:
         host, port = socket.socket.getsockname()[:2]
         return Endpoint(host, port)
     return None
+
+
+Attempt: TypeAlias = Callable[[AdnlId, Endpoint], Awaitable[bool]]
+"""Tries one endpoint; whether a link came of it."""
+
+
+@final
+class Dials:
+    """The dials under way. Each ends by a link, whoever made it, or by `dial_failed`."""
+
+    def __init__(self, links: Links, attempt: Attempt) -> None:
+        self._links = links
+        self._attempt = attempt
+        self._redials = Redials()
+        self._limiter = trio.CapacityLimiter(LINK_DIALS)
+        self._under_way: dict[AdnlId, object] = {}
+        """A token a dial; a link that comes up removes that of its peer."""
+
+    def __len__(self) -> int:
+        return len(self._under_way)
+
+    def begin(self, nursery: trio.Nursery, peer: AdnlId, endpoints: tuple[Endpoint, ...]) -> None:
+        """Dial, unless a dial to the peer is under way or a link to it is up."""
+        end = self._links.to(peer)
+        if peer in self._under_way or (end is not None and not end.over):
+            return
+        self._links.counts.dials += 1
+        self._under_way[peer] = token = object()
+        nursery.start_soon(self._dial, peer, endpoints, token)
+
+    def answer(self, peer: AdnlId) -> None:
+        """A link to the peer comes up: its dial is answered, and another may begin."""
+        self._under_way.pop(peer, None)
+
+    def clear(self) -> None:
+        """None is under way any more: the run has ended."""
+        self._under_way.clear()
+
+    async def _dial(self, peer: AdnlId, endpoints: tuple[Endpoint, ...], token: object) -> None:
+        await self._redials.pause(peer, endpoints)
+        await self._links.left(peer)
+        async with self._limiter:
+            for endpoint in endpoints:
+                if self._under_way.get(peer) is not token or await self._attempt(peer, endpoint):
+                    break
+
+        if self._under_way.get(peer) is not token:
+            self._redials.forget(peer)
+            return
+        del self._under_way[peer]
+        self._redials.remember(peer, endpoints)
+        self._links.unreached(peer)
 
 
 class _Failure(NamedTuple):
