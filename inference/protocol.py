@@ -410,7 +410,7 @@ def nonce_of_seed(seed: int) -> bytes:
 
 def logprob(natural: float) -> int:
     """A natural logarithm of a probability as it travels."""
-    return min(_U16, max(0, round(-1_000 * natural)))
+    return round(min(float(_U16), max(0.0, -1_000 * natural)))
 
 
 def session_of(offer: bytes) -> bytes:
