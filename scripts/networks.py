@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import final
 
 from p2p import codec
-from p2p.entropy import Entropy
+from p2p.entropy import Entropy, SystemEntropy
 from p2p.errors import CodecError
 from p2p.identity import AdnlId, Identity
 from p2p.wire import Endpoint
@@ -140,6 +140,21 @@ def create(home: Home, name: str, *, endpoint: Endpoint, entropy: Entropy, dev: 
     profile = Profile(name=name, id=number, dev=dev, bootstrap=(peer,))
     save(home, profile)
     return profile
+
+
+def create_at(home: Home, name: str, *, host: str, port: int) -> Profile:
+    """`create` for an address that a person typed; a dev network unless it is a public one.
+
+    Raises `Failed` (`usage`) if it is no address.
+    """
+    try:
+        address = ipaddress.ip_address(host)
+        endpoint = _endpoint(address.packed, port)
+    except ValueError as error:
+        message = f"{host}:{port} is no address: {error}."
+        raise Failed("usage", message, "Give an IP address and a port.") from error
+    dev = not address.is_global
+    return create(home, name, endpoint=endpoint, entropy=SystemEntropy(), dev=dev)
 
 
 def persistent_identity(home: Home, entropy: Entropy) -> Identity:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from scripts.cli.common import PLAIN, Common, give, out
-from scripts.failure import Document, Failed
+from scripts.failure import Document
 
 if TYPE_CHECKING:
     from scripts.networks import Profile
@@ -26,20 +26,9 @@ def new(name: str, /, *, host: str = "127.0.0.1", port: int = PORT, common: Comm
     port
         TCP port at which they do.
     """
-    import ipaddress
-
-    from p2p.entropy import SystemEntropy
-    from p2p.wire import Endpoint
     from scripts import networks
 
-    try:
-        address = ipaddress.ip_address(host)
-        endpoint = networks.parse_endpoint(networks.format_endpoint(Endpoint(str(address), port)))
-    except ValueError as error:
-        raise Failed("usage", f"{host}:{port} is no address: {error}.") from error
-    profile = networks.create(
-        common.home, name, endpoint=endpoint, entropy=SystemEntropy(), dev=not address.is_global
-    )
+    profile = networks.create_at(common.home, name, host=host, port=port)
     text = (
         f"made network {name}; this node is its first: start it with tussah up --relay\n"
         f"others join with: tussah network join {networks.invite(profile)}\n"
