@@ -430,6 +430,7 @@ def _onion_config(config: StackConfig) -> OnionConfig:
         endpoint=bool(config.roles & (Role.WORKER | Role.MINT)),
         allow_direct=config.allow_direct,
         dev=config.dev,
+        acquainted=tuple(peer.id for peer in config.bootstrap),
         kem=config.kem,
         tap=config.tap,
     )

@@ -56,6 +56,8 @@ class OnionConfig:
     allow_direct: bool = False
     """An endpoint takes circuits from anyone, not only from listed relays."""
     dev: bool = False
+    acquainted: tuple[AdnlId, ...] = ()
+    """Relays that know this node's address anyway: better no second or third hop of its paths."""
     shaping: int = 0
     """Level; 0 is the only one so far."""
     kem: Kem = field(default_factory=MlKem768)
@@ -109,6 +111,7 @@ class OnionCore:
         self._now = 0.0
         self._me = identity.id
         self._dev = config.dev
+        self._acquainted = config.acquainted
         self._view = view
         self._entropy = entropy
         self._guards = Guards(entropy)
@@ -166,6 +169,7 @@ class OnionCore:
             dev=self._dev,
             guards=self._guards,
             now=now,
+            acquainted=self._acquainted,
         )
 
     def guard_age(self, now: float, guard: AdnlId) -> float | None:

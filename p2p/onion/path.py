@@ -183,12 +183,14 @@ def pick_path(
     dev: bool,
     guards: Guards | None = None,
     now: float = 0.0,
+    acquainted: Sequence[AdnlId] = (),
 ) -> list[Target]:
     """Relays for a circuit to `worker`, guard first, and the worker itself.
 
     No two of them share id, operator or subnet. Without `guards` the first relay is drawn like the
-    others, which gives a bad relay more chances over time. Raises `NoPath`; `ValueError` for a
-    number of relays that no circuit has.
+    others, which gives a bad relay more chances over time. Relays that are `acquainted`, that know
+    the asker's address for another reason, stand behind the guard only if no others can. Raises
+    `NoPath`; `ValueError` for a number of relays that no circuit has.
     """
     if not 0 <= relays <= MAX_RELAYS:
         raise ValueError(f"a path has 0 to {MAX_RELAYS} relays")
@@ -206,8 +208,17 @@ def pick_path(
         raise NoPath(f"none of {len(pool)} relays can be the first")
     middles = [relay for relay in pool if not relay.clashes(guard) and not relay.clashes(end)]
     lasts = [relay for relay in lasts if not relay.clashes(guard) and not relay.clashes(end)]
-    rest = _rest(entropy, middles, lasts, relays - 1, attached=bool(end.attachments))
+    attached = bool(end.attachments)
+    try:
+        strange_middles, strange_lasts = _apart(middles, acquainted), _apart(lasts, acquainted)
+        rest = _rest(entropy, strange_middles, strange_lasts, relays - 1, attached=attached)
+    except NoPath:
+        rest = _rest(entropy, middles, lasts, relays - 1, attached=attached)
     return [guard.target, *(relay.target for relay in rest), end.target]
+
+
+def _apart(relays: Sequence[RelayView], acquainted: Sequence[AdnlId]) -> list[RelayView]:
+    return [relay for relay in relays if relay.id not in acquainted]
 
 
 def _eligible(relay: RelayView, self_id: AdnlId, *, dev: bool) -> bool:

@@ -93,6 +93,21 @@ def test_no_two_hops_share_id_operator_or_subnet(seed):
 
 
 @given(st.integers(0, 10_000))
+def test_relay_that_knows_the_asker_s_address_stands_behind_no_guard(seed):
+    view = Listing(a_relay(number) for number in range(1, 5))
+    known = view.relays()[0].id
+    _, second, third, _ = pick(view, seed=seed, acquainted=(known,))
+    assert known not in (second.id, third.id)
+
+
+@given(st.integers(0, 1_000))
+def test_relay_that_knows_the_asker_s_address_serves_where_no_other_can(seed):
+    view = Listing(a_relay(number) for number in range(1, 4))
+    path = pick(view, seed=seed, acquainted=(view.relays()[0].id,))
+    assert len({hop.id for hop in path}) == 4
+
+
+@given(st.integers(0, 1_000))
 def test_self_is_no_hop(seed):
     view = Listing([a_relay(i) for i in range(3)] + [a_relay(9, id=ME)])
     assert ME not in [hop.id for hop in pick(view, seed=seed)]
