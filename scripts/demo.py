@@ -22,7 +22,7 @@ from scripts.recorder import About, Markers, Saw, Seen
 
 SCHEMA: Final = "tussah/demo/1"
 
-QUESTION: Final = "Name three moths and say in one sentence what they have in common."
+QUESTION: Final = "Why is silk strong? Answer in one sentence."
 
 RELAYS, WORKERS, HOPS = 4, 2, 3
 
@@ -167,7 +167,6 @@ def _checks(result: Document, witnesses: Sequence[Witness], path: Sequence[Witne
     """Every statement of the report."""
     relays = [witness for witness in witnesses if witness.role == "relay"]
     workers = [witness for witness in witnesses if witness.role == "worker"]
-    guard = path[1] if len(path) > 1 else None
 
     yield _answered(result)
     yield _whole(witnesses)
@@ -178,8 +177,8 @@ def _checks(result: Document, witnesses: Sequence[Witness], path: Sequence[Witne
     yield _nobody("relays", "relay held the prompt or the answer", relays, _read)
     yield _nobody(
         "asker",
-        "relay behind the guard met the asker",
-        [relay for relay in relays if relay is not guard],
+        "relay of the path behind the guard met the asker",
+        [relay for relay in path[2:] if relay.role == "relay"],
         _met_client,
     )
     yield _nobody("worker", "worker met the asker", workers, _met_client)
@@ -342,7 +341,7 @@ def _row(witness: Witness, path: Sequence[Witness]) -> str:
 
 def _place(witness: Witness, path: Sequence[Witness]) -> str:
     if witness not in path:
-        return "not asked"
+        return "gave you the directory" if witness.seen.saw.client_address else "not asked"
     at = path.index(witness)
     return {"client": "you", "worker": "answered"}.get(
         witness.role, f"relay {at} of {len(path) - 2}"
@@ -352,8 +351,8 @@ def _place(witness: Witness, path: Sequence[Witness]) -> str:
 def _keep(network: Network, say: Say) -> None:
     """Leave the network running for other nodes until Ctrl-C."""
     say(
-        f"\nThe network keeps running. Join it from another home:\n  tussah --home DIR network join "
-        f"{networks.invite(network.profile)}\nCtrl-C stops it.\n"
+        "\nThe network keeps running until Ctrl-C. Join it from another home:\n"
+        f"  tussah network join {networks.invite(network.profile)}\n"
     )
     try:
         while True:

@@ -236,7 +236,7 @@ def _serves(party: Party) -> str:
     worker, reach = status.get("worker"), status.get("reach")
     assert isinstance(reach, Mapping)
     if isinstance(worker, Mapping):
-        return f"{worker['model']}, {worker['tokens_per_s']} tokens/s"
+        return f"{worker['model']}, {worker['tokens_per_s']:.0f} tokens/s"
     return ", ".join(reach["addresses"]) or "dials only"
 
 

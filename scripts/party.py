@@ -62,7 +62,8 @@ def _routes(recorder: Recorder) -> daemon.Routes:
             return control.answer(recorder.about(node.identity.public).to_json())
 
         async def seen(request: Request) -> Response:
-            return control.answer(recorder.seen(Markers.from_json(await request.json())).to_json())
+            markers = Markers.from_json(await request.json())
+            return control.answer(recorder.seen(markers, node.identity.id).to_json())
 
         return [
             Route("/recorder", about, methods=["GET"]),

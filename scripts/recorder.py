@@ -175,16 +175,21 @@ class Recorder:
             head = cell.Cell.unpack(data)
             self._streams.setdefault((what, head.stream), bytearray()).extend(head.data)
 
-    def seen(self, markers: Markers) -> Seen:
-        """Which markers are in what this node held."""
+    def seen(self, markers: Markers, own: AdnlId) -> Seen:
+        """Which markers are in what this node held; `own` is its id, which it knows of course."""
         links, opened = b"\0".join(self._links), b"\0".join([*self._opened, *self._messages()])
         client, worker = short_id(markers.client_public), short_id(markers.worker_public)
         texts = [markers.prompt, markers.answer]
         saw = Saw(
-            client_address=any(address in self._addresses for address in markers.client_addresses),
-            client_id=client in self._neighbours or _has_id(links + opened, markers.client_public),
+            client_address=any(
+                address in known
+                for address in markers.client_addresses
+                for known in (self._addresses, self._own if own == client else {})
+            ),
+            client_id=client in (own, *self._neighbours)
+            or _has_id(links + opened, markers.client_public),
             # Everybody's directory lists every worker: what counts is meeting one on a circuit.
-            worker_id=worker in self._neighbours or _has_id(opened, markers.worker_public),
+            worker_id=worker in (own, *self._neighbours) or _has_id(opened, markers.worker_public),
             prompt=_has_text(links + opened, markers.prompt),
             answer=_has_text(links + opened, markers.answer),
             payer=False,
@@ -215,7 +220,10 @@ class Recorder:
     def _messages(self) -> Iterator[bytes]:
         """The texts inside the messages of each stream, joined: an answer comes in many pieces."""
         for stream in self._streams.values():
-            yield b"".join(_texts(bytes(stream)))
+            columns: dict[int, bytearray] = {}
+            for column, text in _texts(bytes(stream)):
+                columns.setdefault(column, bytearray()).extend(text)
+            yield from map(bytes, columns.values())
 
 
 STREAMS: Final = ("opened", "sealed")
@@ -242,13 +250,15 @@ def _windows(form: bytes) -> Iterator[bytes]:
         yield form[at : at + WINDOW]
 
 
-def _texts(stream: bytes) -> Iterator[bytes]:
-    """Every string of bytes or text inside the messages of a stream, in order."""
+def _texts(stream: bytes) -> Iterator[tuple[int, bytes]]:
+    """Every string inside the messages of a stream, in order, with its place in the message."""
     unframer = codec.Unframer(len(stream))
     unframer.feed(stream)
     try:
         for message in unframer:
-            yield from _flat(codec.unpack(message, len(message)))
+            fields = codec.unpack(message, len(message))
+            assert isinstance(fields, tuple)
+            yield from ((at, text) for at, field in enumerate(fields) for text in _flat(field))
     except CodecError:
         return
 
