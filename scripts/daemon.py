@@ -8,7 +8,7 @@ taken, running answers finish; asked twice, it is at once.
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -21,7 +21,7 @@ from starlette.routing import BaseRoute
 from inference import client as asker
 from inference.client import Answer, AskRequest, Done, Policy
 from inference.engine import base
-from inference.engine.base import Engine, Plan
+from inference.engine.base import Engine, EngineState, Plan
 from inference.market import Memory
 from inference.worker import Service, Serving, serve
 from p2p.entropy import SystemEntropy
@@ -207,6 +207,7 @@ class Daemon:
         self._asking = 0
         self._quiet = trio.Event()
         self._worker = WorkerState(state="loading") if "worker" in self.roles else None
+        self._engine: Engine | None = None
         self._serving: Serving | None = None
         self._model: Model | None = None
 
@@ -261,7 +262,7 @@ class Daemon:
 
     async def _work(self) -> None:
         async with serving.opened(self.settings.worker) as (engine, model):
-            self._model = model
+            self._model, self._engine = model, engine
             service = await self._load(engine, model)
             assert self.node is not None
             async with trio.open_nursery() as nursery:
@@ -375,9 +376,13 @@ class Daemon:
     def _worker_state(self) -> WorkerState | None:
         if self._worker is None or self._serving is None:
             return self._worker
-        counted = self._serving.statistics()
+        counted, service = self._serving.statistics(), self._worker.service
+        engine = self._engine.statistics().state if self._engine else None
+        if engine in _NOT_SERVING:
+            state, reasons = _NOT_SERVING[engine]
+            return WorkerState(state=state, reasons=reasons, service=service, statistics=counted)
         state = "draining" if counted.draining else "paused" if counted.paused else "serving"
-        return WorkerState(state=state, service=self._worker.service, statistics=counted)
+        return WorkerState(state=state, service=service, statistics=counted)
 
     def peers(self) -> Document:
         """Whom it knows."""
@@ -473,6 +478,13 @@ class Daemon:
             "control": str(self.home.socket),
         }
 
+
+_NOT_SERVING: Final[Mapping[EngineState | None, tuple[str, tuple[str, ...]]]] = {
+    EngineState.LOADING: ("loading", ("The engine loads the model again.",)),
+    EngineState.EMPTY: ("loading", ("The engine has no model at the moment.",)),
+    EngineState.DEAD: ("stopped", ("The engine died too often: restart the node.",)),
+}
+"""What a worker is while its engine cannot answer."""
 
 _FLAGS: Final = {"relay": Role.RELAY, "worker": Role.WORKER}
 
