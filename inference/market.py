@@ -220,7 +220,7 @@ def identities(name: str, known: Sequence[Known], listed: Iterable[Entry]) -> tu
         return _distinct([item.identity for item in ranked] or offered)
     label, pin = _split(name)
     named = [item for item in known if _means(item, label, pin)]
-    if not named and len(pin) == 64:
+    if not named and len(pin) == 64 and all(item.file.hex() != pin for item in known):
         return (bytes.fromhex(pin),)
     return _distinct(item.identity for item in sorted(named, key=lambda item: item.name))
 
