@@ -99,6 +99,7 @@ class Driver(Generic[C]):
 
         self._posted: list[Command[C]] = []
         self._outputs: deque[_Output] = deque()
+        self._stepping = False
         self._flushing = False
         self._waiting: trio.CancelScope | None = None
         self._steps = self._commands = self._datagrams = self._events = self._sends = 0
@@ -160,8 +161,14 @@ class Driver(Generic[C]):
     def _advance(
         self, commands: Sequence[Command[C]], inbox: Sequence[tuple[Source, bytes]]
     ) -> None:
+        if self._stepping:
+            raise RuntimeError("a core may not command itself: its own step is not over")
         now = self._clock.now()
-        sends, events = step(self._core, now, commands, inbox, self._log, self._node)
+        self._stepping = True
+        try:
+            sends, events = step(self._core, now, commands, inbox, self._log, self._node)
+        finally:
+            self._stepping = False
         self._steps += 1
         self._commands += len(commands)
         self._datagrams += len(inbox)

@@ -65,7 +65,7 @@ class EventLog:
         self._keep = int(keep * _SAMPLE_SPAN)
         self._numbers: dict[int, int] = {}
         self._sum = 0
-        self._second: int | None = None
+        self._second = 0
         self.records = 0
         self.checkpoints: list[Checkpoint] = []
 
@@ -76,7 +76,7 @@ class EventLog:
 
     def add(self, now: float, node: int, kind: int, peer: Source | None, data: bytes) -> None:
         """Record one happening; `now` never falls over a run."""
-        if now >= (self._second or 0):
+        if now >= self._second:
             self._check(now)
         number = self._numbers.get(node, 0)
         self._numbers[node] = number + 1
@@ -92,6 +92,6 @@ class EventLog:
     def _check(self, now: float) -> None:
         """Keep a checkpoint of the second that `now` opens; `_second` is the next to open."""
         second = int(now)
-        if self._second is not None:
+        if self.records:
             self.checkpoints.append(Checkpoint(second, self.records, self.digest))
         self._second = second + 1

@@ -4,7 +4,7 @@ An end of a link is known to its own node alone and changes in that node's turns
 not matter in which order nodes at one instant take theirs. Opening takes three round trips.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeAlias, final
 
@@ -74,19 +74,27 @@ class Dialling:
         endpoints: tuple[Endpoint, ...],
     ) -> None:
         desk = self._desks[node]
+        if peer in desk.links or peer in desk.dialling:
+            return
         number = desk.dials * len(self._names) + node
         desk.dials += 1
         desk.dialling[peer] = number
         world.at(
             now + LINK_SETUP_TIMEOUT, node, "dial-timeout", self._giving_up(node, peer, number)
         )
+        acceptor = self._acceptor(peer, endpoints)
+        if acceptor is not None:
+            when = now + LEGS_TO_ACCEPT * self._fabric.leg(node, acceptor)
+            accept = self._accepting(world, acceptor, node, number, desk.lives)
+            world.at(when, acceptor, "link-up", accept)
+
+    def _acceptor(self, peer: AdnlId, endpoints: Sequence[Endpoint]) -> int | None:
+        """The peer, if it listens at one of these."""
         for endpoint in endpoints:
-            acceptor = self._where.get(endpoint)
-            if acceptor is not None and self._names.id(acceptor) == peer:
-                when = now + LEGS_TO_ACCEPT * self._fabric.leg(node, acceptor)
-                accept = self._accepting(world, acceptor, node, number, desk.lives)
-                world.at(when, acceptor, "link-up", accept)
-                return
+            node = self._where.get(endpoint)
+            if node is not None and self._names.id(node) == peer:
+                return node
+        return None
 
     def _accepting(
         self, world: Stage[Stack], node: int, dialler: int, number: int, life: int

@@ -205,6 +205,14 @@ async def test_bug_in_a_command_reaches_its_caller(setting, autojump_clock):
         setting.driver.call("divide", lambda core, now: 1 // 0)
 
 
+async def test_core_that_commands_itself_is_a_bug_that_shows(setting, autojump_clock):
+    """As a tap would that calls its node: the core is in the middle of something."""
+    with pytest.raises(RuntimeError, match="command itself"):
+        setting.driver.call("tap", lambda core, now: setting.say("inside"))
+    assert setting.diary == []
+    setting.say("outside")
+
+
 async def test_bug_in_a_core_ends_the_node(autojump_clock):
     setting = Setting(SystemClock())
     setting.core.receive = lambda now, source, datagram: 1 // 0

@@ -180,6 +180,20 @@ def test_run_goes_on_where_it_stopped(kind, chatty):
     assert chatty(in_pieces, script=churn) == chatty(World, script=churn)
 
 
+def test_trio_world_cancelled_at_any_instant_loses_nothing(chatty):
+    """Each end of a run cancels every driver at its wait."""
+    entropy = seeded(77)
+    pieces = sorted(entropy.uniform() * 5.0 for _ in range(50))
+
+    def in_pieces(cores, *rest):
+        world = TrioWorld(cores, *rest)
+        whole_run = world.run
+        world.run = lambda until: all(whole_run(EPOCH + piece) for piece in [*pieces, 5.0])
+        return world
+
+    assert chatty(in_pieces, count=40) == chatty(World, count=40)
+
+
 @both
 def test_max_records_stops_a_run_that_can_go_on(kind):
     cores = [Probe(), Probe()]
