@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from inference.body import Field
 from inference.market import Choice, Reason
-from inference.protocol import Refusal, Refuse
+from inference.protocol import Refusal, Refuse, Setting
 from inference.request import AskRequest, Code, Finish, Policy
 from ledger.tariff import Stop
 
@@ -102,7 +103,7 @@ def bad_request(refusal: Refusal) -> Ending:
     what = {
         Refuse.BAD_GRAMMAR: "the grammar of the answer",
         Refuse.BAD_TEMPLATE: "the model's chat template, with these messages",
-    }.get(refusal.code, f"field {refusal.detail} of the request")
+    }.get(refusal.code, _field_name(refusal.detail))
     return Ending(
         "invalid_request",
         f"The worker refused the request because of {what}.",
@@ -217,6 +218,13 @@ _ADVICE: Final[Mapping[Code, str]] = {
     "all_refused": "Try again later, or ask for another model.",
     "no_worker": "Wait, or ask for another model; `tussah models` lists what is served.",
 }
+
+
+def _field_name(number: int) -> str:
+    for names in (Setting, Field):
+        if number in list(names):
+            return f"its {names(number).name.lower()}"
+    return f"its field {number}"
 
 
 def _common_code(whys: Iterable[Why]) -> Code:

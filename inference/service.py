@@ -34,6 +34,10 @@ class Service:
     label: str = ""
     """At most 32 bytes for the advert."""
 
+    def __post_init__(self) -> None:
+        if min(self.slots, self.context) < 1 or min(self.prompt_rate, self.answer_rate) <= 0:
+            raise ValueError("a service has slots, a context and rates above 0")
+
     def listing(self) -> Model:
         """How the advert names this service: `Fields(models=(service.listing(),), ...)`."""
         return Model(

@@ -460,6 +460,14 @@ def test_a_bad_request_is_the_callers(asker, code):
     assert len(ask.opens) == 1
 
 
+@pytest.mark.parametrize(
+    ("number", "name"), [(1, "temperature"), (17, "messages"), (200, "field 200")]
+)
+def test_a_bad_request_names_the_field(asker, number, name):
+    ask = asker().streaming().says(Refusal(Refuse.BAD_REQUEST, number))
+    assert name in ask.last.message
+
+
 def test_a_bad_request_before_the_prompt_is_not_believed(asker):
     ask = asker().listed()
     ask.refuses(Refuse.BAD_REQUEST, 3)
