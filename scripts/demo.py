@@ -17,14 +17,16 @@ from p2p.identity import AdnlId, short_id
 from scripts import networks, parties
 from scripts.api import client as control
 from scripts.failure import CODES, Document
-from scripts.parties import Network, Party
+from scripts.parties import Network, Party, Plan
 from scripts.recorder import About, Markers, Saw, Seen
 
 SCHEMA: Final = "tussah/demo/1"
 
 QUESTION: Final = "Why is silk strong? Answer in one sentence."
 
-RELAYS, WORKERS, HOPS = 4, 2, 3
+PLAN: Final = Plan(relays=4, workers=2, arguments=("--record",))
+
+HOPS: Final = 3
 
 Say: TypeAlias = Callable[[str], None]
 
@@ -62,19 +64,15 @@ def main(
     *,
     as_json: bool = False,
     keep: bool = False,
-    commands: Mapping[str, Sequence[str]] | None = None,
+    plan: Plan = PLAN,
 ) -> int:
     """Run the demonstration; returns the exit status.
 
-    `commands` replaces the program of the parties it names. Raises `Failed` if a part does not
-    start or the question gets no answer.
+    Raises `Failed` if a part does not start or the question gets no answer.
     """
     began = time.monotonic()
     say = partial(_say, sys.stderr if as_json else sys.stdout)
-    say(f"Starting {RELAYS} relays, {WORKERS} workers and a client, each a process of its own:\n")
-    plan = parties.Plan(
-        relays=RELAYS, workers=WORKERS, arguments=("--record",), commands=commands or {}
-    )
+    say(f"Starting {plan.relays} relays, {plan.workers} workers and a client, each a process:\n")
     with parties.running(plan, lambda line: say(f"  {line}\n")) as network:
         say(f"  ready after {time.monotonic() - began:.1f} s\n")
         run = _run(network, question or QUESTION, say)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final, final
 
@@ -31,13 +32,16 @@ LOOPBACK: Final = "127.0.0.1"
 
 NETWORK: Final = "demo"
 
-START_SECONDS: Final = 180.0
+START_SECONDS: Final = 120.0
 """seconds: a model is read from disk and two cores are shared; a start takes 5 to 20."""
 
 STOP_SECONDS: Final = 10.0
 """seconds a party gets to drain before it is killed."""
 
 POLL_SECONDS: Final = 0.1
+
+UNREADY: Final = ("not_running", "stopping")
+"""What a node says, or nobody, before it is up."""
 
 LOG_LINES: Final = 12
 """lines of a failed party's log that are shown."""
@@ -73,12 +77,12 @@ class Party:
         return control.call(self.home.socket, method, target, body)
 
     def status(self) -> Document | None:
-        """How it is; None while it does not listen yet. Raises `Failed` if it has ended."""
+        """How it is; None while it is not up yet. Raises `Failed` if it has ended."""
         self.check()
         try:
             return self.call("GET", "/status")
         except Failed as error:
-            if error.failure.code == "not_running":
+            if error.failure.code in UNREADY:
                 return None
             raise
 
@@ -152,7 +156,7 @@ class Plan:
 
 @contextmanager
 def running(plan: Plan, tell: Callable[[str], None] = lambda line: None) -> Iterator[Network]:
-    """Start a network, yield it once every client knows everybody, stop it at the end.
+    """Start a network, yield it once everybody knows everybody, stop it at the end.
 
     `tell` gets a line of progress now and then. Raises `Failed` if a party does not start.
     """
@@ -203,8 +207,9 @@ def _start(network: Network, tell: Callable[[str], None]) -> None:
         for party in group:
             _wait_for(party, _is_up, until)
             tell(f"{party.name:<10}{_serves(party)}")
-    for client in network.of("client"):
-        _wait_for(client, lambda status: _knows(status, network), until)
+    # Relays too: one that has not heard of the next hop refuses the circuit.
+    for party in network.parties:
+        _wait_for(party, partial(_knows, party=party, network=network), until)
 
 
 def _wait_for(party: Party, ready: Callable[[Document], bool], until: float) -> None:
@@ -223,11 +228,14 @@ def _is_up(status: Document) -> bool:
     return not isinstance(worker, Mapping) or worker["state"] == "serving"
 
 
-def _knows(status: Document, network: Network) -> bool:
+def _knows(status: Document, party: Party, network: Network) -> bool:
+    """Whether a party has heard of every relay and worker but itself."""
     known = status["network"]
     assert isinstance(known, Mapping)
-    wanted = {"relays": len(network.of("relay")), "workers": len(network.of("worker"))}
-    return wanted.items() <= dict(known).items()
+    return all(
+        known[f"{role}s"] == len([other for other in network.of(role) if other is not party])
+        for role in ("relay", "worker")
+    )
 
 
 def _serves(party: Party) -> str:

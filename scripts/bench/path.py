@@ -175,7 +175,7 @@ async def _direct(engine: Engine, seed: int) -> Round:
 
 def _asks_per_second(seconds: float) -> float:
     """Asks of one token to an engine that costs nothing, `ASKERS` at once."""
-    config = {"worker": '[worker]\nengine = "fake"\nslots = 16\n'}
+    config = dict.fromkeys(("worker", "client"), 'worker.engine = "fake"\nworker.slots = 16\n')
     with parties.running(Plan(relays=RELAYS, workers=1, config=config)) as network:
         client = network.party("client")
         until = time.monotonic() + seconds
