@@ -84,9 +84,9 @@ def work_of(prompt: EnginePrompt) -> Work:
 _Json: TypeAlias = bool | int | float | str | Sequence["_Json"] | Mapping[str, "_Json"] | None
 _Object: TypeAlias = Mapping[str, _Json]
 
-_KEYS: Final[Mapping[Work, frozenset[str]]] = {
-    Work.CHAT: frozenset(["messages", "stop", "logit_bias"]),
-    Work.TEXT: frozenset(["prompt", "stop", "logit_bias"]),
+_KEYS: Final[Mapping[Work, tuple[str, ...]]] = {
+    Work.CHAT: ("messages", "stop", "logit_bias"),
+    Work.TEXT: ("prompt", "stop", "logit_bias"),
 }
 _UNSUPPORTED: Final[Mapping[str, Need]] = {
     "tools": Need.TOOLS,

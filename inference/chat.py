@@ -113,9 +113,8 @@ class Template:
             if date is not None:
                 names["strftime_now"] = (_FIRST_DAY + timedelta(days=date)).strftime
             return self._bounded(names)
-        except Exception:
-            # The boundary to a stranger's program: it can raise whatever it likes, and there is
-            # no traceback to keep, as that may quote the messages.
+        except Exception:  # the boundary to a stranger's program: it can raise whatever it likes
+            # There is no traceback to keep: that may quote the messages.
             return None
 
     def _bounded(self, names: Mapping[str, object]) -> str:

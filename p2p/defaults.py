@@ -37,10 +37,10 @@ ADVERTS_PER_SUBNET = 32
 """dialable nodes listed per /24 or /48: addresses are cheap in blocks."""
 
 ADVERTS_PER_ATTACHMENT = 512
-"""nodes that cannot be dialled listed per relay that holds their links."""
+"""adverts: of nodes that cannot be dialled, per relay that holds their links and carries them."""
 
 MAX_SYNC_ANSWER = 524_288
-"""bytes of adverts in one answer that are read; more is refused."""
+"""bytes of adverts in one answer: a thousand of them, a second of a home line; more is refused."""
 
 SYNC_ANSWER = 131_072
 """bytes of adverts in one answer that we give: 300 signatures are 15 ms of the asker's time."""
@@ -52,19 +52,19 @@ SYNC_PULLS = 3
 """full lists answered per peer and epoch: a restart or two, not a siphon."""
 
 SYNC_INTERVAL = 30.0
-"""seconds between two calls for what is new."""
+"""seconds between two calls for what is new: an advert reaches everybody within a minute."""
 
 DEV_SYNC_INTERVAL = 1.0
-"""seconds, as above, in a dev network."""
+"""seconds, as above in a dev network: people watch it start."""
 
 CALL_TIMEOUT = 10.0
-"""seconds a directory call may take before its server counts as gone."""
+"""seconds of a directory call: a full answer over a slow line; then its server counts as gone."""
 
 RETRY_FIRST, RETRY_LAST = 1.0, 60.0
 """seconds between attempts to reach a directory server: doubled from the first to the last."""
 
 DEV_RETRY_LAST = 4.0
-"""seconds, the last, in a dev network."""
+"""seconds, as above in a dev network: its bootstrap peer starts in the same moment."""
 
 # --- onion circuits ---
 
@@ -195,13 +195,13 @@ PATH_DRAWS = 50
 """draws of a path before there is none: with half the pairs apart all fail once in 2^50."""
 
 SYNC_PEERS = 4_096
-"""peers whose directory calls are counted; the one unheard of for longest is forgotten."""
+"""peers: whose directory calls are counted; the one unheard of for longest is forgotten."""
 
 PUBLISHES = 10
 """adverts taken from a node per epoch: one a minute."""
 
 PUBLISH_BURST = 3
-"""adverts taken from a node at once."""
+"""adverts: taken from a node at once, as it may start, be measured and change its plan."""
 
 NEW_NODES = 20
 """adverts of nodes not listed before that are taken a second: 5 % of a core."""
@@ -218,31 +218,31 @@ LINK_QUEUE = 4 * 1024 * 1024 + 65_536
 """bytes queued to be written on a link: two of the longest messages; then the link is dropped."""
 
 LINK_HELLO_TIMEOUT = 5.0
-"""seconds for the greeting of a link once its stream is open."""
+"""seconds: the greeting of a link is one round trip, and an idle connection costs a socket."""
 
 LINK_SETUP_TIMEOUT = 10.0
 """seconds for TCP, Noise, yamux and the greeting together: six round trips of a very bad line."""
 
 LINK_SETUP_BYTES = 65_536
-"""bytes read from a peer before its greeting; a set-up takes about 1 kB."""
+"""bytes: read from a peer before its greeting; a set-up takes about 1 kB."""
 
 LINKS_ARRIVING = 128
 """inbound connections not yet greeted: 3 ms of CPU each."""
 
 LINK_DIALS = 64
-"""dials under way at once; more wait their turn."""
+"""dials: under way at once, so that a stale directory cannot exhaust the sockets; more wait."""
 
 LINK_LEAVE_TIMEOUT = 5.0
-"""seconds a link that we close has to write what is queued and to see the peer close too."""
+"""seconds: a link that we close has so long to write what is queued and see the peer close."""
 
 PING_INTERVAL = 10.0
-"""seconds between the pings of a link."""
+"""seconds: between the pings of a link; libp2p does not notice a half-open peer at all."""
 
 PINGS_LOST = 3
-"""pings without any sign of life before a link is dead."""
+"""pings: without any sign of life until a link is dead; one lost packet must not end circuits."""
 
 REDIAL_FIRST, REDIAL_LAST = 0.1, 5.0
 """seconds before a peer that could not be reached is dialled again: doubled, first to last."""
 
 REDIAL_TABLE = 1_024
-"""unreachable peers remembered for it."""
+"""peers: unreachable ones that are remembered for it; beyond, the oldest may be dialled early."""

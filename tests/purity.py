@@ -74,7 +74,7 @@ def _import_reason(modules: list[str]) -> str | None:
 
 
 def _membership_constants(tree: ast.Module) -> frozenset[int]:
-    """Sets bound to an UPPER_CASE name of the module and used with `in` alone."""
+    """Sets bound to an UPPER_CASE name of the module and used with `in` and `len` alone."""
     uses: dict[str, bool] = {}
     tests = {
         id(comparator)
@@ -82,6 +82,10 @@ def _membership_constants(tree: ast.Module) -> frozenset[int]:
         if isinstance(node, ast.Compare)
         for operator, comparator in zip(node.ops, node.comparators, strict=True)
         if isinstance(operator, ast.In | ast.NotIn)
+    } | {
+        id(node.args[0])
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "len"
     }
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
@@ -89,8 +93,12 @@ def _membership_constants(tree: ast.Module) -> frozenset[int]:
     allowed: set[int] = set()
     for statement in tree.body:
         match statement:
-            case ast.Assign(targets=[ast.Name(id=name)], value=value) if name.lstrip(
-                "_"
-            ).isupper() and uses.get(name, True):
-                allowed |= {id(inner) for inner in ast.walk(value)}
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                pass
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+                pass
+            case _:
+                continue
+        if name.lstrip("_").isupper() and uses.get(name, True):
+            allowed |= {id(inner) for inner in ast.walk(value)}
     return frozenset(allowed)

@@ -85,7 +85,7 @@ def test_pure_module_keeps_the_rules_that_imports_do_not_show(path):
 
 
 def test_core_classes_beside_trio_effects_touch_no_trio():
-    for file, name in [("inference/client.py", "AskCore"), ("inference/worker.py", "WorkerCore")]:
+    for file, name in [("inference/asking.py", "AskCore"), ("inference/serving.py", "WorkerCore")]:
         tree = ast.parse((ROOT / file).read_text())
         core = next(n for n in ast.walk(tree) if isinstance(n, ast.ClassDef) and n.name == name)
         names = {n.id for n in ast.walk(core) if isinstance(n, ast.Name)}

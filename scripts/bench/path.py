@@ -38,8 +38,9 @@ TOKENS, RELAYS = 64, 3
 ADDED_TTFT_MS, RATE_RATIO = 25.0, 0.95
 """The aims: milliseconds added to the first token, and share of the engine's own speed."""
 
-ASKERS = 8
-"""asks under way at once when their number is counted"""
+ASKERS, FAKES = 4, 4
+"""Asks under way at once when they are counted, and workers to answer them: a worker makes no more
+than 20 offers a second."""
 
 
 @dataclass(slots=True)
@@ -176,7 +177,7 @@ async def _direct(engine: Engine, seed: int) -> Round:
 def _asks_per_second(seconds: float) -> float:
     """Asks of one token to an engine that costs nothing, `ASKERS` at once."""
     config = dict.fromkeys(("worker", "client"), 'worker.engine = "fake"\nworker.slots = 16\n')
-    with parties.running(Plan(relays=RELAYS, workers=1, config=config)) as network:
+    with parties.running(Plan(relays=RELAYS, workers=FAKES, config=config)) as network:
         client = network.party("client")
         until = time.monotonic() + seconds
         with ThreadPoolExecutor(ASKERS) as pool:
