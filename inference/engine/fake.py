@@ -271,6 +271,7 @@ class FakeEngine:
             raise ValueError(f"job {job.id} is here already")
         stream = EventStream(lambda: self._pause(job.id), lambda: self._resume(job.id))
         if self._batcher is None:
+            self._faults[Fault.NO_MODEL] += 1
             stream.put(Failed(fault=Fault.NO_MODEL))
             return stream
         self._streams[job.id] = stream
