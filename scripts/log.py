@@ -10,7 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, MutableMapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Final, TextIO
 
 import structlog
@@ -39,12 +39,13 @@ LONG_BASE64: Final = re.compile(
 def configured(settings: Log) -> Iterator[None]:
     """Send the log where the settings say; the file is closed in the end."""
     logging.disable(logging.CRITICAL)
-    if not settings.file:
-        _configure(settings, sys.stderr)
-        yield
-        return
-    descriptor = os.open(settings.file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    with os.fdopen(descriptor, "a", encoding="utf-8") as file:
+    with ExitStack() as stack:
+        stack.callback(structlog.reset_defaults)
+        file: TextIO = sys.stderr
+        if settings.file:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+            descriptor = os.open(settings.file, flags, 0o600)
+            file = stack.enter_context(os.fdopen(descriptor, "a", encoding="utf-8"))
         _configure(settings, file)
         yield
 
