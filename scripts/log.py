@@ -40,7 +40,7 @@ def configured(settings: Log) -> Iterator[None]:
     """Send the log where the settings say; the file is closed in the end."""
     logging.disable(logging.CRITICAL)
     with ExitStack() as stack:
-        stack.callback(structlog.reset_defaults)
+        stack.callback(structlog.configure, **structlog.get_config())
         file: TextIO = sys.stderr
         if settings.file:
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND

@@ -24,7 +24,6 @@ def lines(tmp_path):
     file = tmp_path / "log"
     with configured(Log(format="json", level="debug", file=str(file))):
         yield lambda: file.read_text()
-    structlog.reset_defaults()
     logging.disable(logging.NOTSET)
 
 
@@ -85,7 +84,6 @@ def test_level_hides_what_is_below(tmp_path):
     with configured(Log(format="json", level="warning", file=str(file))):
         structlog.get_logger().info("hidden")
         structlog.get_logger().warning("shown")
-    structlog.reset_defaults()
     logging.disable(logging.NOTSET)
     assert [json.loads(line)["event"] for line in file.read_text().splitlines()] == ["shown"]
 
@@ -94,7 +92,6 @@ def test_console_is_for_people(tmp_path):
     file = tmp_path / "log"
     with configured(Log(format="console", file=str(file))):
         structlog.get_logger().info("circuit.built", hops=3)
-    structlog.reset_defaults()
     logging.disable(logging.NOTSET)
     assert "circuit.built" in file.read_text()
     assert "hops=3" in file.read_text()
