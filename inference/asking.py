@@ -255,16 +255,17 @@ class AskCore:
             overloaded = code == protocol.Abort.OVERLOAD
             self._worker_gone(trying, Why.BUSY if overloaded else Why.LOST)
 
-    def lost(self, now: float, attempt: int, hop: int | None) -> None:
-        """The circuit is gone; `hop` is the relay that said so."""
+    def lost(self, now: float, attempt: int, hop: int | None, code: int) -> None:
+        """The circuit is gone; as `p2p.onion.events.Lost`."""
         self._now = now
         trying = self._current(attempt, *_WITH_CIRCUIT)
         if trying is None:
             return
-        if hop is None or hop + 1 == trying.last:
+        culprit = trying.lost_by(hop, code)
+        if culprit >= trying.last:
             self._worker_gone(trying, Why.LOST)
         else:
-            self._suspect(trying, hop + 1)
+            self._suspect(trying, culprit)
             self._circuit_gone(trying)
 
     def cancel(self, now: float) -> None:

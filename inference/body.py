@@ -28,7 +28,7 @@ MAX_BIAS: Final = 1_024
 BIAS_BOUND: Final = 100_000
 """thousandths"""
 
-ROLES: Final = frozenset(["system", "developer", "user", "assistant", "tool"])
+ROLES: Final = ("system", "developer", "user", "assistant", "tool")
 
 
 class Field(IntEnum):

@@ -153,8 +153,8 @@ class _Asking:
                 self._do("ended", lambda core, now: core.ended(now, attempt))
             case Reset(code=code):
                 self._do("reset", lambda core, now: core.reset(now, attempt, code))
-            case Lost(hop=hop):
-                self._do("lost", lambda core, now: core.lost(now, attempt, hop))
+            case Lost(hop=hop, code=code):
+                self._do("lost", lambda core, now: core.lost(now, attempt, hop, code))
             case _:
                 self._do("timer", lambda core, now: None)
 

@@ -11,7 +11,7 @@ from inference.request import Chosen, Offered
 from p2p import codec
 from p2p.identity import AdnlId
 from p2p.onion import events
-from p2p.onion.cell import Code
+from p2p.onion.cell import Code, FailCode
 from p2p.overlay.directory import Entry
 
 SILENCE: Final = 30.0
@@ -67,6 +67,15 @@ class Trial:
         if hop is None:
             return None
         return hop + 1 if status in (Code.UNREACHABLE, Code.UNKNOWN_NEXT) else hop
+
+    def lost_by(self, hop: int | None, code: int) -> int:
+        """The place in the path of who is to blame for a circuit that was open.
+
+        Nobody's word means the guard: a relay further on is outlived by one that says so.
+        """
+        if hop is None:
+            return 0
+        return hop + 1 if code in (FailCode.NEXT_LOST, FailCode.NEXT_DESTROYED) else hop
 
     def again(self) -> "Trial":
         """The same worker, nothing having come of it, for another path."""

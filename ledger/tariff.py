@@ -174,21 +174,9 @@ def hash_answer(session: bytes, text: bytes) -> bytes:
 
 
 _VERSION: Final = 1
-_KEYS: Final = frozenset(
-    [
-        "v",
-        "offer",
-        "model",
-        "prompt_hash",
-        "answer_hash",
-        "tokens",
-        "cost",
-        "ticks",
-        "stop",
-        "started",
-        "ended",
-        "worker",
-    ]
+_KEYS: Final = (
+    *("v", "offer", "model", "prompt_hash", "answer_hash", "tokens"),
+    *("cost", "ticks", "stop", "started", "ended", "worker"),
 )
 _U16: Final = 2**16 - 1
 _U32: Final = 2**32 - 1

@@ -45,6 +45,7 @@ from p2p.entropy import seeded
 from p2p.identity import Identity
 from p2p.onion import events as onion
 from p2p.onion.cell import Code as Hop
+from p2p.onion.cell import FailCode
 
 NOW = 1_795_000_000.0
 MODEL = b"m" * 32
@@ -228,7 +229,7 @@ class World:
         )
         if trouble := self.faulty("lose", "lose_relay"):
             when = 0.5 + 4 * self.entropy.uniform()
-            self.after(when, lambda: self._lose(pair, None if trouble == "lose" else 1))
+            self.after(when, lambda: self._lose(pair, 2 if trouble == "lose" else 1))
 
     # --- what lies between ---
 
@@ -264,7 +265,7 @@ class World:
     def _lose(self, pair, hop):
         if pair.alive:
             self._lose_at_worker(pair)
-            self._ask(lambda core, now: core.lost(now, pair.attempt, hop))
+            self._ask(lambda core, now: core.lost(now, pair.attempt, hop, FailCode.NEXT_LOST))
 
     def _lose_at_worker(self, pair):
         if pair.alive:

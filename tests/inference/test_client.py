@@ -45,6 +45,7 @@ from p2p.entropy import seeded
 from p2p.identity import Identity
 from p2p.onion import events as onion
 from p2p.onion.cell import Code as Hop
+from p2p.onion.cell import FailCode
 
 NOW = 1_795_000_000.0
 MODEL = b"m" * 32
@@ -174,9 +175,9 @@ class Asker:
         attempt = self.attempt
         self.do(lambda core, now: core.failed(now, attempt, hop, status, reason))
 
-    def loses(self, hop=None):
+    def loses(self, hop, code=FailCode.NEXT_LOST):
         attempt = self.attempt
-        self.do(lambda core, now: core.lost(now, attempt, hop))
+        self.do(lambda core, now: core.lost(now, attempt, hop, code))
 
     def receipt(self, text="", written=0, signer=None, **changes):
         session = protocol.session_of(self.offered.removeprefix(PLAIN))
@@ -624,13 +625,13 @@ def test_what_comes_after_the_end_or_from_an_older_try_is_ignored(asker):
     ask.refuses(Refuse.BUSY)
     ask.do(lambda core, now: core.opened(now, old, offer))
     ask.do(lambda core, now: core.receive(now, old, b"garbage"))
-    ask.do(lambda core, now: core.lost(now, old, None))
+    ask.do(lambda core, now: core.lost(now, old, None, 0))
     ask.do(lambda core, now: core.uploaded(now, old))
     assert ask.core.state is State.OPENING
     ask.opened().uploaded().says(ANSWER).bills("wild silk", 2)
     told = len(ask.events)
     ask.says(ANSWER)
-    ask.loses()
+    ask.loses(None)
     ask.do(lambda core, now: core.ended(now, ask.attempt))
     ask.do(lambda core, now: core.listed(now, ask.entries))
     assert len(ask.events) == told
@@ -687,12 +688,21 @@ def test_relays_that_fail_on_three_paths_are_not_the_workers_fault(asker):
 
 
 @pytest.mark.parametrize(
-    ("hop", "code"), [(0, "circuit_lost"), (1, "circuit_lost"), (2, "worker_lost")]
+    ("hop", "said", "code"),
+    [
+        (None, 0, "circuit_lost"),
+        (0, FailCode.NEXT_LOST, "circuit_lost"),
+        (1, FailCode.NEXT_DESTROYED, "circuit_lost"),
+        (2, FailCode.LIMITS, "circuit_lost"),
+        (2, FailCode.NEXT_LOST, "worker_lost"),
+        (2, FailCode.NEXT_DESTROYED, "worker_lost"),
+    ],
 )
-def test_a_circuit_lost_within_the_answer(asker, hop, code):
+def test_a_circuit_lost_within_the_answer(asker, hop, said, code):
     ask = asker().streaming().says(ANSWER)
-    ask.loses(hop)
+    ask.loses(hop, said)
     assert (ask.last.code, ask.last.text) == (code, "wild silk")
+    assert ask.policy.memory.sizes()["cooling"] == (code == "worker_lost")
 
 
 def test_a_circuit_lost_before_the_answer_is_built_anew(asker):
