@@ -65,6 +65,10 @@ class Order:
 
     read: tuple[int, int] = (0, 0)
     """tokens of the prompt: computed, reused"""
+    done: int = 0
+    """tokens of the prompt that are in"""
+    beat: Handle | None = None
+    """when its progress is told again"""
     outbox: Outbox = field(default_factory=Outbox)
     sent: int = 0
     """tokens of the answer that were said"""

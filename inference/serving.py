@@ -150,6 +150,9 @@ CLOSE_WAIT: Final = 60.0
 STALL: Final = 60.0
 """seconds a job may be held because its asker takes nothing"""
 
+BEAT: Final = 5.0
+"""seconds between two words on a prompt that is being read"""
+
 LOOK_AGAIN: Final = 0.05
 """seconds until a circuit without room is looked at again"""
 
@@ -498,12 +501,21 @@ class WorkerCore:
             self._out.append(Generate(replace(order.job, deadline_s=SHARE * left)))
 
     def _progress(self, order: Order, done: int) -> None:
-        """Tell how much of the prompt is read, if there is room; a later one says it too."""
+        """Tell how much of the prompt is read, now and every few seconds until the answer."""
+        order.done = min(done, sum(order.read))
+        if order.beat is not None:
+            order.beat.cancel()
+        order.beat = self._deadlines.at(self._now + BEAT, lambda: self._beat(order))
         prompt, cached = order.read
-        message = Progress(prompt=prompt, cached=cached, done=min(done, prompt + cached))
-        data = codec.frame(message.encode())
+        data = codec.frame(Progress(prompt=prompt, cached=cached, done=order.done).encode())
         if self._free(order) >= len(data):
             self._say(order, data)
+
+    def _beat(self, order: Order) -> None:
+        """A long step of the model is no silence."""
+        order.beat = None
+        if order.state is State.RUNNING and not order.sent and not len(order.outbox):
+            self._progress(order, order.done)
 
     def _flush(self, order: Order) -> None:
         """Say what there is room for; hold the job while its asker is too slow."""
@@ -622,7 +634,7 @@ class WorkerCore:
         if order.state in (State.READY, State.RUNNING):
             self._out.append(Cancel(order.token))
         self._desk.leave(order.token)
-        for handle in (order.timer, order.look):
+        for handle in (order.timer, order.look, order.beat):
             if handle is not None:
                 handle.cancel()
         del self._orders[order.token]

@@ -258,7 +258,7 @@ def test_the_core_knows_no_asker_but_its_circuit(worker):
     assert set(type(order).__dataclass_fields__) == {
         *("token", "conversation", "stream", "state", "timer", "unframer", "upload_began"),
         *("want", "session", "prompt_hash", "settings", "until", "started", "job"),
-        *("read", "outbox", "sent", "answer", "held_since", "look", "ending"),
+        *("read", "done", "beat", "outbox", "sent", "answer", "held_since", "look", "ending"),
     }
     assert set(type(order.conversation).__dataclass_fields__) == {
         *("circuit", "tag", "newest", "orders", "said")
@@ -645,6 +645,18 @@ def test_progress_is_left_out_when_there_is_no_room(worker):
     job = worker.runs()
     worker.room = 5
     assert worker.engine(job.id, Begun(prompt=12, cached=0), Prefilled(done=12)) == []
+
+
+def test_a_long_prompt_is_never_silent(worker):
+    job = worker.runs()
+    assert worker.wait(20) == []
+    worker.engine(job.id, Begun(prompt=12, cached=0))
+    told = []
+    for _ in range(6):
+        told += worker.wait(2)
+    assert said(told) == [Progress(prompt=12, cached=0, done=0)] * 2
+    worker.engine(job.id, PIECE)
+    assert worker.wait(20) == []
 
 
 def test_channels_and_logprobs_pass(worker):
