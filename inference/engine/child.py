@@ -26,6 +26,7 @@ from inference.engine.base import (
     EngineStatistics,
     Failed,
     Fault,
+    Job,
     Loaded,
     Plan,
     Prepared,
@@ -166,15 +167,19 @@ class Child:
                 self._unload()
                 self._tell(frames.Reply(call=message.call, result=None))
             case frames.Submit():
-                self._batcher.submit(now, message.job)
-                if self._device is None:
-                    self._batcher.fail_all(Fault.NO_MODEL)
+                self._submit(now, message.job)
             case frames.Cancel():
                 self._batcher.cancel(message.id)
             case frames.Pause():
                 self._batcher.pause(now, message.id)
             case frames.Resume():
                 self._batcher.resume(message.id)
+
+    def _submit(self, now: float, job: Job) -> None:
+        if self._device is None:
+            self._tell(frames.Events(events=((job.id, Failed(fault=Fault.NO_MODEL)),)))
+        else:
+            self._batcher.submit(now, job)
 
     def _load(self, plan: Plan) -> Loaded | Failed:
         started = time.monotonic()

@@ -31,7 +31,7 @@ from inference.engine.base import (
 )
 from inference.engine.host import HostedEngine
 
-PLAN = Plan(context=2_048)
+PLAN = Plan(context=2_048, threads=1)  # two would wait for each other on busy cores
 GREEDY = Sampling(nonce=bytes(16), temperature=0)
 NUMBERS = itertools.count(1)
 
