@@ -259,6 +259,7 @@ class WorkerCore:
         order = self._orders.get(token)
         if order is None or order.state is not State.READY:
             return
+        self._enter(order, State.WAITING, order.until - now, self._late)
         if isinstance(result, engine.Failed):
             self._refuse(order, refusal_of(result))
         else:
@@ -489,7 +490,6 @@ class WorkerCore:
             grammar=prepared.grammar,
             opens_reasoning=prepared.opens_reasoning,
         )
-        self._enter(order, State.WAITING, order.until - self._now, self._late)
 
     def _dispatch(self) -> None:
         """Give free slots to those who are next."""

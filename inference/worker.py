@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, final
 
 import trio
 
-from inference.engine.base import Engine, EngineState, Generation, Job, JobEvent
+from inference.engine.base import (
+    Engine,
+    EngineState,
+    Failed,
+    Fault,
+    Generation,
+    Job,
+    JobEvent,
+)
 from inference.engine.base import Prompt as EnginePrompt
 from inference.service import Service as Service
 from inference.service import WorkerStatistics as WorkerStatistics
@@ -150,6 +158,7 @@ class Serving:
                 self._generations[job.id] = generation
                 async for event in generation:
                     self._tell(job.id, event)
+            self._tell(job.id, Failed(fault=Fault.DIED))  # unless it has said its end
         self._generations.pop(job.id, None)
         self._scopes.pop(job.id, None)
 

@@ -5,6 +5,8 @@ from dataclasses import replace
 import pytest
 import trio
 
+from inference import body, pieces
+from inference.body import Question
 from inference.client import (
     AskFailed,
     AskRequest,
@@ -20,12 +22,16 @@ from inference.engine.base import ChatMessage, Finished, Job, Plan, Prompt, Samp
 from inference.engine.base import Piece as EnginePiece
 from inference.engine.fake import FakeEngine
 from inference.market import Known, Memory
+from inference.protocol import PLAIN, Abort, Want, Work
+from inference.protocol import Prompt as WirePrompt
 from inference.worker import Service, serve
 from ledger import tariff
 from ledger.money import ZERO
+from p2p import codec
 from p2p.entropy import seeded
 from p2p.identity import Identity
 from p2p.node import NodeConfig, open_node
+from p2p.onion.core import Data, Opened, Reset
 from p2p.overlay.advert import Fields, Role
 from p2p.stack import Peer
 from p2p.transport.memory import Ether, MemoryCarrier
@@ -299,6 +305,71 @@ async def test_a_long_prompt_is_paced_into_the_circuit(village, autojump_clock):
     done = (await asked(client, request))[-1]
     assert isinstance(done, Done), done
     assert done.usage.prompt > 800
+
+
+async def test_a_prompt_too_long_is_the_callers(village, autojump_clock):
+    client = await village.built(workers=2)
+    long = (ChatMessage(role="user", content="silk " * 210),)
+    failed = (await asked(client, replace(QUESTION, messages=long, max_tokens=None)))[-1]
+    assert failed.code == "context_length_exceeded"
+    assert isinstance((await asked(client))[-1], Done)
+
+
+async def half_asked(village, client):
+    """A circuit whose want has an offer, and its events."""
+    (worker,) = village.servings
+    want = Want(work=Work.CHAT, identity=MODEL, nonce=b"n" * 16, size_class=4, max_tokens=900)
+    circuit = client.open(client.path(worker), PLAIN + want.encode())
+    events = client.events(circuit)
+    assert isinstance(await events.receive(), Opened)
+    return circuit, events
+
+
+async def test_an_asker_that_stops_in_its_prompt_is_given_up(village, autojump_clock):
+    client = await village.built()
+    circuit, events = await half_asked(village, client)
+    client.send(circuit, 1, b"\x20")
+    with trio.fail_after(31):
+        assert await events.receive() == Reset(circuit, 1, Abort.SILENT)
+
+
+async def test_a_reset_alone_stops_the_engine(village, autojump_clock):
+    client = await village.built()
+    circuit, events = await half_asked(village, client)
+    question = Question(prompt=Prompt(messages=QUESTION.messages))
+    prompt = WirePrompt(
+        nonce=b"s" * 16, date=None, deadline_ms=60_000, settings={}, body=body.write(question)
+    )
+    client.send(circuit, 1, codec.frame(prompt.encode()))
+    while not isinstance(await events.receive(), Data):
+        pass
+    (serving,) = village.servings.values()
+    (engine,) = village.engines.values()
+    assert serving.statistics().running == 1
+    client.reset(circuit, 1, Abort.CANCELLED)
+    await trio.sleep(0.2)
+    assert serving.statistics().running == 0
+    assert engine.statistics().busy == 0
+
+
+async def test_an_engine_is_held_for_an_asker_that_reads_slowly(
+    village, autojump_clock, monkeypatch
+):
+    monkeypatch.setattr(pieces, "MAX_TOKENS_HELD", 3)
+    client = await village.built()
+    (serving,) = village.servings.values()
+    (engine,) = village.engines.values()
+    room = serving._core._room
+    async with ask(QUESTION, client, policy()) as answer:
+        async for event in answer:
+            if isinstance(event, Piece) and event.first == 0:
+                serving._core._room = lambda circuit: 0
+                await trio.sleep(5)
+                held = engine.statistics().tokens_out
+                assert held < 10
+                serving._core._room = room
+    assert isinstance(event, Done)
+    assert len(event.ids) > held
 
 
 async def test_a_worker_that_leaves_drains_and_refuses(village, autojump_clock):

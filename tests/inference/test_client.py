@@ -324,6 +324,7 @@ LIES_BEFORE = {
     "an offer of another model": lambda ask: ask.opened(identity=b"x" * 32),
     "cached dearer than prompt": lambda ask: ask.opened(prices=Prices(prompt=1, cached=2)),
     "a refusal that is none": lambda ask: ask.fails(3, Hop.REFUSED, b"\0\0\0"),
+    "a chunk as a refusal": lambda ask: ask.fails(3, Hop.REFUSED, PLAIN + ANSWER.encode()),
     "an offer as a refusal": lambda ask: ask.fails(
         3, Hop.REFUSED, PLAIN + ask.offer().sign(ask.worker)
     ),
@@ -508,6 +509,24 @@ def test_a_price_above_the_cap_never_sees_the_prompt(asker):
     assert ask.last.code == "price_above_cap"
     assert ask.upload is None
     assert ask.policy.memory.sizes() == {"cooling": 0, "banned": 0}
+
+
+@pytest.mark.parametrize("terms", [{"assurance": 0}, {"context": 1_024}])
+def test_an_offer_of_less_than_was_advertised_is_passed_over(entry, terms):
+    workers = [entry(n, assurance=1, context=2_048) for n in (1, 2)]
+    ask = Asker(workers, assurance=1).listed()
+    if "context" in terms:
+        ask.refuses(Refuse.TOO_LONG, 1_024)
+        ask = Asker([entry(n, assurance=1, context=4_096) for n in (1, 2)], assurance=1).listed()
+        ask.core._context_above = 2_048
+    ask.opened(**{"assurance": 1, **terms})
+    assert ask.upload is None
+    assert len(ask.opens) == 2
+
+
+def test_a_model_outside_the_catalogue_goes_by_its_workers_label(asker):
+    ask = asker(known=()).listed()
+    assert ask.events[0].model == "fake"
 
 
 def test_an_offer_that_begins_after_the_deadline_is_passed_over(asker):

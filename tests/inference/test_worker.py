@@ -432,6 +432,29 @@ def test_more_prompts_than_may_wait_are_refused(worker):
     assert said(worker.sends(PROMPT, 3), 3) == [Refusal(Refuse.BUSY)]
 
 
+def test_a_circuit_may_not_fill_the_queue_alone():
+    worker = Worker(replace(SERVICE, slots=3))
+    worker.asks()
+    for stream in (2, 3, 4):
+        worker.sends(replace(WANT, nonce=bytes([stream]) * 16), stream=stream)
+    told = []
+    for stream in (1, 2, 3, 4):
+        (prepare,) = worker.sends(PROMPT, stream=stream)
+        told += worker.prepares(prepare.token)
+    assert [type(effect) for effect in told] == [Generate, Say, End]
+    assert said(told) == [Refusal(Refuse.BUSY)]
+
+
+def test_a_later_want_is_judged_too_and_an_offer_needs_room(worker):
+    worker.asks()
+    other = replace(WANT, identity=b"x" * 32)
+    assert said(worker.sends(other, stream=2)) == [Refusal(Refuse.NO_MODEL)]
+    worker.room = 100
+    assert worker.sends(WANT, stream=3) == [GiveUp(1, 3, Abort.OVERLOAD)]
+    worker.room = 0
+    assert worker.sends(other, stream=4) == [GiveUp(1, 4, Abort.SILENT)]
+
+
 # --- out of turn ---
 
 
@@ -636,9 +659,11 @@ def test_a_receipt_waits_for_what_is_unsent(worker):
     job = worker.runs()
     worker.room = 0
     assert worker.engine(job.id, PIECE, DONE) == []
-    worker.room = ROOMY
+    worker.room = 1_116
     told = worker.wait(LOOK_AGAIN)
-    assert [type(message) for message in said(told)] == [Chunk, Billed]
+    assert [type(message) for message in said(told)] == [Chunk]
+    told = worker.wait(LOOK_AGAIN)
+    assert [type(message) for message in said(told)] == [Billed]
 
 
 def test_progress_is_left_out_when_there_is_no_room(worker):
@@ -697,6 +722,12 @@ def test_a_service_lists_itself_within_an_advert():
     assert (listed.prompt_rate, listed.answer_rate, tuple(listed.prices)) == (100, 10, (0, 0))
     fast = replace(SERVICE, prompt_rate=1e9, answer_rate=0.4).listing()
     assert (fast.prompt_rate, fast.answer_rate) == (65_535, 0)
+
+
+@pytest.mark.parametrize("wrong", [{"slots": 0}, {"context": 0}, {"answer_rate": 0.0}])
+def test_a_service_that_cannot_serve_is_an_error_of_ours(wrong):
+    with pytest.raises(ValueError, match="above 0"):
+        replace(SERVICE, **wrong)
 
 
 def test_nobody_can_be_charged_yet():
