@@ -340,7 +340,7 @@ class ModelName:
         """`auto`, `base`, `base-quant`, `base@quant`, each also with `:HEX` of the file's hash, or
         `name@sha256:HEX`. Raises `ValueError` with a sentence for people."""
         match = _NAME.fullmatch(text.strip().lower())
-        if match is None:
+        if match is None or (match["quant"] == "sha256" and match["digest"] is None):
             raise ValueError(f"{text!r} is no model name: try auto, NAME, NAME@QUANT or NAME:HASH")
         base, quant, digest = match["base"], match["quant"], match["digest"]
         if base == "auto" and quant is None and digest is None:
@@ -506,7 +506,7 @@ def _placed(found: list[Tensor], alignment: int, room: int) -> tuple[Tensor, ...
     if len(dict.fromkeys(tensor.name for tensor in found)) != len(found):
         raise BadModel("a tensor twice")
     starts = sorted(dict.fromkeys(tensor.offset for tensor in found))
-    ends = dict(zip(starts, [*starts[1:], max(room, 0)], strict=True))
+    ends = dict(zip(starts, [*starts[1:], max(room, 0)], strict=False))  # there may be none
     return tuple(_sized(tensor, alignment, ends[tensor.offset], room) for tensor in found)
 
 
