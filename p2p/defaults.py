@@ -27,6 +27,9 @@ DEV_LIFE_EPOCHS = 150
 USUAL_LIFE_EPOCHS = 6
 """epochs an advert lives: while each is issued anew every epoch, three may be lost."""
 
+STALE_EPOCHS = 18
+"""epochs: 3 hours without news, after which no path is chosen from a directory."""
+
 CLOCK_SLACK = 60
 """seconds: how far ahead of ours a peer's clock may run."""
 
@@ -196,6 +199,9 @@ PATH_DRAWS = 50
 
 SYNC_PEERS = 4_096
 """peers: whose directory calls are counted; the one unheard of for longest is forgotten."""
+
+SERVERS_MET = 1_024
+"""servers: asked for the directory and remembered, so that paths keep apart from them."""
 
 PUBLISHES = 10
 """adverts taken from a node per epoch: one a minute."""

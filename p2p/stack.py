@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, final
 from p2p import wire
 from p2p.core import Event, Send, Source
 from p2p.entropy import Entropy
-from p2p.errors import CodecError
+from p2p.errors import CodecError, DirectoryStale
 from p2p.identity import AdnlId, Identity
 from p2p.onion import core as onion
 from p2p.onion.cell import MAX_RELAYS
@@ -191,9 +191,14 @@ class Stack:
     # --- commands: circuits, as in `OnionCore` ---
 
     def path(self, now: float, worker: AdnlId, relays: int = MAX_RELAYS) -> list[Target]:
-        """Relays drawn by the path rules, then the worker. Raises `NoPath`."""
+        """Relays drawn by the path rules, then the worker. Raises `NoPath` and `DirectoryStale`.
+
+        Whoever served us the directory has seen our address: it should not see the worker's too.
+        """
         self._pass(now)
-        return self._onion.path(now, worker, relays)
+        if self.directory.is_stale(now):
+            raise DirectoryStale("nobody has confirmed the directory for too long")
+        return self._onion.path(now, worker, relays, acquainted=self._exchange.acquainted())
 
     def open(self, now: float, path: Sequence[Target], request: bytes) -> CircuitId:
         """Ask the last of `path` through the others: `Opened` or `Failed` in 10 s."""
@@ -430,7 +435,6 @@ def _onion_config(config: StackConfig) -> OnionConfig:
         endpoint=bool(config.roles & (Role.WORKER | Role.MINT)),
         allow_direct=config.allow_direct,
         dev=config.dev,
-        acquainted=tuple(peer.id for peer in config.bootstrap),
         kem=config.kem,
         tap=config.tap,
     )

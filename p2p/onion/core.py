@@ -56,8 +56,6 @@ class OnionConfig:
     allow_direct: bool = False
     """An endpoint takes circuits from anyone, not only from listed relays."""
     dev: bool = False
-    acquainted: tuple[AdnlId, ...] = ()
-    """Relays that know this node's address anyway: better no second or third hop of its paths."""
     shaping: int = 0
     """Level; 0 is the only one so far."""
     kem: Kem = field(default_factory=MlKem768)
@@ -111,7 +109,6 @@ class OnionCore:
         self._now = 0.0
         self._me = identity.id
         self._dev = config.dev
-        self._acquainted = config.acquainted
         self._view = view
         self._entropy = entropy
         self._guards = Guards(entropy)
@@ -157,8 +154,19 @@ class OnionCore:
 
     # --- circuits ---
 
-    def path(self, now: float, worker: AdnlId, relays: int = MAX_RELAYS) -> list[Target]:
-        """A path to `worker` through this node's guard. Raises `NoPath`."""
+    def path(
+        self,
+        now: float,
+        worker: AdnlId,
+        relays: int = MAX_RELAYS,
+        *,
+        acquainted: Sequence[AdnlId] = (),
+    ) -> list[Target]:
+        """A path to `worker` through this node's guard. Raises `NoPath`.
+
+        Relays that are `acquainted`, that know this node's address for another reason, are second
+        or third only if no others can be.
+        """
         self._enter(now)
         return pick_path(
             self._view,
@@ -169,7 +177,7 @@ class OnionCore:
             dev=self._dev,
             guards=self._guards,
             now=now,
-            acquainted=self._acquainted,
+            acquainted=acquainted,
         )
 
     def guard_age(self, now: float, guard: AdnlId) -> float | None:

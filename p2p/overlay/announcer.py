@@ -51,7 +51,8 @@ class Announcer:
         self._addresses = addresses
 
     def say(self, now: float, fields: Fields) -> None:
-        """Say this from now on. Raises `ValueError` if nobody would take it."""
+        """Say this from now on. Raises `ValueError`, changing nothing, if nobody would take it."""
+        advert.build(self._identity, self._complete(now, fields), now, self._rules)
         self._fields = fields
         self._issue(now, fields)
 

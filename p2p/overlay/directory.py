@@ -167,6 +167,11 @@ class Directory:
             age=None if self._confirmed is None else self._now - self._confirmed,
         )
 
+    def is_stale(self, now: float) -> bool:
+        """Whether it was fetched once, and that is too long ago to choose from it."""
+        last = defaults.STALE_EPOCHS * self._rules.epoch
+        return self._confirmed is not None and now - self._confirmed > last
+
     def newest(self, node: AdnlId) -> Advert | None:
         """The newest advert known of a node, even if it has left."""
         record = self._records.get(node)

@@ -151,6 +151,7 @@ class Exchange:
         self._entropy = entropy
 
         self._servers: dict[AdnlId, _Server] = {}
+        self._met: dict[AdnlId, None] = {}
         self._numbers = 0
         self._own: tuple[int, bytes] = (0, b"")
         self._joined = False
@@ -182,6 +183,7 @@ class Exchange:
         if server is None or server.state in (_State.IDLE, _State.ASKING):
             return
         server.retry = defaults.RETRY_FIRST
+        self._remember(peer)
         self._ask(now, server)
         if peer in self._first:
             self._release_others()
@@ -230,6 +232,10 @@ class Exchange:
         """When something is due."""
         return min((server.due for server in self._servers.values()), default=None)
 
+    def acquainted(self) -> list[AdnlId]:
+        """The nodes that know our address because we fetch the directory from them, or would."""
+        return list(dict.fromkeys([*self._first, *self._met]))
+
     def drain(self) -> list[Output]:
         """Everything to do and to tell since the last call."""
         outputs, self._outputs = self._outputs, []
@@ -237,7 +243,11 @@ class Exchange:
 
     def sizes(self) -> dict[str, int]:
         """Lengths of the tables."""
-        return {"directory_servers": len(self._servers), "directory_outputs": len(self._outputs)}
+        return {
+            "directory_servers": len(self._servers),
+            "directory_servers_met": len(self._met),
+            "directory_outputs": len(self._outputs),
+        }
 
     # --- servers ---
 
@@ -270,6 +280,12 @@ class Exchange:
             min(2 * server.retry, last),
         )
         self._servers[again.peer] = again
+
+    def _remember(self, peer: AdnlId) -> None:
+        self._met.pop(peer, None)
+        self._met[peer] = None
+        if len(self._met) > defaults.SERVERS_MET:
+            del self._met[next(iter(self._met))]
 
     def _add_others(self, now: float) -> None:
         others = [peer for peer in self._servers if peer not in self._first]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from p2p import codec, wire
 from p2p.core import step
 from p2p.entropy import seeded
+from p2p.errors import DirectoryStale
 from p2p.identity import Identity
 from p2p.onion.core import GUARD_UNREACHABLE, Data, Ended, Failed, Incoming, Misbehaved, Opened
 from p2p.onion.handshake import Target
@@ -366,6 +367,23 @@ def test_a_circuit_over_three_relays_carries_data_both_ways(village):
     assert heard(village, 6) == text[::-1]
     assert village.told(6, Ended)
     assert village.nodes[6].statistics().circuits == 1
+
+
+def test_no_path_is_chosen_from_a_stale_directory(village):
+    for number in (1, 2, 3, 4, 5):
+        village.crash(number)
+    village.run(200)
+    with pytest.raises(DirectoryStale):
+        village.nodes[6].path(village.now, id_of(5))
+
+
+def test_who_served_the_directory_is_the_guard_or_nothing(village):
+    village.start(7, Role.RELAY)
+    village.publish(7, RELAY)
+    village.run(3)
+    for _ in range(30):
+        path = village.call(6, lambda core, now: core.path(now, id_of(5)))
+        assert id_of(1) not in [hop.id for hop in path[1:]]
 
 
 def test_links_are_shared_and_dialled_once(village):

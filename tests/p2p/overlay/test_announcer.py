@@ -57,6 +57,28 @@ def test_who_cannot_be_dialled_does_not_say_so(nodes):
         announcer.say(nodes.now, Fields(roles=Role.WORKER))
 
 
+def test_what_nobody_would_take_changes_nothing(announcer, nodes):
+    wrong = Fields(roles=Role.RELAY, life=5)
+    with pytest.raises(ValueError, match="life"):
+        announcer.say(nodes.now, wrong)
+    assert (announcer.advert, announcer.due()) == (None, None)
+    announcer.say(nodes.now, RELAY)
+    before = announcer.advert
+    with pytest.raises(ValueError, match="life"):
+        announcer.say(nodes.now, wrong)
+    assert announcer.advert == before
+    announcer.renew(announcer.due())
+    assert said(announcer, nodes.now + 10, nodes.rules).fields.life == 60
+
+
+def test_an_open_network_too_refuses_before_it_works(nodes):
+    announcer = Announcer(nodes.identity(1), OPEN, seeded(1), key_of)
+    announcer.listen(HERE)
+    with pytest.raises(ValueError, match="private"):
+        announcer.say(nodes.now, RELAY)
+    assert announcer.wants_work(nodes.now) is None
+
+
 def test_it_is_said_again_within_an_epoch_but_not_at_the_same_beat(nodes):
     gaps = []
     for seed in range(20):

@@ -361,6 +361,15 @@ def test_the_age_is_the_time_since_somebody_confirmed_the_list(nodes, directory)
     assert directory.status().epoch == int((nodes.now + 7) // 10)
 
 
+def test_a_list_that_nobody_confirms_goes_stale_once_it_was_fetched(nodes, directory):
+    assert not directory.is_stale(nodes.now + 10_000)
+    directory.confirm(nodes.now)
+    assert not directory.is_stale(nodes.now + 180)
+    assert directory.is_stale(nodes.now + 181)
+    directory.confirm(nodes.now + 200)
+    assert not directory.is_stale(nodes.now + 380)
+
+
 def test_an_entry_is_a_value(nodes, directory):
     added(directory, nodes.advert(1))
     entry = directory.find(nodes.id(1))

@@ -241,6 +241,21 @@ def test_others_are_let_go_when_a_bootstrap_node_is_back(nodes, directory, make)
     assert exchange.sizes()["directory_servers"] == 1
 
 
+def test_those_who_served_us_are_known_to_know_us(nodes, directory, make, monkeypatch):
+    monkeypatch.setattr(defaults, "SERVERS_MET", 2)
+    learn(directory, nodes, range(10, 20))
+    exchange = make(FIRST)
+    assert exchange.acquainted() == [nodes.id(FIRST)]
+    outputs(exchange, nodes.now)
+    exchange.dial_failed(nodes.now, nodes.id(FIRST))
+    reached = [output.peer for output in outputs(exchange, nodes.now + 1)]
+    others = [peer for peer in reached if peer != nodes.id(FIRST)]
+    for peer in others:
+        exchange.link_up(nodes.now + 1, peer)
+        exchange.link_down(nodes.now + 1, peer)
+    assert exchange.acquainted() == [nodes.id(FIRST), *others[-2:]]
+
+
 # --- publishing ---
 
 
