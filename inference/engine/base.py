@@ -26,6 +26,9 @@ MAX_LOGPROBS: Final = 20
 NONCE_SIZE: Final = 16
 """bytes of the nonce that seeds an answer's sampling."""
 
+KV_TYPES: Final = ("f16", "q8_0")
+"""types a cache may have"""
+
 MILLE: Final = 1_000
 """Settings are integers in thousandths: the same numbers on both sides of a wire."""
 
@@ -128,8 +131,16 @@ class Plan:
     threads: int = 0
     """0: the engine picks"""
     gpu_layers: int = 0
+    """layers computed on a GPU"""
     kv_type: str = "f16"
+    """type of the cache: one of `KV_TYPES`"""
     flash_attention: bool = True
+
+    def __post_init__(self) -> None:
+        if min(self.context, self.slots, self.batch, self.ubatch) < 1 or self.threads < 0:
+            raise ValueError("a plan of nothing")
+        if self.kv_type not in KV_TYPES:
+            raise ValueError(f"no cache type {self.kv_type!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,6 +55,9 @@ DEATHS_WINDOW: Final = 600.0
 SILENCE: Final = 60.0
 """seconds without a word from a child that has work, after which it is killed."""
 
+RELOAD: Final = 0
+"""the number of the `Load` that nobody waits for: calls of callers count from 1"""
+
 READ_SIZE: Final = 65_536
 
 SPIN_COUNT: Final = "1000"
@@ -173,7 +176,7 @@ class HostedEngine:
         assert process.stdout is not None
         self._process = process
         if self._plan is not None:
-            self._outbox.appendleft(frames.encode(frames.Load(call=0, plan=self._plan)))
+            self._outbox.appendleft(frames.encode(frames.Load(call=RELOAD, plan=self._plan)))
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write, process.stdin)
@@ -223,6 +226,8 @@ class HostedEngine:
             self._deaths.popleft()
         if len(self._deaths) >= MAX_DEATHS:
             self._state = EngineState.DEAD
+        elif self._plan is not None:
+            self._state = EngineState.LOADING
         self._fail_all()
 
     async def _recover(self) -> None:
@@ -280,14 +285,25 @@ class HostedEngine:
 
     def _take(self, message: frames.ToParent) -> None:
         match message:
-            case frames.Reply():
-                if message.call in self._calls:
-                    self._calls[message.call].answer(message.result)
+            case frames.Reply(call=call, result=result):
+                if call == RELOAD:
+                    self._reloaded(result)
+                elif call in self._calls:
+                    self._calls[call].answer(result)
             case frames.Events():
                 for job_id, event in message.events:
                     self._deliver(job_id, event)
             case frames.Report():
                 self._report = message.statistics
+
+    def _reloaded(self, result: Loaded | Prepared | Failed | None) -> None:
+        """A new child has tried what the last one had loaded, unless `load` came in between."""
+        if self._plan is None:
+            return
+        if isinstance(result, Loaded):
+            self._state = EngineState.READY
+        else:
+            self._plan, self._state = None, EngineState.EMPTY
 
     def _deliver(self, job_id: int, event: JobEvent) -> None:
         """A job that ended or was left is no longer known here."""

@@ -8,7 +8,7 @@ the child of `inference.engine.host` loads this, since a failed assertion in C e
 import ctypes
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Final, final
@@ -32,7 +32,7 @@ for _struct, _size in STRUCT_SIZES.items():
     if ctypes.sizeof(_struct) != _size:
         raise ImportError(f"llama-cpp-python {llama_cpp.__version__} is not the one we know")
 
-KV_TYPES: Final = {"f16": 1, "q8_0": 8}
+_KV_NUMBERS: Final = {"f16": 1, "q8_0": 8}
 """ggml's numbers of the types a cache may have"""
 
 _DECODE_ABORTED: Final = 2
@@ -163,7 +163,8 @@ class LlamaDevice:
         model = low.llama_model_load_from_file(os.fsencode(path), params)
         if model is None:
             return Failed(fault=Fault.NO_MODEL)
-        device = cls(model, plan, aborted)
+        trained = low.llama_model_n_ctx_train(model)
+        device = cls(model, replace(plan, context=min(plan.context, trained)), aborted)
         if not device._renew():
             device.close()
             return Failed(fault=Fault.OUT_OF_MEMORY)
@@ -171,8 +172,8 @@ class LlamaDevice:
 
     @property
     def context(self) -> int:
-        """Tokens that fit: what was asked for, rounded up by llama.cpp."""
-        return int(low.llama_n_ctx(self._known_context()))
+        """Tokens that fit: as asked for, but no more than the model was trained for."""
+        return self._plan.context
 
     @property
     def numerics(self) -> bytes:
@@ -293,7 +294,7 @@ def _context_params(plan: Plan) -> low.llama_context_params:
         if plan.flash_attention
         else low.LLAMA_FLASH_ATTN_TYPE_DISABLED
     )
-    params.type_k = params.type_v = KV_TYPES[plan.kv_type]
+    params.type_k = params.type_v = _KV_NUMBERS[plan.kv_type]
     params.kv_unified = True
     params.no_perf = True
     return params

@@ -173,7 +173,7 @@ async def a_prefix_is_cached_inside_a_conversation_only(subject):
 async def a_stop_string_may_lie_across_tokens(subject):
     job = await subject.job(max_tokens=16, sampling=subject.unending())
     whole = text_of(await subject.events(job))
-    for start in range(2, len(whole) - 8, 5):
+    for start in range(2, len(whole) - 8, 11):
         stop = whole[start : start + 6]
         again = await subject.job(max_tokens=16, sampling=subject.unending(), stop=(stop.encode(),))
         events = await subject.events(again)

@@ -72,6 +72,7 @@ async def test_a_child_killed_in_mid_answer_fails_its_jobs_and_the_next_answer_w
                     break
             *_, last = [event async for event in generation]
         assert last == DIED
+        assert engine.statistics().state is EngineState.LOADING
 
         assert await answer(engine, job(3, tokens)) == before
         statistics = engine.statistics()
@@ -163,6 +164,26 @@ async def test_the_child_learns_nothing_of_the_environment_it_does_not_need(monk
     assert "TUSSAH_SECRET" not in environment
     assert "OMP_WAIT_POLICY" not in environment
     assert environment["GOMP_SPINCOUNT"] == "1000"
+
+
+ENDLESS = """
+from inference.chat import Template
+from inference.engine import child
+child._settle_down()
+nested = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+try:
+    with child._interrupted_after(0.2):
+        print(Template(nested).render([], special={}))
+except TimeoutError:
+    print(None)
+print(Template("still {{ 1 + 1 }}").render([], special={}))
+"""
+
+
+def test_a_template_that_never_ends_is_interrupted():
+    """In a process of its own: the child's module loads llama.cpp."""
+    said = subprocess.run(program(ENDLESS), capture_output=True, text=True, check=True, timeout=60)
+    assert said.stdout == "None\nstill 2\n"
 
 
 JUDGE = """
