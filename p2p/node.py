@@ -257,6 +257,7 @@ class _Inside:
         self.circuits = _Circuits()
         self._incoming, self.incoming = trio.open_memory_channel[Incoming](INCOMING)
         self._published, self._listed = 0, _Signal()
+        self._refused: int | None = None
         self.misbehaved = 0
 
     # --- the carrier's listener: left for the next step, so that a bug ends the driver, not a task
@@ -297,10 +298,12 @@ class _Inside:
             case stack.DirectoryChanged():
                 self.changed.send()
             case stack.Published(seq):
-                self._published = max(self._published, seq)
+                self._published, self._refused = max(self._published, seq), None
                 self._listed.send()
             case stack.PublishRefused(code):
-                log.warning("advert.refused", code=code)
+                if code != self._refused:  # it is tried again each second: once is enough to read
+                    log.warning("advert.refused", code=code)
+                self._refused = code
             case stack.Contradiction():
                 log.warning("directory.contradiction")
             case Misbehaved(_, reason):

@@ -17,7 +17,8 @@ from p2p.onion.cell import Code
 from p2p.onion.core import Data, Ended, Failed, Lost, Opened, Pong, Reset
 from p2p.overlay import advert as adverts
 from p2p.overlay.advert import Fields, Role
-from p2p.stack import Peer, Stack
+from p2p.overlay.directory import Evidence
+from p2p.stack import Contradiction, Peer, Published, PublishRefused, Stack
 from p2p.transport.memory import Ether, MemoryCarrier
 from p2p.wire import Endpoint, Kind, Message
 
@@ -532,6 +533,37 @@ async def test_logs_name_no_peer_no_address_and_no_error(net, autojump_clock):
         assert node.id.hex()[:8] not in text
         assert repr(node.id) not in text
     assert "127.0.0.1" not in text
+
+
+async def test_a_refused_advert_is_a_warning_until_it_changes(net, autojump_clock):
+    relay = await net.up(1, Role.RELAY)
+    with structlog.testing.capture_logs() as logs:
+        for event in (
+            PublishRefused(1),
+            PublishRefused(1),
+            PublishRefused(4),
+            Published(1),
+            PublishRefused(4),
+        ):
+            relay._inside.handle(0.0, event)
+    assert [(entry["event"], entry["code"]) for entry in logs] == [
+        ("advert.refused", 1),
+        ("advert.refused", 4),
+        ("advert.refused", 4),
+    ]
+
+
+async def test_a_contradiction_is_a_warning_that_names_nobody(net, autojump_clock):
+    relay = await net.up(1, Role.RELAY)
+    with structlog.testing.capture_logs() as logs:
+        relay._inside.handle(0.0, Contradiction(Evidence(b"first", b"second")))
+    assert logs == [{"event": "directory.contradiction", "log_level": "warning"}]
+
+
+async def test_an_event_that_nobody_handles_is_a_bug(net, autojump_clock):
+    relay = await net.up(1, Role.RELAY)
+    with pytest.raises(TypeError, match="BugError"):
+        relay._inside.handle(0.0, BugError())
 
 
 async def test_the_taps_see_links_and_circuits(net, in_memory, autojump_clock):

@@ -304,6 +304,11 @@ def test_a_life_is_counted_in_the_epochs_of_the_network(rules, lives):
         refused(changed({**work, 5: life}, rules=rules), "life", rules)
 
 
+def test_the_largest_request_has_a_usual_bound():
+    assert built(WORKER).request_cap == 4 * 1024 * 1024
+    assert built(replace(WORKER, request_cap=100)).request_cap == 102_400
+
+
 # --- what an open network asks for besides ---
 
 
