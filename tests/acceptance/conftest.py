@@ -104,9 +104,11 @@ def fake_model():
 
 @pytest.fixture
 def policy_for():
-    """How a test asks for a model: always the same draws."""
+    """How a test asks for a model: always the same draws, and no worker is too slow."""
 
     def policy(known):
-        return Policy(known=(known,), entropy=seeded(9), memory=Memory(), deadline_s=40.0)
+        return Policy(
+            known=(known,), entropy=seeded(9), memory=Memory(), deadline_s=PATIENCE, min_rate=0
+        )
 
     return policy
