@@ -6,7 +6,7 @@ from enum import Enum
 from typing import Final
 
 from inference.body import Field
-from inference.market import Choice, Reason
+from inference.market import AUTO, Choice, Reason
 from inference.protocol import Refusal, Refuse, Setting
 from inference.request import AskRequest, Code, Finish, Policy
 from ledger.tariff import Stop
@@ -81,6 +81,16 @@ NODE_FULL: Final = Ending(
     "This node has as many circuits as it may have.",
     "Try again when one of its requests has ended.",
 )
+NO_WORKER: Final = Ending(
+    "no_worker",
+    "No worker on the network serves a model that this node knows.",
+    "Wait for one to join, or serve one: tussah up --worker.",
+)
+NOT_SERVED: Final = Ending(
+    "no_worker",
+    "No worker on the network serves this model now.",
+    "Ask for `auto`, or wait; `tussah models` lists what is served.",
+)
 CIRCUIT_LOST: Final = Ending(
     "circuit_lost",
     "A relay of the circuit went away in the middle of the answer.",
@@ -120,7 +130,7 @@ def too_late(deadline_s: float, state: str) -> Ending:
     }.get(state, "the answer was not complete")
     return Ending(
         "deadline",
-        f"The limit of {deadline_s:g} s was nearly over and {doing}.",
+        f"The limit of {round(deadline_s, 1):g} s was nearly over and {doing}.",
         "Allow more time with --deadline, or ask for fewer tokens.",
     )
 
@@ -129,7 +139,7 @@ def worker_late(deadline_s: float) -> Ending:
     """The worker says that it ran out of time."""
     return Ending(
         "deadline",
-        f"The worker could not finish within the limit of {deadline_s:g} s.",
+        f"The worker could not finish within the limit of {round(deadline_s, 1):g} s.",
         "Allow more time with --deadline, or ask for fewer tokens.",
     )
 
@@ -165,11 +175,7 @@ def nobody(request: AskRequest, policy: Policy, choices: Mapping[bytes, Choice])
             reasons[reason] = reasons.get(reason, 0) + count
     serving = {reason: n for reason, n in reasons.items() if reason not in _NOT_SERVING}
     if not serving:
-        return Ending(
-            "no_worker",
-            "No worker on the network serves this model now.",
-            "Try `auto`, or wait; `tussah models` lists what is served.",
-        )
+        return NO_WORKER if request.model == AUTO else NOT_SERVED
     tally = ", ".join(f"{reason.value} {count}" for reason, count in serving.items())
     code: Code = "no_worker"
     if len(serving) == 1:
@@ -213,7 +219,7 @@ _ADVICE: Final[Mapping[Code, str]] = {
     "busy": "Try again in a minute.",
     "price_above_cap": "Raise the cap with --max-price, or ask for fewer tokens.",
     "context_length_exceeded": "Send less text, or ask for fewer tokens.",
-    "circuit_lost": "Try again: other relays will be used.",
+    "circuit_lost": "Try again: other relays will be used. `tussah peers` shows who is there.",
     "worker_lost": "Try again; `tussah peers` shows who is there.",
     "all_refused": "Try again later, or ask for another model.",
     "no_worker": "Wait, or ask for another model; `tussah models` lists what is served.",
