@@ -149,7 +149,7 @@ async def _networked(daemon: "Daemon", recorder: Recorder | None) -> AsyncIterat
         raise Failed(
             "address_in_use",
             f"The node cannot listen on {address(config.listen)}: {error}.",
-            "End the program that uses it, or choose another port with --port.",
+            "Choose another with --host or --port, or end the program that uses it.",
         ) from error
     finally:
         daemon.node = None

@@ -28,7 +28,7 @@ async def bind(endpoint: Endpoint | None) -> Sequence[trio.SocketListener]:
 
 def _why_not_bound(endpoint: Endpoint, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"port {endpoint.port} is taken: stop who uses it, or choose another port"
+        return f"port {endpoint.port} is taken by another program"
     return f"cannot listen on {endpoint.host} port {endpoint.port}: {error.strerror}"
 
 
