@@ -164,14 +164,18 @@ class Recorder:
     def message(self, link: Link, sent: bool, data: bytes) -> None:
         """Take one message of a link, as it stood inside the link's encryption."""
         self._keep(self._links, data)
-        message = wire.unpack(data)
+        try:
+            message = wire.unpack(data)
+        except CodecError:
+            # The stack has its own way with it; here it counts if frames of another size are why.
+            self._odd_frames += data[:1] == bytes([Kind.ONION])
+            return
         if message.kind == Kind.ONION:
             self._count(link.peer, message.payload)
 
     def plaintext(self, what: str, data: bytes) -> None:
         """Take one plaintext of an onion layer: what this node opened, or is about to seal."""
-        self._keep(self._opened, data)
-        if what in STREAMS:
+        if self._keep(self._opened, data) and what in STREAMS:
             head = cell.Cell.unpack(data)
             self._streams.setdefault((what, head.stream), bytearray()).extend(head.data)
 
@@ -206,16 +210,16 @@ class Recorder:
 
     def _count(self, peer: AdnlId, frames: bytes) -> None:
         self._frames += len(frames) // wire.FRAME
-        self._odd_frames += len(frames) % wire.FRAME != 0
         if any(frames[at + 4] in CIRCUIT_COMMANDS for at in range(0, len(frames), wire.FRAME)):
             self._neighbours[peer] = None
 
-    def _keep(self, where: list[bytes], data: bytes) -> None:
+    def _keep(self, where: list[bytes], data: bytes) -> bool:
         self._bytes += len(data)
         if self._bytes > MAX_BYTES:
             self._complete = False
-            return
+            return False
         where.append(data)
+        return True
 
     def _messages(self) -> Iterator[bytes]:
         """The texts inside the messages of each stream, joined: an answer comes in many pieces."""
@@ -242,6 +246,8 @@ def _has_text(held: bytes, text: str) -> bool:
 
 
 def _windows(form: bytes) -> Iterator[bytes]:
+    if not form:
+        return
     if len(form) < WINDOW:
         # So few bytes stand in noise by chance: the quotes of JSON make them enough.
         yield form if len(form) > WINDOW // 2 else b'"' + form + b'"'
