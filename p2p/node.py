@@ -63,7 +63,7 @@ class NodeConfig:
     listen: Endpoint | None = None
     """None: dial only; port 0: any free one."""
     announce: tuple[Endpoint, ...] = ()
-    """Where others can dial this node, if that is not where it listens."""
+    """Where others can dial this node, if that is not where it listens; port 0: the same port."""
     roles: Role = NOBODY
     allow_direct: bool = False
     entropy: Entropy = field(default_factory=SystemEntropy)
@@ -419,8 +419,10 @@ def _stack_config(config: NodeConfig) -> StackConfig:
 
 def _dialable(config: NodeConfig, bound: Endpoint | None) -> tuple[Endpoint, ...]:
     """Where others can dial this node; nowhere if it listens where the network does not reach."""
-    if config.announce or bound is None:
+    if bound is None:
         return config.announce
+    if config.announce:
+        return tuple(Endpoint(host, port or bound.port) for host, port in config.announce)
     host = ip_address(bound.host)
     is_reached = host.is_global or (config.dev and not host.is_unspecified)
     return (bound,) if is_reached else ()

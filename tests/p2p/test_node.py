@@ -266,6 +266,11 @@ async def test_no_relays_is_no_path(net, autojump_clock):
             Endpoint("0.0.0.0", 5),
             (Endpoint("8.8.4.4", 7),),
         ),
+        (
+            {"announce": (Endpoint("8.8.4.4", 0),)},
+            Endpoint("0.0.0.0", 5),
+            (Endpoint("8.8.4.4", 5),),
+        ),
     ],
 )
 def test_a_node_says_that_it_can_be_dialled_only_where_it_can(settings, bound, addresses):
