@@ -96,8 +96,9 @@ _UNSUPPORTED: Final[Mapping[str, Need]] = {
 }
 """Keys of the protocol that this worker cannot serve, and the need each stands for."""
 
-_TOKEN: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[][{}]', re.DOTALL)
-"""A whole string, or a bracket outside of any."""
+_TOKEN: Final = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[][{}]', re.DOTALL)
+"""A string, to its end or to the text's, or a bracket outside of any. It never backtracks, and a
+quote always matches: else every quote of an open string would read on to the end again."""
 
 
 class _Bad(Exception):  # noqa: N818 - never leaves this module

@@ -215,7 +215,9 @@ class Serving:
                 scope = self._scopes[job.id] = trio.CancelScope()
                 self._nursery.start_soon(self._generate, job, scope)
             case Cancel(token=token):
-                self._scopes.pop(token).cancel()
+                # Its deadline may come between the engine's answer and the core's hearing of it.
+                if token in self._scopes:
+                    self._scopes.pop(token).cancel()
             case Hold(token=token):
                 if token in self._generations:
                     self._generations[token].pause()

@@ -177,9 +177,11 @@ class Links:
     def retire(self, now: float, port: Port) -> None:
         """The circuit is over: keep its number for a while, and send what it still has queued."""
         link = self._by_number.get(port.link)
-        if port.side == Side.GONE or link is None:
+        if port.side == Side.GONE:
             return
         port.side = Side.GONE
+        if link is None:
+            return
         port.feeds = None
         link.open -= 1
         link.asked -= port.asked

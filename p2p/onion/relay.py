@@ -226,7 +226,7 @@ class Admission:
         if self._stale(now, opened.info.issued):
             return Code.STALE
         if isinstance(opened, Relayed):
-            return self._judge_next(opened.next)
+            return self._judge_next(link.peer, opened.next)
         return self._judge_end(link)
 
     def _stale(self, now: float, issued: int) -> bool:
@@ -236,11 +236,11 @@ class Admission:
         started = now if self._started is None else self._started
         return self._keys.outlived_restart() and issued <= started + defaults.QUIET_TIME
 
-    def _judge_next(self, following: AdnlId) -> Code:
+    def _judge_next(self, before: AdnlId, following: AdnlId) -> Code:
         if not self._house.relay:
             return Code.NOT_ROLE
         view = self._view.relay(following)
-        if following == self._house.me or view is None or not view.roles & _NEXT_ROLES:
+        if following in (self._house.me, before) or view is None or not view.roles & _NEXT_ROLES:
             return Code.UNKNOWN_NEXT
         return Code.OK
 

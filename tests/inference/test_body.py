@@ -113,3 +113,10 @@ def test_keys_of_the_protocol_that_nobody_serves_are_unsupported(key):
 def test_brackets_inside_strings_are_no_depth():
     question = Question(prompt=Prompt(text="[" * 100 + '\\"' + "{" * 100))
     assert body.read(body.write(question), Work.TEXT) == question
+
+
+@pytest.mark.parametrize("end", ["", "\\", '"'])
+def test_quotes_without_end_are_read_once(end):
+    """A scan that read on to the end from every quote would take days for this."""
+    text = '"' + '\\"' * 2_000_000 + end
+    assert isinstance(body.read(text.encode(), Work.CHAT), Refusal)
