@@ -391,8 +391,10 @@ class Stack:
         match event:
             case onion.Dial(peer):
                 self._reach(now, peer)
-            case onion.CloseLink(Link() as link):
-                self._events.append(HangUp(link))
+            case onion.CloseLink(Link() as link, reason):
+                # The directory comes over the links to these, however seldom circuits do.
+                if reason != "idle" or link.peer not in self._bootstrap:
+                    self._events.append(HangUp(link))
             case _:
                 self._events.append(event)
 

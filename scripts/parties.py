@@ -98,8 +98,6 @@ class Party:
         """Let the process drain and end."""
         if self.process is not None and self.process.stdin is not None:
             self.process.stdin.close()
-            if self.process.poll() is None:
-                self.process.terminate()
 
     def wait_stopped(self, until: float) -> None:
         """Wait for the end, and force it after `until`."""
