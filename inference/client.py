@@ -29,14 +29,10 @@ from p2p.errors import DirectoryStale, NoCapacity, NoPath
 from p2p.identity import AdnlId
 from p2p.node import Node
 from p2p.onion.core import CircuitId, Data, Ended, Failed, Lost, Opened, Reset
-from p2p.onion.handshake import Target
 from p2p.overlay.advert import Role
 
 STREAM: Final = 1
 """The stream of a circuit's first request, whose want stands in the circuit's own."""
-
-PATH_DRAWS: Final = 16
-"""paths drawn in search of one without suspects"""
 
 UPLOAD_PAUSE: Final = 0.02
 """seconds between looks at whether a circuit takes more of a long prompt"""
@@ -194,7 +190,7 @@ class _Asking:
     def _open(self, wanted: Open) -> None:
         attempt = wanted.attempt
         try:
-            path = self._path(wanted)
+            path = self._node.path(wanted.worker, self._policy.relays, wanted.suspects)
             circuit = self._node.open(path, wanted.request)
         except NoCapacity:
             self._do("unopened", lambda core, now: core.unopened(now, attempt, full=True))
@@ -204,13 +200,6 @@ class _Asking:
             self._circuit = _Circuit(attempt, circuit, self._node.events(circuit))
             hops: list[AdnlId] = [target.id for target in path]
             self._do("opening", lambda core, now: core.opening(now, attempt, hops))
-
-    def _path(self, wanted: Open) -> list[Target]:
-        """The first path drawn without suspects, else the one with the fewest."""
-        suspects = dict.fromkeys(wanted.suspects)
-        draws = PATH_DRAWS if suspects else 1
-        paths = (self._node.path(wanted.worker, self._policy.relays) for _ in range(draws))
-        return min(paths, key=lambda path: sum(target.id in suspects for target in path))
 
     def _push(self, circuit: "_Circuit") -> None:
         """Send as much of the prompt as the circuit takes now, and END behind the last of it."""

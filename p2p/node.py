@@ -176,9 +176,14 @@ class Node:
 
     # --- circuits that this node asks for ---
 
-    def path(self, worker: AdnlId, relays: int = MAX_RELAYS) -> list[Target]:
-        """Relays drawn by the path rules, then the worker. Raises `NoPath`."""
-        return self._driver.call("path", lambda core, now: core.path(now, worker, relays))
+    def path(
+        self, worker: AdnlId, relays: int = MAX_RELAYS, suspects: Sequence[AdnlId] = ()
+    ) -> list[Target]:
+        """Relays drawn by the path rules, then the worker. Raises `NoPath`.
+
+        `suspects`, which have just failed a circuit, stand behind the guard only if they must.
+        """
+        return self._driver.call("path", lambda core, now: core.path(now, worker, relays, suspects))
 
     def open(self, path: Sequence[Target], request: bytes) -> CircuitId:
         """Ask for a circuit: `events` gives `Opened` or `Failed` within 10 s."""

@@ -190,15 +190,23 @@ class Stack:
 
     # --- commands: circuits, as in `OnionCore` ---
 
-    def path(self, now: float, worker: AdnlId, relays: int = MAX_RELAYS) -> list[Target]:
+    def path(
+        self,
+        now: float,
+        worker: AdnlId,
+        relays: int = MAX_RELAYS,
+        suspects: Sequence[AdnlId] = (),
+    ) -> list[Target]:
         """Relays drawn by the path rules, then the worker. Raises `NoPath` and `DirectoryStale`.
 
         Whoever served us the directory has seen our address: it should not see the worker's too.
+        `suspects`, which have just failed a circuit, stand in a path only if they must.
         """
         self._pass(now)
         if self.directory.is_stale(now):
             raise DirectoryStale("nobody has confirmed the directory for too long")
-        return self._onion.path(now, worker, relays, acquainted=self._exchange.acquainted())
+        acquainted = self._exchange.acquainted()
+        return self._onion.path(now, worker, relays, acquainted=acquainted, suspects=suspects)
 
     def open(self, now: float, path: Sequence[Target], request: bytes) -> CircuitId:
         """Ask the last of `path` through the others: `Opened` or `Failed` in 10 s."""

@@ -161,11 +161,12 @@ class OnionCore:
         relays: int = MAX_RELAYS,
         *,
         acquainted: Sequence[AdnlId] = (),
+        suspects: Sequence[AdnlId] = (),
     ) -> list[Target]:
         """A path to `worker` through this node's guard. Raises `NoPath`.
 
         Relays that are `acquainted`, that know this node's address for another reason, are second
-        or third only if no others can be.
+        or third only if no others can be; `suspects` only if there is no path without them.
         """
         self._enter(now)
         return pick_path(
@@ -178,6 +179,7 @@ class OnionCore:
             guards=self._guards,
             now=now,
             acquainted=acquainted,
+            suspects=suspects,
         )
 
     def guard_age(self, now: float, guard: AdnlId) -> float | None:

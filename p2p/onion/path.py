@@ -1,6 +1,7 @@
 """Which relays a circuit goes through, and what that choice is worth to the asker."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum, IntFlag
 from statistics import median_low
@@ -184,13 +185,15 @@ def pick_path(
     guards: Guards | None = None,
     now: float = 0.0,
     acquainted: Sequence[AdnlId] = (),
+    suspects: Sequence[AdnlId] = (),
 ) -> list[Target]:
     """Relays for a circuit to `worker`, guard first, and the worker itself.
 
     No two of them share id, operator or subnet. Without `guards` the first relay is drawn like the
     others, which gives a bad relay more chances over time. Relays that are `acquainted`, that know
-    the asker's address for another reason, stand behind the guard only if no others can. Raises
-    `NoPath`; `ValueError` for a number of relays that no circuit has.
+    the asker's address for another reason, stand behind the guard only if no others can;
+    `suspects`, that have just failed a circuit, only if there is no path without them even so.
+    Raises `NoPath`; `ValueError` for a number of relays that no circuit has.
     """
     if not 0 <= relays <= MAX_RELAYS:
         raise ValueError(f"a path has 0 to {MAX_RELAYS} relays")
@@ -209,10 +212,12 @@ def pick_path(
     middles = [relay for relay in pool if not relay.clashes(guard) and not relay.clashes(end)]
     lasts = [relay for relay in lasts if not relay.clashes(guard) and not relay.clashes(end)]
     attached = bool(end.attachments)
-    try:
-        strange_middles, strange_lasts = _apart(middles, acquainted), _apart(lasts, acquainted)
-        rest = _rest(entropy, strange_middles, strange_lasts, relays - 1, attached=attached)
-    except NoPath:
+    for shunned in ((*acquainted, *suspects), suspects, acquainted):
+        with suppress(NoPath):
+            strange = _apart(middles, shunned), _apart(lasts, shunned)
+            rest = _rest(entropy, *strange, relays - 1, attached=attached)
+            break
+    else:
         rest = _rest(entropy, middles, lasts, relays - 1, attached=attached)
     return [guard.target, *(relay.target for relay in rest), end.target]
 

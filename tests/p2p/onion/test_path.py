@@ -108,6 +108,22 @@ def test_relay_that_knows_the_asker_s_address_serves_where_no_other_can(seed):
 
 
 @given(st.integers(0, 1_000))
+def test_relay_that_has_just_failed_is_gone_around_even_by_one_that_knows_the_asker(seed):
+    view = Listing(a_relay(number) for number in range(1, 5))
+    known, failed = (relay.id for relay in view.relays()[:2])
+    guard, *rest, _ = pick(view, seed=seed, acquainted=(known,), suspects=(failed,))
+    assert failed not in [hop.id for hop in rest]
+    assert guard.id == known or known in [hop.id for hop in rest] or guard.id == failed
+
+
+@given(st.integers(0, 1_000))
+def test_relay_that_has_just_failed_is_used_where_there_is_no_path_without_it(seed):
+    view = Listing(a_relay(number) for number in range(1, 4))
+    suspects = [relay.id for relay in view.relays()]
+    assert len({hop.id for hop in pick(view, seed=seed, suspects=suspects)}) == 4
+
+
+@given(st.integers(0, 1_000))
 def test_self_is_no_hop(seed):
     view = Listing([a_relay(i) for i in range(3)] + [a_relay(9, id=ME)])
     assert ME not in [hop.id for hop in pick(view, seed=seed)]
