@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import partial
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, final
 
 import structlog
@@ -163,20 +164,34 @@ def _node_config(daemon: "Daemon", recorder: Recorder | None) -> NodeConfig:
         if peer.id != daemon.identity.id
     )
     listen = _listen(daemon) if daemon.roles else None
-    announced = daemon.settings.node.announce
     return NodeConfig(
         identity=daemon.identity,
         network=profile.id,
         dev=profile.dev,
         bootstrap=others,
         listen=listen,
-        announce=(Endpoint(announced, listen.port),) if announced and listen else (),
+        announce=_announced(daemon.settings.node.announce, listen),
         roles=daemon.role_flags(),
         allow_direct=daemon.settings.worker.allow_direct,
         tap=recorder.message if recorder else None,
         onion_tap=recorder.plaintext if recorder else None,
         meet=recorder.meet if recorder else None,
     )
+
+
+def _announced(host: str, listen: Endpoint | None) -> tuple[Endpoint, ...]:
+    """Where others dial, if not where this node listens. Raises `Failed` for what is no address."""
+    if not host or listen is None:
+        return ()
+    try:
+        return (Endpoint(str(ip_address(host)), listen.port),)
+    except ValueError as error:
+        raise Failed(
+            "invalid_setting",
+            f"node.announce is {host!r}, which is no IP address.",
+            "Name the address at which others reach this node, or leave it empty.",
+            param="node.announce",
+        ) from error
 
 
 def _listen(daemon: "Daemon") -> Endpoint:

@@ -97,6 +97,12 @@ async def test_port_in_use_is_said_with_the_port(home, start):
     assert not home.socket.exists()
 
 
+async def test_a_name_is_no_address_to_announce(home):
+    with pytest.raises(Failed, match="'moths', which is no IP address") as failed:
+        await started_alone(home, node__roles="relay", node__announce="moths")
+    assert failed.value.failure.code == "invalid_setting"
+
+
 async def started_alone(home, **flags):
     """Run a node that is expected not to start."""
     with trio.fail_after(PATIENCE):
