@@ -89,7 +89,8 @@ if [ -f "$STAMP" ] && [ "$(cat "$STAMP")" = "$WANTED" ]; then exit 0; fi
 
 say "Setting up Tussah in $PWD/$VENV with Python $MINOR (once; 5-10 minutes where llama.cpp must be compiled)"
 install_packages
-[ -x "$VENV/bin/python" ] || "$PYTHON" -m venv "$VENV"
+# pip comes last into a venv: one without it was interrupted, and is made anew.
+[ -x "$VENV/bin/pip" ] || "$PYTHON" -m venv --clear "$VENV"
 : >"$LOG"
 say "1/3 dependencies ($(grep -c '==' "$LOCK") packages, hash-checked)"
 watched "dependencies" "$VENV/bin/pip" install --disable-pip-version-check --require-hashes -r "$LOCK"
