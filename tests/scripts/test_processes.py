@@ -27,7 +27,7 @@ PATIENCE = 40
 
 TUSSAH = [sys.executable, "-m", "scripts.cli.main"]
 
-FAKE = ["--set", "worker.engine=fake", "--set", "worker.fake_rate=30", "--set", "worker.seed=1"]
+FAKE = ["--set", "worker.engine=fake", "--set", "worker.fake_rate=10", "--set", "worker.seed=1"]
 
 
 def environment():
@@ -160,8 +160,10 @@ def test_a_network_of_processes(start, join, validate, tmp_path):
     assert ups[-1]["address"] is None
 
     def is_complete():
-        network = asker.status()["network"]
-        return (network["relays"], network["workers"]) == (3, 1)
+        """Everybody has heard of everybody else: a relay refuses a next hop it does not know."""
+        known = [node.status()["network"] for node in (first, *others, worker, asker)]
+        counts = [(network["relays"], network["workers"]) for network in known]
+        return counts == [(2, 1), (2, 1), (2, 1), (3, 0), (3, 1)]
 
     until(is_complete)
     assert first.status()["network"]["joined"]
