@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import signal
 import sys
 
 import structlog
@@ -11,3 +12,7 @@ settings.load_profile("tussah")
 
 # Standard output is a test's own; the standard error of the moment takes the log.
 structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
+
+# A shell's background job ignores SIGINT, and so would every process that a test interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
