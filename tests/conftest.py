@@ -10,8 +10,9 @@ from hypothesis import settings
 settings.register_profile("tussah", deadline=None)
 settings.load_profile("tussah")
 
-# Standard output is a test's own; the standard error of the moment takes the log.
-structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
+# Standard output and error are a test's own: the log of a node in the same process stays out of
+# what a command prints.
+structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.__stderr__))
 
 # A shell's background job ignores SIGINT, and so would every process that a test interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
