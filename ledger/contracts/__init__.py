@@ -1,0 +1,1 @@
+"""The contracts: their source, their compiled code, and the cells that speak to them."""

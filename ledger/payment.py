@@ -1,0 +1,127 @@
+"""What passes between a paid request and the ledger: the seams `Purse` and `Till`.
+
+Asking and serving are cores that know ticks and terms; coins, mints and lanes stay behind these two
+protocols. `ledger/purse.py` and `ledger/till.py` are the real ones, simulations have twins.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+from typing import Protocol
+
+from ledger.money import Nano
+from ledger.tick import Chain
+from p2p.identity import AdnlId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PayTerms:
+    """What an asker is about to pay for, read from a worker's signed offer."""
+
+    mints: tuple[AdnlId, ...]
+    """Whose credits the worker takes."""
+    payee: AdnlId
+    """The worker."""
+    session: bytes
+    """32 bytes: SHA-256 of the offer."""
+    tick: Nano
+    ticks: int
+    """The most that may be revealed; `tick * ticks` is locked, and what is not revealed returns."""
+    expiry: int
+    """Unix time at which the lock ends."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Payment:
+    """Coins set aside for one session, and the chain of hashes that releases them."""
+
+    terms: PayTerms
+    mint: AdnlId
+    mint_public: bytes
+    """Checks the lock receipt."""
+    lock_id: bytes
+    spend: bytes
+    """The `spend` message, for the body of `protocol.Pay`."""
+    chain: Chain
+
+
+class Unpaid(Enum):
+    """Why nothing can be set aside."""
+
+    NO_CREDITS = "no_credits"
+    """fewer credits than it takes, and none can be bought now"""
+    NO_MINT = "no_mint"
+    """no mint that both sides use"""
+    MINT_DOWN = "mint_down"
+    CHAIN_DOWN = "chain_down"
+    LANE = "lane"
+    """the lane to the mint is not open or has too little on it"""
+
+
+class CannotPay(Exception):  # noqa: N818 - says what happened, like the tree in p2p/errors.py
+    """Raised by `Purse.prepare`; nothing was spent."""
+
+    def __init__(self, reason: Unpaid, detail: str = "") -> None:
+        super().__init__(detail or reason.value)
+        self.reason = reason
+
+
+class Purse(Protocol):
+    """An asker's credits."""
+
+    def mints(self) -> tuple[AdnlId, ...]:
+        """Whose credits are at hand, or can be bought: what a want says, at most 4."""
+
+    async def prepare(self, terms: PayTerms) -> Payment:
+        """Set coins aside, durably, before the spend leaves. Buys first if it must.
+
+        Raises `CannotPay`.
+        """
+
+    def collect(self, payment: Payment, *, locked: bool, revealed: int) -> None:
+        """The session is over; fetch the change in time. Returns at once, and outlives the ask.
+
+        `locked`: the worker showed the mint's receipt. Coins of a session that was perhaps never
+        locked come back once the mint says so.
+        """
+
+
+class Decline(IntEnum):
+    """Why a mint locks nothing for a worker: the detail of refusal PAYMENT."""
+
+    SPENT = 1
+    BAD_AUTH = 2
+    EXPIRED = 3
+    NO_CAPACITY = 4
+    BUSY = 5
+    TERMS = 6
+    """the worker's own check failed"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Locked:
+    """A mint has locked coins for this worker and session."""
+
+    lock_id: bytes
+    receipt: bytes
+    """Signed by the mint: goes to the asker before work."""
+    tick: Nano
+    ticks: int
+    root: bytes
+    expiry: int
+
+
+class Till(Protocol):
+    """A worker's takings."""
+
+    def mints(self) -> Sequence[AdnlId]:
+        """Whose credits are taken, at most 4; empty while none can be."""
+
+    async def lock(self, spend: bytes, session: bytes, tick: Nano) -> Locked | Decline:
+        """Check a spend against our offer and lock it at its mint. A silent mint is BUSY."""
+
+    def keep(self, lock_id: bytes, index: int, preimage: bytes) -> None:
+        """The newest tick: durable within milliseconds, so that a crash loses at most one."""
+
+    def settle(self, lock_id: bytes, *, final: bool) -> None:
+        """Have the mint pay what was kept so far; repeated until it does. Returns at once."""

@@ -1,0 +1,85 @@
+"""The numbers of the ledger that a network's profile chooses: `MAIN`, and `DEV` to watch it live.
+
+A dev network lives on one machine for minutes: what takes days elsewhere takes seconds there, and
+prices are high enough that a claim is worth its fee. Nothing else differs.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from ledger.money import ZERO, Nano
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """See the module. Times are seconds."""
+
+    lock_margin: int
+    """A lock expires so long after the asker's own limit."""
+    final_delay: int
+    """After expiry, until the mint finalises a lock by itself."""
+    settle_ticks: int
+    """Ticks after which a worker settles."""
+    settle_every: float
+    """seconds after which a worker settles."""
+    change_delay: tuple[float, float]
+    """Uniform: how long an asker waits before it fetches change, so that times do not join."""
+    watch_every: float
+    """Between looks at open lanes."""
+    iou_limit: Nano
+    """What a worker lets a mint owe it without a lane."""
+    lane_deposit: Nano
+    """What an asker puts on its lane to a mint."""
+    payout_deposit: Nano
+    """What a mint puts on its lane to a worker, at the least."""
+    top_up_below: int
+    """percent of the deposit left at which a lane is topped up."""
+    close_delay: int
+    min_claim: Nano
+    bundle: str
+    """Credits bought at a time."""
+    float_cap: Nano
+    """Credits held at the most, over all mints."""
+    buy_below: int
+    """percent of the float at which more is bought ahead of time."""
+    buy_within: float
+    """Uniform: so long may such a purchase wait."""
+
+
+MAIN: Final = Policy(
+    lock_margin=60,
+    final_delay=120,
+    settle_ticks=64,
+    settle_every=30.0,
+    change_delay=(10.0, 600.0),
+    watch_every=600.0,
+    iou_limit=Nano(50_000_000),
+    lane_deposit=Nano(200_000_000),
+    payout_deposit=Nano(500_000_000),
+    top_up_below=30,
+    close_delay=86_400,
+    min_claim=Nano(100_000_000),
+    bundle="S",
+    float_cap=Nano(200_000_000),
+    buy_below=25,
+    buy_within=6 * 3_600.0,
+)
+
+DEV: Final = Policy(
+    lock_margin=5,
+    final_delay=5,
+    settle_ticks=4,
+    settle_every=2.0,
+    change_delay=(0.2, 1.0),
+    watch_every=1.0,
+    iou_limit=ZERO,
+    lane_deposit=Nano(200_000_000),
+    payout_deposit=Nano(500_000_000),
+    top_up_below=30,
+    close_delay=86_400,
+    min_claim=ZERO,
+    bundle="M",
+    float_cap=Nano(200_000_000),
+    buy_below=25,
+    buy_within=1.0,
+)
