@@ -36,6 +36,8 @@ class Home:
         self.config = path / "config.toml"
         self.networks = path / "networks"
         self.identity = path / "identity.key"
+        self.wallet = path / "wallet.key"
+        self.ledger = path / "ledger.db"
         self.lock = path / "lock"
         self.log = path / "node.log"
         self.socket = _socket(path)
@@ -47,7 +49,7 @@ class Home:
         """
         for directory in (self.path, self.networks):
             _make_private(directory)
-        for file in (self.identity, self.config):
+        for file in (self.identity, self.wallet, self.ledger, self.config):
             if file.exists():
                 _check_private(file)
 
@@ -61,23 +63,36 @@ class Home:
 
     def seed(self) -> bytes | None:
         """The persistent identity's secret, None if there is none. Raises `Failed`."""
-        try:
-            seed = bytes.fromhex(self.identity.read_text("ascii").strip())
-        except FileNotFoundError:
-            return None
-        except ValueError:
-            seed = b""
-        if len(seed) != SEED_BYTES:
-            raise Failed(
-                "unsafe_home",
-                f"{self.identity} holds no key: 64 hex digits are expected.",
-                "Restore it from a backup, or move it away to get a new identity.",
-            )
-        return seed
+        return _secret(self.identity, "move it away to get a new identity")
 
     def keep_seed(self, seed: bytes) -> None:
         """Write the persistent identity's secret; a key that is there is never replaced."""
         write_private(self.identity, seed.hex() + "\n", replace=False)
+
+    def wallet_seed(self) -> bytes | None:
+        """The secret that all money of this home hangs on; None: there is none. Raises `Failed`."""
+        return _secret(self.wallet, "move it away to get a new and empty wallet")
+
+    def keep_wallet_seed(self, seed: bytes) -> None:
+        """Write the wallet's secret; one that is there is never replaced."""
+        write_private(self.wallet, seed.hex() + "\n", replace=False)
+
+
+def _secret(path: Path, otherwise: str) -> bytes | None:
+    """A secret on disk; refuses a file that holds none."""
+    try:
+        seed = bytes.fromhex(path.read_text("ascii").strip())
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        seed = b""
+    if len(seed) != SEED_BYTES:
+        raise Failed(
+            "unsafe_home",
+            f"{path} holds no key: 64 hex digits are expected.",
+            f"Restore it from a backup, or {otherwise}.",
+        )
+    return seed
 
 
 def locate(flag: str | None, environ: Mapping[str, str]) -> Home:

@@ -1,6 +1,8 @@
 """Network profiles: which network a node takes part in and whom it asks first.
 
 A profile is a TOML file in the home's `networks/`; an invitation is the same in one line of text.
+A network with a chain pays; its mints are those that the profile names, since whose credits one
+holds is a matter of trust.
 """
 
 import base64
@@ -25,8 +27,8 @@ SCHEME = "tussah://"
 MAX_INVITE = 1_024
 """characters: it must fit a line of a chat or a QR code."""
 
-MAX_BOOTSTRAP = 12
-"""peers in one profile: what the longest invitation holds."""
+MAX_BOOTSTRAP, MAX_SERVERS, MAX_MINTS = 8, 2, 3
+"""peers, lite-servers and mints in one profile: what the longest invitation holds."""
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 
@@ -37,6 +39,30 @@ class BootstrapPeer:
 
     id: AdnlId
     endpoint: Endpoint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """A lite-server of the chain: where it listens, and the Ed25519 key it proves."""
+
+    endpoint: Endpoint
+    key: bytes
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chain:
+    """The chain that a network's payments settle on."""
+
+    network: int
+    """i32, the chain's global id: TON's mainnet -239, testnet -3, an embedded chain -4242."""
+    servers: tuple[Server, ...]
+
+    def __post_init__(self) -> None:
+        if not -(2**31) <= self.network < 2**31:
+            raise Failed("no_network", f"The chain's id {self.network} is not a 32-bit number.")
+        if not 1 <= len(self.servers) <= MAX_SERVERS:
+            raise Failed("no_network", f"A chain is reached by 1 to {MAX_SERVERS} lite-servers.")
 
 
 @final
@@ -50,6 +76,10 @@ class Profile:
     dev: bool
     """On one machine or in one room: loopback addresses allowed, short periods, no work stamp."""
     bootstrap: tuple[BootstrapPeer, ...]
+    chain: Chain | None = None
+    """None: everybody answers for free."""
+    mints: tuple[AdnlId, ...] = ()
+    """Whose credits count here."""
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -57,6 +87,8 @@ class Profile:
             raise Failed("no_network", f"The network id {self.id} is not a 32-bit number.")
         if not 1 <= len(self.bootstrap) <= MAX_BOOTSTRAP:
             raise Failed("no_network", f"A network names 1 to {MAX_BOOTSTRAP} bootstrap peers.")
+        if len(self.mints) > MAX_MINTS:
+            raise Failed("no_network", f"A network names at most {MAX_MINTS} mints.")
 
 
 def check_name(name: str) -> None:
@@ -175,10 +207,17 @@ def _to_toml(profile: Profile) -> str:
         f"name = {json.dumps(profile.name)}",
         f"id = {profile.id}",
         f"dev = {json.dumps(profile.dev)}",
+        f"mints = {json.dumps([mint.hex() for mint in profile.mints])}",
     ]
     for peer in profile.bootstrap:
         address = format_endpoint(peer.endpoint)
         lines += ["", "[[bootstrap]]", f'id = "{peer.id.hex()}"', f'address = "{address}"']
+    if profile.chain is not None:
+        lines += ["", "[chain]", f"network = {profile.chain.network}"]
+        for server in profile.chain.servers:
+            address = format_endpoint(server.endpoint)
+            lines += ["", "[[chain.servers]]"]
+            lines += [f'key = "{server.key.hex()}"', f'address = "{address}"']
     return "\n".join(lines) + "\n"
 
 
@@ -189,7 +228,32 @@ def _from_table(table: Mapping[str, object]) -> Profile:
     if not isinstance(peers, list):
         raise TypeError("bootstrap must be a list")
     bootstrap = tuple(_peer(str(peer["id"]), str(peer["address"])) for peer in peers)
-    return Profile(name=name, id=number, dev=dev, bootstrap=bootstrap)
+    mints = table.get("mints", [])
+    if not isinstance(mints, list):
+        raise TypeError("mints must be a list")
+    return Profile(
+        name=name,
+        id=number,
+        dev=dev,
+        bootstrap=bootstrap,
+        chain=_chain(table["chain"]) if "chain" in table else None,
+        mints=tuple(_adnl_id(bytes.fromhex(str(mint))) for mint in mints),
+    )
+
+
+def _chain(table: object) -> Chain:
+    match table:
+        case {"network": int(network), "servers": list(servers)}:
+            return Chain(
+                network=network,
+                servers=tuple(_server(str(each["key"]), str(each["address"])) for each in servers),
+            )
+        case _:
+            raise ValueError("chain must have a network and servers")
+
+
+def _server(key: str, address: str) -> Server:
+    return Server(endpoint=parse_endpoint(address), key=_adnl_id(bytes.fromhex(key)))
 
 
 def _peer(identity: str, address: str) -> BootstrapPeer:
@@ -223,7 +287,7 @@ def _endpoint(packed: bytes, port: int) -> Endpoint:
 
 # --- as an invitation ---
 
-INVITE_VERSION = 1
+INVITE_VERSION = 2
 
 
 def invite(profile: Profile) -> str:
@@ -232,8 +296,26 @@ def invite(profile: Profile) -> str:
         [peer.id, ipaddress.ip_address(peer.endpoint.host).packed, peer.endpoint.port]
         for peer in profile.bootstrap
     ]
-    packed = codec.pack([INVITE_VERSION, profile.name, profile.id, profile.dev, peers])
+    packed = codec.pack(
+        [
+            INVITE_VERSION,
+            profile.name,
+            profile.id,
+            profile.dev,
+            peers,
+            None if profile.chain is None else _packed_chain(profile.chain),
+            profile.mints,
+        ]
+    )
     return SCHEME + base64.urlsafe_b64encode(packed).rstrip(b"=").decode("ascii")
+
+
+def _packed_chain(chain: Chain) -> codec.Value:
+    servers: Sequence[codec.Value] = [
+        [server.key, ipaddress.ip_address(server.endpoint.host).packed, server.endpoint.port]
+        for server in chain.servers
+    ]
+    return [chain.network, *servers]
 
 
 def parse_invite(text: str) -> Profile:
@@ -245,18 +327,25 @@ def parse_invite(text: str) -> Profile:
         padded = encoded + "=" * (-len(encoded) % 4)
         value = codec.unpack(base64.b64decode(padded, altchars=b"-_", validate=True), MAX_INVITE)
         return _from_invite(value)
-    except (ValueError, CodecError, Failed) as error:
+    except (ValueError, TypeError, CodecError, Failed) as error:
         message = f"This is no invitation: {error}."
         raise Failed("invalid_invite", message, "Copy the whole line, without spaces.") from error
 
 
 def _from_invite(value: codec.Value) -> Profile:
     match value:
-        case (1, str(name), int(number), bool(dev), tuple(peers)):
-            bootstrap = tuple(_invited_peer(peer) for peer in peers)
-            return Profile(name=name, id=number, dev=dev, bootstrap=bootstrap)
+        case (2, str(name), int(number), bool(dev), tuple(peers), chain, tuple(mints)):
+            return Profile(
+                name=name,
+                id=number,
+                dev=dev,
+                bootstrap=tuple(_invited_peer(peer) for peer in peers),
+                chain=None if chain is None else _invited_chain(chain),
+                mints=tuple(_invited_id(mint) for mint in mints),
+            )
         case (int(version), *_) if version != INVITE_VERSION:
-            raise ValueError(f"its version {version} is newer than this program")
+            age = "newer" if version > INVITE_VERSION else "older"
+            raise ValueError(f"its version {version} is {age} than this program's")
         case _:
             raise ValueError("its fields are not an invitation's")
 
@@ -267,3 +356,21 @@ def _invited_peer(value: object) -> BootstrapPeer:
             return BootstrapPeer(id=_adnl_id(identity), endpoint=_endpoint(address, port))
         case _:
             raise ValueError("a bootstrap peer is an id, an address and a port")
+
+
+def _invited_chain(value: object) -> Chain:
+    match value:
+        case (int(network), *servers):
+            peers = [_invited_peer(server) for server in servers]
+            return Chain(
+                network=network,
+                servers=tuple(Server(endpoint=peer.endpoint, key=peer.id) for peer in peers),
+            )
+        case _:
+            raise ValueError("a chain is its id and its lite-servers")
+
+
+def _invited_id(value: object) -> AdnlId:
+    if not isinstance(value, bytes):
+        raise TypeError("an id is bytes")
+    return _adnl_id(value)

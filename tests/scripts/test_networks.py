@@ -12,7 +12,15 @@ from p2p.wire import Endpoint
 from scripts import networks
 from scripts.failure import Failed
 from scripts.home import Home
-from scripts.networks import MAX_BOOTSTRAP, BootstrapPeer, Profile
+from scripts.networks import (
+    MAX_BOOTSTRAP,
+    MAX_MINTS,
+    MAX_SERVERS,
+    BootstrapPeer,
+    Chain,
+    Profile,
+    Server,
+)
 
 HERE = Endpoint("127.0.0.1", 4001)
 
@@ -27,6 +35,22 @@ def profile(home):
     return networks.create(home, "moths", endpoint=HERE, entropy=seeded(1), dev=True)
 
 
+ENDPOINTS = st.builds(
+    Endpoint,
+    st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).map(str),
+    st.integers(1, 65_535),
+)
+
+KEYS = st.binary(min_size=32, max_size=32)
+
+CHAINS = st.builds(
+    Chain,
+    network=st.integers(-(2**31), 2**31 - 1),
+    servers=st.lists(
+        st.builds(Server, endpoint=ENDPOINTS, key=KEYS), min_size=1, max_size=MAX_SERVERS
+    ).map(tuple),
+)
+
 PROFILES = st.builds(
     Profile,
     name=st.from_regex(networks.NAME, fullmatch=True),
@@ -35,16 +59,14 @@ PROFILES = st.builds(
     bootstrap=st.lists(
         st.builds(
             BootstrapPeer,
-            id=st.binary(min_size=32, max_size=32).map(AdnlId),
-            endpoint=st.builds(
-                Endpoint,
-                st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).map(str),
-                st.integers(1, 65_535),
-            ),
+            id=KEYS.map(AdnlId),
+            endpoint=ENDPOINTS,
         ),
         min_size=1,
         max_size=MAX_BOOTSTRAP,
     ).map(tuple),
+    chain=st.none() | CHAINS,
+    mints=st.lists(KEYS.map(AdnlId), max_size=MAX_MINTS).map(tuple),
 )
 
 
