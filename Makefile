@@ -4,7 +4,8 @@
 BIN := .venv/bin
 # Tests start processes and load a model: two workers fill two cores.
 JOBS ?= auto
-export Q
+# As typed: make would expand a $$ in it.
+export Q := $(value Q)
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -13,7 +14,7 @@ setup: ## prepare .venv (done by the others as needed)
 	@scripts/setup.sh
 
 demo: setup ## a small network on loopback, one private answer; Q="your question"
-	@$(BIN)/tussah demo --processes $${Q:+"$$Q"}
+	@$(BIN)/tussah demo --processes $${Q:+-- "$$Q"}
 
 test: setup check ## format, lint, types, import rules and every quick test
 	$(BIN)/pytest -q -n $(JOBS)

@@ -65,6 +65,9 @@ WITHDRAW_SECONDS: Final = 3.0
 LINGER_SECONDS: Final = 5.0
 """For circuits that are still open when all answers are done: some may stay so for long."""
 
+ENGINE_SECONDS: Final = 5.0
+"""Between looks at whether the engine has given up."""
+
 LINGER_PAUSE: Final = 0.05
 """seconds between looks at them, once in a node's life."""
 
@@ -267,6 +270,15 @@ class Daemon:
             else:
                 log.exception("part.failed", part=role)
                 self._alert(role, f"The {role} has failed inside.", "Its log has the reason.")
+            await self._unlist(_FLAGS[role])
+
+    async def _unlist(self, role: Role) -> None:
+        """Say that this role is not played any more: nobody should draw it."""
+        node, remaining = self._node(), self.role_flags(without=role)
+        if remaining:
+            await self._publish(Fields(roles=remaining))
+        else:
+            await node.withdraw()
 
     async def _relay(self) -> None:
         """Be listed as a relay; once a worker of the same node is ready, it lists both."""
@@ -286,6 +298,14 @@ class Daemon:
                 self._worker = WorkerState(state="serving", service=service)
                 log.info("worker.serving", rate=round(service.answer_rate, 1))
                 await self._publish(Fields(roles=self.role_flags(), models=(service.listing(),)))
+                await self._until_dead(engine)
+
+    async def _until_dead(self, engine: Engine) -> None:
+        """Raises `Failed` once the engine has died too often to be started again."""
+        while engine.statistics().state is not EngineState.DEAD:  # noqa: ASYNC110
+            await trio.sleep(ENGINE_SECONDS)  # nothing signals the end of an engine
+        message = "The engine died too often."
+        raise Failed("failed", message, "See the log, then restart the node.")
 
     async def _load(self, engine: Engine, model: Model) -> Service:
         """Load the model. Raises `Failed`."""
@@ -501,7 +521,7 @@ _NOT_SERVING: Final[Mapping[EngineState | None, tuple[str, tuple[str, ...]]]] = 
 }
 """What a worker is while its engine cannot answer."""
 
-_FLAGS: Final = {"relay": Role.RELAY, "worker": Role.WORKER}
+_FLAGS: Final = {"relay": Role.RELAY, "worker": Role.WORKER, "mint": Role.MINT}
 
 AUTO: Final = "auto"
 

@@ -27,6 +27,7 @@ CODES: Mapping[str, Code] = {
     "invalid_request": Code(400, False, 2),
     "context_length_exceeded": Code(400, False, 2),
     "insufficient_funds": Code(402, False, 5),
+    "no_credits": Code(402, False, 5),
     "price_above_cap": Code(402, False, 5),
     "forbidden": Code(403, False, 1),
     "model_not_found": Code(404, False, 4),
@@ -43,6 +44,8 @@ CODES: Mapping[str, Code] = {
     "no_worker": Code(503, False, 4),
     "all_refused": Code(503, False, 4),
     "no_path": Code(503, False, 4),
+    "mint_unreachable": Code(503, True, 4),
+    "chain_unreachable": Code(503, True, 4),
     "stopping": Code(503, False, 4),
     "deadline": Code(504, False, 124),
     # the command line's own: they never travel over HTTP

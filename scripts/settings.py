@@ -4,6 +4,7 @@ Standard library only, so that the command line, the daemon and tests use it alo
 name is `section.field`; its environment variable `TUSSAH_SECTION_FIELD`.
 """
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
@@ -20,7 +21,10 @@ S = TypeVar("S", bound="DataclassInstance")
 Provenance: TypeAlias = Mapping[str, str]
 """Where each setting's value comes from, in words, by its dotted name."""
 
-ROLES = ("relay", "worker")
+ROLES = ("relay", "worker", "mint")
+
+AMOUNT = r"[0-9]{1,9}(\.[0-9]{1,9})?( TON)?|[0-9]{1,18}n"
+"""`0.01`, `0.01 TON`, `20n`: what `ledger.money.Nano.parse` reads."""
 
 RESERVED = ("TUSSAH_HOME", "TUSSAH_PYTHON")
 """Names under `TUSSAH_` that are no settings: where the home is, what set-up runs on."""
@@ -42,6 +46,20 @@ def _one_of(default: str, *choices: str) -> str:
     """A word out of a closed list."""
     word: str = field(default=default, metadata={"choices": choices})
     return word
+
+
+def _amount(default: str) -> str:
+    """Money, as people write it."""
+    amount: str = field(
+        default=default, metadata={"pattern": AMOUNT, "like": "an amount of TON, such as 0.01"}
+    )
+    return amount
+
+
+def _label(default: str, *, most: int) -> str:
+    """Text of so many bytes at the most."""
+    text: str = field(default=default, metadata={"bytes": most})
+    return text
 
 
 def _some_of(*choices: str) -> tuple[str, ...]:
@@ -74,6 +92,8 @@ class Ask:
     """Relays between this node and the worker; 0 shows the worker this node's address."""
     deadline: float = _number(300.0, low=1.0, high=3_600.0)
     """seconds: the request ends by then, always."""
+    max_price: str = _amount("0.01 TON")
+    """The most that one request may cost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,8 +106,12 @@ class Worker:
     """Answers at once."""
     context: int = _integer(2_048, low=256, high=131_072)
     """tokens: prompt and answer together."""
-    label: str = ""
+    label: str = _label("", most=32)
     """Shown beside the model, at most 32 bytes."""
+    price: str = _amount("0")
+    """TON per 1,000 tokens of an answer; 0: free. A price needs a network with a chain."""
+    price_prompt: str = _amount("0")
+    """TON per 1,000 tokens of a prompt; those that need not be computed again cost a quarter."""
     allow_direct: bool = False
     """Also answer askers that come without relays."""
     engine: str = _one_of("llama", "llama", "fake")
@@ -96,6 +120,14 @@ class Worker:
     """tokens a second of the fake engine; 0: as fast as they are read."""
     seed: int = _integer(0, low=0, high=2**63 - 1)
     """Seed of the fake engine."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mint:
+    """Selling credits and redeeming them."""
+
+    fee_bp: int = _integer(50, low=0, high=1_000)
+    """Hundredths of a percent that a buyer pays on top."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +150,7 @@ class Settings:
     node: Node = Node()
     ask: Ask = Ask()
     worker: Worker = Worker()
+    mint: Mint = Mint()
     log: Log = Log()
 
 
@@ -292,7 +325,17 @@ def _check_bounds(value: object, metadata: Mapping[str, object]) -> None:
         assert isinstance(high, int | float)
         if not low <= value <= high:
             raise ValueError(f"it must be between {low:g} and {high:g}")
+    if isinstance(value, str):
+        _check_text(value, metadata)
     if isinstance(choices, tuple):
         for word in value if isinstance(value, tuple) else (value,):
             if word not in choices:
                 raise ValueError(f"{word!r} is none of {', '.join(choices)}")
+
+
+def _check_text(value: str, metadata: Mapping[str, object]) -> None:
+    pattern, most = metadata.get("pattern"), metadata.get("bytes")
+    if isinstance(pattern, str) and not re.fullmatch(pattern, value):
+        raise ValueError(f"it must be {metadata['like']}")
+    if isinstance(most, int) and len(value.encode()) > most:
+        raise ValueError(f"it must have at most {most} bytes")

@@ -16,6 +16,9 @@ from scripts.failure import Document, Failed, parse
 PATIENCE: Final = 60.0
 """seconds without a byte before the node counts as stuck; it says something every 10."""
 
+LONGEST: Final = 3_630.0
+"""seconds for the head of an answer, which waits for a worker: the longest deadline and a bit."""
+
 MAX_LINE: Final = 16 * 1024 * 1024
 """bytes of one event: a whole answer fits many times."""
 
@@ -40,7 +43,7 @@ def stream(path: Path, method: str, target: str, body: Document) -> Iterator[Eve
 
     Raises `Failed` as `call` does; a failure in mid-stream is raised as well.
     """
-    with _response(path, method, target, body) as response:
+    with _response(path, method, target, body, head=LONGEST) as response:
         for name, document in _events(response):
             if name == "error":
                 raise _from(document)
@@ -86,8 +89,8 @@ def _given(fields: Mapping[str, object]) -> dict[str, object]:
 class _Connection(HTTPConnection):
     """HTTP over the control socket; the host name is only for the header."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=PATIENCE)
+    def __init__(self, path: Path, patience: float) -> None:
+        super().__init__("localhost", timeout=patience)
         self._path = path
 
     def connect(self) -> None:
@@ -98,9 +101,10 @@ class _Connection(HTTPConnection):
 
 @contextmanager
 def _response(
-    path: Path, method: str, target: str, body: Document | None
+    path: Path, method: str, target: str, body: Document | None, head: float = PATIENCE
 ) -> Iterator[HTTPResponse]:
-    connection = _Connection(path)
+    """The response, whose first line may take `head` seconds and every further one `PATIENCE`."""
+    connection = _Connection(path, head)
     try:
         yield _request(connection, path, method, target, body)
     except (OSError, HTTPException, ValueError) as error:
@@ -120,7 +124,9 @@ def _request(
         raise Failed("not_running", message, "Start one with `tussah up`.") from error
     raw = None if body is None else json.dumps(body).encode()
     connection.request(method, target, raw, {"Content-Type": "application/json"})
+    listening = connection.sock
     response = connection.getresponse()
+    listening.settimeout(PATIENCE)
     if response.status != 200:
         raise _from(json.loads(response.read()))
     return response

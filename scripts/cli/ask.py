@@ -55,7 +55,7 @@ def ask(
         deadline_s=deadline,
     )
     path = reach_or_start(common.home)
-    document = client.ask(path, body, _silent if common.as_json else out)
+    document = _listen(path, body, _silent if common.as_json else out)
     if common.as_json:
         give(document)
     else:
@@ -64,13 +64,30 @@ def ask(
     return CODES[late].exit if late else 0
 
 
+def _listen(path: Path, body: Document, tell: client.Tell) -> Document:
+    """The answer; cut short, it still ends with a line of its own."""
+    begun = False
+
+    def tell_on(piece: str) -> None:
+        nonlocal begun
+        begun = True
+        tell(piece)
+
+    try:
+        return client.ask(path, body, tell_on)
+    except (KeyboardInterrupt, Failed):
+        if begun:
+            tell("\n")
+        raise
+
+
 def _silent(piece: str) -> None:
     """The document holds the whole answer."""
 
 
 def _question(prompt: str | None, file: str | None) -> str:
     """The prompt, then the file, a blank line between them."""
-    parts = [part for part in (prompt, _contents(file)) if part]
+    parts = [part for part in (prompt, _contents(file)) if part and not part.isspace()]
     if not parts:
         raise Failed(
             "usage",

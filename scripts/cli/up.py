@@ -20,6 +20,7 @@ def up(
     *,
     worker: bool = False,
     relay: bool = False,
+    mint: bool = False,
     only_ask: Annotated[bool, Parameter(name="--client")] = False,
     network: str | None = None,
     host: str | None = None,
@@ -37,6 +38,8 @@ def up(
         Serve a model.
     relay
         Forward others' circuits.
+    mint
+        Sell credits and redeem them; the network's profile must name this node.
     only_ask
         Only ask, whatever the settings say; with a new identity at each start.
     network
@@ -54,7 +57,7 @@ def up(
     """
     flags: dict[str, object] = {
         "network": network,
-        "node.roles": _roles(worker=worker, relay=relay, only_ask=only_ask),
+        "node.roles": _roles(only_ask=only_ask, relay=relay, worker=worker, mint=mint),
         "node.host": host,
         "node.port": port,
         "worker.model": model,
@@ -74,8 +77,8 @@ def up(
     return daemon.main(chosen, home=home, ready=lambda document: _tell(document, common))
 
 
-def _roles(*, worker: bool, relay: bool, only_ask: bool) -> tuple[str, ...] | None:
-    roles = tuple(name for name, on in (("relay", relay), ("worker", worker)) if on)
+def _roles(*, only_ask: bool, **chosen: bool) -> tuple[str, ...] | None:
+    roles = tuple(name for name, on in chosen.items() if on)
     if only_ask and roles:
         message = f"--client goes alone: it takes no role, and --{roles[0]} is one."
         raise Failed("usage", message, "Leave one of them out.")

@@ -192,7 +192,7 @@ def test_failure_has_its_exit_status(shell, node, validate, code, exit_status, e
     status, out, err = shell("ask", "Hello?")
     assert status == exit_status
     assert err == "tussah: It did not work. Try later.\n"
-    assert out == ("Luna, " if events else "")
+    assert out == ("Luna, \n" if events else "")
 
     status, document = shell.document("ask", "Hello?")
     assert status == document["exit"] == exit_status
