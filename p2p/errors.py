@@ -18,6 +18,7 @@
     |   |-- BadModel            a model file that breaks a rule
     |   |-- Stale               too old to be believed
     |   |-- BadSignature        signed by nobody we asked
+    |   |-- BadPreimage         a payment that does not lead to its root
     |   |-- Closing             the peer is leaving
     |   `-- Rejected            the peer's protocol refused us
     `-- Unreachable             nobody's fault
@@ -118,6 +119,10 @@ class Stale(RemoteError):
 
 class BadSignature(RemoteError):
     """A signature that does not verify."""
+
+
+class BadPreimage(RemoteError):
+    """A tick that does not hash to what was agreed."""
 
 
 class Closing(RemoteError):
