@@ -542,6 +542,8 @@ def main(
     The first SIGINT or SIGTERM drains (0), the second ends at once (130). Raises `Failed` if the
     node cannot start.
     """
+    if "worker" in settings.node.roles:
+        serving.check(settings.worker)
     with logs.configured(settings.log):
         start = partial(run, settings, home=home, recorder=recorder, routes=routes)
         return trio.run(_process, start, ready)

@@ -47,7 +47,7 @@ def known(settings: Worker) -> tuple[Known, ...]:
     built_in = Known(
         base=item.base, quant=item.quant, file=item.sha256, identity=item.identity, rank=item.rank
     )
-    if settings.engine != "fake":
+    if settings.engine != FAKE:
         return (built_in,)
     fake = _fake_identity(settings.seed)
     return built_in, Known(base=FAKE, quant="none", file=fake, identity=fake)
@@ -57,10 +57,17 @@ def _fake_identity(seed: int) -> bytes:
     return sha256(b"tussah/fake-model/%d" % seed).digest()
 
 
+def check(settings: Worker) -> None:
+    """Raise `Failed` for a model that is not there, before a node starts to serve it."""
+    if settings.engine != FAKE and not (path := _path(settings.model)).is_file():
+        message = f"{path} cannot be served: there is no such file."
+        raise Failed("failed", message, "Name another GGUF file with --model.")
+
+
 @asynccontextmanager
 async def opened(settings: Worker) -> AsyncIterator[tuple[Engine, Model]]:
     """An engine, not loaded yet, and its model. Raises `Failed` if there is no such model."""
-    if settings.engine == "fake":
+    if settings.engine == FAKE:
         async with _fake(settings) as opened_fake:
             yield opened_fake
     else:

@@ -9,6 +9,7 @@ import trio
 from starlette.routing import Route
 
 from p2p.entropy import SystemEntropy
+from p2p.overlay.advert import Role
 from p2p.wire import Endpoint
 from scripts import daemon, networks
 from scripts.api import client, control
@@ -133,6 +134,22 @@ async def test_worker_without_its_model_lives_on_and_says_why(home, start, valid
     assert status["worker"]["state"] == "stopped"
     assert "/nowhere.gguf" in status["alerts"][0]["message"]
     assert status["alerts"][0]["advice"]
+
+
+async def test_worker_that_failed_is_not_listed_as_one(start):
+    node = await start(node__roles="relay,worker", worker__model="/nowhere.gguf")
+    with trio.fail_after(PATIENCE):
+        while not node.status()["alerts"]:  # noqa: ASYNC110 - an alert wakes nobody
+            await trio.sleep(0.01)
+        while not (entry := node.node.directory.find(node.identity.id)):
+            await node.node.directory_changed()
+    assert (entry.advert.roles & Role.RELAY, entry.advert.roles & Role.WORKER) == (Role.RELAY, 0)
+
+
+def test_process_that_is_to_serve_a_missing_model_does_not_start(home):
+    chosen = wanted(home, node__roles="worker", worker__model="/nowhere.gguf")
+    with pytest.raises(Failed, match=r"/nowhere\.gguf cannot be served"):
+        daemon.main(chosen, home=home, ready=pytest.fail)
 
 
 async def test_part_that_fails_inside_is_an_alert_without_detail(home, start, monkeypatch, capsys):
