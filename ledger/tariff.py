@@ -1,4 +1,4 @@
-"""Prices, what an answer costs, and the receipt a worker signs for it.
+"""Prices, what an answer costs, how it is paid in ticks, and the receipt a worker signs for it.
 
 Tokens fall into four disjoint classes, each with one whole price in nano per million tokens. Costs
 are rounded up once, over the sum of the classes, so that both sides find the same number.
@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from hashlib import sha256
+from math import ceil
 from typing import Final, NamedTuple
 
-from ledger.money import Nano
+from ledger.money import ZERO, Nano
+from ledger.tick import MAX_TICKS
 from p2p import codec
 from p2p.codec import Value
 from p2p.errors import BadSignature, CodecError
@@ -76,9 +78,98 @@ def cost(count: Count, prices: Prices) -> Nano:
 
 def quote(prompt: int, max_tokens: int, prices: Prices) -> Nano:
     """The most that a request can cost: nothing cached, all of the answer of the dearer class."""
-    dearer = max(prices.completion, prices.reasoning)
     count = Count(prompt=prompt, completion=max_tokens)
-    return cost(count, prices._replace(completion=dearer))
+    return cost(count, prices._replace(completion=_dearer(prices)))
+
+
+# --- ticks ---
+
+LEAST_TICK, MOST_TICK = 16, 256
+"""tokens of one tick: fewer cost more hashing and cells than they protect; more are too much to
+trust a stranger with."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How a request is paid in pieces: all of them zero if nothing costs anything."""
+
+    k: int
+    """tokens of the answer that one tick pays"""
+    tick: Nano
+    p0: int
+    """ticks for the prompt, were none of it cached"""
+    g: int
+    """ticks in one step of reading the prompt"""
+    ticks: int
+    """the most that the request can take"""
+
+    @property
+    def amount(self) -> Nano:
+        """What must be locked for it."""
+        return self.tick * self.ticks
+
+
+FREE: Final = Plan(k=0, tick=ZERO, p0=0, g=0, ticks=0)
+
+
+def plan(
+    prices: Prices,
+    prompt_tokens: int,
+    max_tokens: int,
+    *,
+    answer_rate: float,
+    prompt_rate: float,
+    wait: float,
+) -> Plan:
+    """The smallest ticks that do not stall a stream of these rates.
+
+    Rates are tokens/s, `wait` the seconds from a token's leaving to its payment's coming: a tick
+    lasts half as long again. Neither side is ever out by more than a tick, or by a step while the
+    prompt is read. Raises `ValueError` for more tokens than `MAX_TICKS` can pay.
+    """
+    if prices.free:
+        return FREE
+    k = min(max(LEAST_TICK, _tokens_within(wait, answer_rate)), MOST_TICK)
+    tick = _tick_of(k, prompt_tokens, prices)
+    step = Count(prompt=_tokens_within(wait, prompt_rate))
+    p0 = prompt_ticks(Count(prompt=prompt_tokens), prices, tick)
+    g = max(1, prompt_ticks(step, prices, tick))
+    ticks = total_ticks(prices, prompt_tokens, max_tokens, k=k, tick=tick)
+    if ticks > MAX_TICKS:
+        raise ValueError(f"{ticks} ticks are more than a session's")
+    return Plan(k=k, tick=tick, p0=p0, g=g, ticks=ticks)
+
+
+def prompt_ticks(count: Count, prices: Prices, tick: Nano) -> int:
+    """p0: the ticks that pay for reading a prompt, whatever of it was cached."""
+    price = cost(Count(prompt=count.prompt, cached=count.cached), prices)
+    return -(-price.value // tick.value)
+
+
+def total_ticks(prices: Prices, prompt_tokens: int, max_tokens: int, *, k: int, tick: Nano) -> int:
+    """The most ticks that a request takes by the k and the tick of an offer."""
+    written = -(-max_tokens // k) if _dearer(prices) else 0
+    return prompt_ticks(Count(prompt=prompt_tokens), prices, tick) + written
+
+
+def _tokens_within(wait: float, rate: float) -> int:
+    """Tokens in one and a half waits, rounded up."""
+    return -(-ceil(3 * wait * rate) // 2)
+
+
+def _tick_of(k: int, prompt_tokens: int, prices: Prices) -> Nano:
+    """k tokens of the dearer class; more where a dear prompt would take too many ticks."""
+    written = cost(Count(completion=k), prices._replace(completion=_dearer(prices)))
+    prompt = cost(Count(prompt=prompt_tokens), prices)
+    return max(Nano(1), written, prompt.ceil_div(_MOST_PROMPT_TICKS))
+
+
+def _dearer(prices: Prices) -> int:
+    return max(prices.completion, prices.reasoning)
+
+
+_MOST_PROMPT_TICKS: Final = MAX_TICKS // 2
+"""The other half pays for 131,072 tokens of answer at `LEAST_TICK`."""
 
 
 # --- receipts ---

@@ -10,7 +10,22 @@ from hypothesis import strategies as st
 
 from ledger import tariff
 from ledger.money import MAX_NANO, ZERO, Nano
-from ledger.tariff import MAX_PRICE, MAX_TOKENS, Count, Prices, Receipt, Stop, cost, fair, quote
+from ledger.tariff import (
+    MAX_PRICE,
+    MAX_TOKENS,
+    Count,
+    Plan,
+    Prices,
+    Receipt,
+    Stop,
+    cost,
+    fair,
+    plan,
+    prompt_ticks,
+    quote,
+    total_ticks,
+)
+from ledger.tick import MAX_TICKS
 from p2p.errors import BadSignature, CodecError, RemoteError
 from p2p.identity import Identity, verify
 
@@ -182,3 +197,70 @@ def test_classes_count_as_others_do():
     count = Count(prompt=1, cached=2, completion=4, reasoning=8)
     assert (count.read, count.written) == (3, 12)
     assert replace(RECEIPT, tokens=count) != RECEIPT
+
+
+# --- ticks ---
+
+
+def planned(price, prompt=1_000, answer=500, *, answer_rate=20, prompt_rate=400, wait=0.2):
+    return plan(price, prompt, answer, answer_rate=answer_rate, prompt_rate=prompt_rate, wait=wait)
+
+
+def test_a_plan_by_hand():
+    # 60 tokens in 1.5 waits; 60 * 40 nano; 1,000 prompt tokens at 10 nano; 1,200 tokens a step
+    price = Prices(10_000_000, 5_000_000, 40_000_000, 20_000_000)
+    found = planned(price, wait=2.0)
+    assert found == Plan(k=60, tick=Nano(2_400), p0=5, g=5, ticks=5 + 9)
+    assert found.amount == Nano(14 * 2_400)
+
+
+@pytest.mark.parametrize(("wait", "rate", "k"), [(0, 20, 16), (1, 20, 30), (1.01, 21, 32)])
+def test_a_tick_lasts_half_as_long_again_as_the_wait(wait, rate, k):
+    assert planned(Prices(completion=1), answer_rate=rate, wait=wait).k == k
+
+
+def test_a_tick_is_at_most_256_tokens():
+    assert planned(Prices(completion=1), answer_rate=1_000, wait=10).k == 256
+
+
+def test_what_costs_nothing_takes_no_ticks():
+    assert planned(Prices()) == tariff.FREE
+    assert tariff.FREE.amount == ZERO
+
+
+def test_an_answer_that_costs_nothing_takes_ticks_for_its_prompt_alone():
+    found = planned(Prices(prompt=10**9), prompt=131_072)
+    assert found.ticks == found.p0 <= MAX_TICKS
+
+
+def test_a_plan_beyond_the_longest_chain_is_refused():
+    with pytest.raises(ValueError, match="ticks"):
+        planned(Prices(completion=1), prompt=0, answer=300_000)
+
+
+fairs = st.builds(Prices, *[st.integers(0, 10**12)] * 4).filter(fair)
+
+
+@given(fairs, st.integers(0, 131_072), st.integers(0, 131_072), st.data())
+def test_the_planned_ticks_pay_for_whatever_the_answer_turns_out_to_be(price, size, most, data):
+    found = planned(price, size, most)
+    cached, written = data.draw(st.integers(0, size)), data.draw(st.integers(0, most))
+    reasoning = data.draw(st.integers(0, written))
+    count = Count(size - cached, cached, written - reasoning, reasoning)
+    assert cost(count, price) <= found.amount
+    assert found.ticks <= MAX_TICKS
+
+
+@given(fairs, st.integers(0, 131_072), st.integers(0, 131_072))
+def test_both_sides_find_the_same_ticks_from_an_offer(price, size, most):
+    found = planned(price, size, most)
+    if price.free:
+        return
+    assert total_ticks(price, size, most, k=found.k, tick=found.tick) == found.ticks
+    assert prompt_ticks(Count(prompt=size), price, found.tick) == found.p0
+
+
+@given(fairs, st.integers(0, 131_072), st.integers(0, 131_072))
+def test_what_is_cached_takes_no_more_ticks_than_what_is_read(price, size, cached):
+    whole, reused = Count(prompt=size + cached), Count(prompt=size, cached=cached)
+    assert prompt_ticks(reused, price, Nano(7)) <= prompt_ticks(whole, price, Nano(7))
