@@ -31,6 +31,46 @@ NETWORK_COMMANDS = {
     "leave": "Forget a network.",
 }
 
+GROUPS = {
+    "network": ("Make, join, show and leave networks.", NETWORK_COMMANDS),
+    "wallet": (
+        "What this node has on the chain and in credits.",
+        {"show": "Show the wallet: coins, credits, lanes, and what was moved."},
+    ),
+    "credits": (
+        "Coins that a mint has signed without seeing them: what answers are paid with.",
+        {"list": "Show the credits at hand.", "buy": "Buy a bundle of credits."},
+    ),
+    "lanes": (
+        "The contracts on the chain over which this node pays and is paid.",
+        {
+            "list": "Show every lane and its transactions.",
+            "settle": "Claim now what a lane owes this node.",
+            "close": "Close a lane and free its coins.",
+        },
+    ),
+    "receipts": (
+        "What workers have signed for.",
+        {
+            "list": "Show the receipts of this node's answers.",
+            "export": "Write them as JSON lines.",
+            "verify": "Check exported receipts; no node is needed.",
+        },
+    ),
+}
+"""Commands of two words."""
+
+PLACES = {
+    "wallet show": "money:wallet",
+    "credits list": "money:credits_",
+    "credits buy": "money:buy",
+    "lanes list": "money:lanes",
+    "lanes settle": "money:settle",
+    "lanes close": "money:close",
+    "receipts list": "receipts:list_",
+}
+"""Where a command of two words is, if not in its group's module under its own name."""
+
 MODULES = {"down": "up", "peers": "status", "models": "status"}
 """Commands that live beside another one."""
 
@@ -47,10 +87,12 @@ def build() -> App:
     )
     for name, text in COMMANDS.items():
         app.command(f"scripts.cli.{MODULES.get(name, name)}:{name}", name=name, help=text)
-    network = App(name="network", help="Make, join, show and leave networks.", version_flags=[])
-    for name, text in NETWORK_COMMANDS.items():
-        network.command(f"scripts.cli.network:{name}", name=name, help=text)
-    app.command(network)
+    for group, (about, commands) in GROUPS.items():
+        inner = App(name=group, help=about, version_flags=[])
+        for name, text in commands.items():
+            place = PLACES.get(f"{group} {name}", f"{group}:{name}")
+            inner.command(f"scripts.cli.{place}", name=name, help=text)
+        app.command(inner)
     return app
 
 

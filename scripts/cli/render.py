@@ -47,6 +47,95 @@ def models(document: Document) -> None:
     _draw([("MODEL", "WORKERS", "CONTEXT", "HERE"), *rows], header=True)
 
 
+def wallet(document: Document) -> None:
+    """The `wallet` document."""
+    balance = document["balance_nano"]
+    shown = "unknown: the chain cannot be reached" if balance is None else ton(balance)
+    open_lanes = [lane for lane in _list(document, "lanes") if lane["state"] != "closed"]
+    rows: list[Row] = [
+        ("wallet", f"{document['address']} ({document['state']})"),
+        ("balance", f"{shown}{_note(document['chain'])}"),
+        *_coins(_map(document, "credits")),
+        ("lanes", f"{len(open_lanes)} open"),
+    ]
+    _draw(rows)
+
+
+def coins(document: Document) -> None:
+    """The `credits` document."""
+    held = _map(document, "credits")
+    _draw(list(_coins(held)))
+    rows = [(ton(each["value_nano"]), str(each["count"])) for each in _list(held, "by_value")]
+    if rows:
+        _draw([("VALUE", "COUNT"), *rows], header=True)
+
+
+def purchase(document: Document) -> None:
+    """The `purchase` document."""
+    bought = f"{ton(document['value_nano'])} for {ton(document['price_nano'])}"
+    _draw([("bought", f"bundle {document['bundle']}: {bought}")])
+    _draw(list(_coins(_map(document, "credits"))))
+
+
+def lanes(document: Document) -> None:
+    """The `lanes` document."""
+    rows = [_lane(lane) for lane in _list(document, "lanes")]
+    _draw([("LANE", "ROLE", "STATE", "DEPOSIT", "VOUCHER", "CLAIMED", "DUE"), *rows], header=True)
+    moves = [_move(move) for move in _list(document, "transactions")]
+    if moves:
+        out("\n")
+        _draw([("TIME", "WHAT", "AMOUNT", "FEE", "TRANSACTION"), *moves], header=True)
+
+
+def receipts(document: Document) -> None:
+    """The `receipts` document, a line each."""
+    rows = [
+        (
+            _short(receipt["offer"]),
+            _short(receipt["worker"]),
+            "+".join(_strings(receipt["tokens"])),
+            ton(receipt["cost"]),
+            str(receipt["ticks"]),
+        )
+        for receipt in _list(document, "receipts")
+    ]
+    _draw([("OFFER", "WORKER", "TOKENS", "COST", "TICKS"), *rows], header=True)
+
+
+def verification(document: Document) -> None:
+    """The `verification` document."""
+    for each in _list(document, "receipts"):
+        if each["fault"] is not None:
+            out(f"line {each['line']}: {each['fault']}\n")
+    valid = count(document["valid"], "receipt")
+    out(f"{valid} valid, {document['invalid']} invalid\n")
+
+
+def _note(chain: object) -> str:
+    """What the coins of a chain are worth, where that is nothing."""
+    known = {-239: "", -3: "; testnet coins, worth nothing"}
+    return known.get(chain if isinstance(chain, int) else 0, "; this network's own, worth nothing")
+
+
+def _coins(held: Mapping[str, object]) -> Iterator[Row]:
+    flying, ends = held["in_flight_nano"], held["keyset_epoch_ends_at"]
+    yield "credits", f"{ton(held['value_nano'])} in {count(held['count'], 'coin')}"
+    if flying:
+        yield "", f"{ton(flying)} set aside; what is not used comes back"
+    if ends is not None:
+        yield "", f"to be spent by {ends}"
+
+
+def _lane(lane: Mapping[str, object]) -> Row:
+    amounts = (ton(lane[f"{name}_nano"]) for name in ("deposit", "voucher", "claimed", "due"))
+    return str(lane["address"]), str(lane["role"]), str(lane["state"]), *amounts
+
+
+def _move(move: Mapping[str, object]) -> Row:
+    amount, fee = ton(move["amount_nano"]), ton(move["fee_nano"])
+    return str(move["at"]), str(move["kind"]), amount, fee, _short(move["transaction"])
+
+
 def _status(document: Document) -> Iterator[Row]:
     node, reach, network = (_map(document, name) for name in ("node", "reach", "network"))
     yield "node", f"{_short(node['id'])} - {_words(node['roles']) or 'asks only'}"

@@ -12,12 +12,14 @@ import pytest
 from inference.client import AskFailed
 from scripts import failure, settings
 from scripts.cli import ask, render, up
-from scripts.cli.main import COMMANDS, NETWORK_COMMANDS, main
+from scripts.cli.main import COMMANDS, GROUPS, main
 from scripts.failure import Failed
 
 HELP = Path(__file__).with_name("help.txt")
 
-ALL = [[name] for name in COMMANDS] + [["network", name] for name in NETWORK_COMMANDS]
+ALL = [[name] for name in COMMANDS] + [
+    [group, name] for group, (_, commands) in GROUPS.items() for name in commands
+]
 
 
 # --- words ---
@@ -27,7 +29,7 @@ def test_help_is_as_published(capsys, monkeypatch):
     """`UPDATE_SNAPSHOTS=1 pytest` writes it anew."""
     monkeypatch.setenv("COLUMNS", "100")
     text = ""
-    for words in ([], ["network"], *ALL):
+    for words in ([], *([group] for group in GROUPS), *ALL):
         assert main([*words, "--help"]) == 0
         shown = capsys.readouterr().out
         text += f"$ tussah {' '.join([*words, '--help'])}\n"

@@ -1,0 +1,179 @@
+"""The documents of money: the wallet, its credits, its lanes, and what was done on the chain."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from ledger.money import ZERO, Nano
+from scripts.api.common import moment
+from scripts.failure import Document
+
+HISTORY: Final = 100
+"""transactions shown, the newest first"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneView:
+    """One lane, from one of its two ends."""
+
+    address: str
+    role: str
+    """payer or payee"""
+    peer: str
+    """Id of the node at the other end; empty if it came through a circuit."""
+    deposit: Nano
+    voucher: Nano
+    """Total of the newest voucher."""
+    claimed: Nano
+    state: str
+    """opening, open, closing or closed"""
+    expires_at: float | None
+    """From when the payer may take the rest, once it asked to."""
+
+    @property
+    def due(self) -> Nano:
+        """Promised and not claimed."""
+        return self.voucher - self.claimed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """One transaction on the chain."""
+
+    at: float
+    kind: str
+    """deposit, open, top_up, claim, close, payout or rest"""
+    amount: Nano
+    fee: Nano
+    account: str
+    """Whose transaction it is."""
+    peer: str
+    """The other account."""
+    transaction: str
+    """hex of its hash"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coins:
+    """Credits at hand."""
+
+    by_value: Sequence[tuple[Nano, int]] = ()
+    """How many of each value, the smallest first."""
+    in_flight: Nano = ZERO
+    """Set aside for answers that run, or whose change is still to be fetched."""
+    epoch_ends: float | None = None
+    """When the newest keyset among them can be spent no more."""
+
+    @property
+    def count(self) -> int:
+        """All of them."""
+        return sum(count for _, count in self.by_value)
+
+    @property
+    def value(self) -> Nano:
+        """Of all of them."""
+        return sum((value * count for value, count in self.by_value), ZERO)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Funds:
+    """Everything a home has and owes."""
+
+    network: int
+    """The chain's global id."""
+    address: str
+    state: str
+    """uninit or active; unknown while the chain cannot be reached"""
+    balance: Nano | None
+    coins: Coins
+    lanes: Sequence[LaneView]
+    per_request: Nano
+    float_cap: Nano
+    claim_fee: Nano
+    close_fee: Nano
+    history: Sequence[Move] = ()
+
+
+def wallet(funds: Funds) -> Document:
+    """The `wallet` document."""
+    return {
+        "schema": "tussah/wallet/1",
+        "chain": funds.network,
+        "address": funds.address,
+        "state": funds.state,
+        "balance_nano": None if funds.balance is None else funds.balance.value,
+        "credits": _coins(funds.coins),
+        "lanes": [_lane(lane) for lane in funds.lanes],
+        "limits": {
+            "per_request_nano": funds.per_request.value,
+            "per_day_nano": None,
+            "spent_today_nano": None,
+            "float_nano": funds.float_cap.value,
+        },
+        "fees_nano": {"claim": funds.claim_fee.value, "close": funds.close_fee.value},
+        "history": [_move(move) for move in funds.history[:HISTORY]],
+    }
+
+
+def credits_(funds: Funds) -> Document:
+    """The `credits` document."""
+    return {"schema": "tussah/credits/1", "credits": _coins(funds.coins)}
+
+
+def lanes(funds: Funds) -> Document:
+    """The `lanes` document."""
+    return {
+        "schema": "tussah/lanes/1",
+        "lanes": [_lane(lane) for lane in funds.lanes],
+        "transactions": [_move(move) for move in funds.history[:HISTORY]],
+    }
+
+
+def purchase(bundle: str, value: Nano, price: Nano, funds: Funds) -> Document:
+    """What `credits buy` bought, and what is there now."""
+    return {
+        "schema": "tussah/purchase/1",
+        "bundle": bundle,
+        "value_nano": value.value,
+        "price_nano": price.value,
+        "credits": _coins(funds.coins),
+    }
+
+
+def _coins(coins: Coins) -> Document:
+    ends = coins.epoch_ends
+    return {
+        "count": coins.count,
+        "value_nano": coins.value.value,
+        "by_value": [
+            {"value_nano": value.value, "count": count} for value, count in coins.by_value
+        ],
+        "keyset_epoch_ends_at": None if ends is None else moment(ends),
+        "in_flight_nano": coins.in_flight.value,
+    }
+
+
+def _lane(lane: LaneView) -> Document:
+    return {
+        "address": lane.address,
+        "role": lane.role,
+        "peer": lane.peer or None,
+        "deposit_nano": lane.deposit.value,
+        "voucher_nano": lane.voucher.value,
+        "claimed_nano": lane.claimed.value,
+        "due_nano": lane.due.value,
+        "state": lane.state,
+        "expires_at": None if lane.expires_at is None else moment(lane.expires_at),
+    }
+
+
+def _move(move: Move) -> Document:
+    return {
+        "at": moment(move.at),
+        "kind": move.kind,
+        "amount_nano": move.amount.value,
+        "fee_nano": move.fee.value,
+        "account": move.account,
+        "peer": move.peer or None,
+        "transaction": move.transaction,
+    }
