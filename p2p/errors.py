@@ -19,6 +19,7 @@
     |   |-- Stale               too old to be believed
     |   |-- BadSignature        signed by nobody we asked
     |   |-- BadPreimage         a payment that does not lead to its root
+    |   |-- OverCapacity        a promise of more than there is
     |   |-- Closing             the peer is leaving
     |   `-- Rejected            the peer's protocol refused us
     `-- Unreachable             nobody's fault
@@ -123,6 +124,10 @@ class BadSignature(RemoteError):
 
 class BadPreimage(RemoteError):
     """A tick that does not hash to what was agreed."""
+
+
+class OverCapacity(RemoteError):
+    """A promise of more than stands behind it."""
 
 
 class Closing(RemoteError):
