@@ -32,7 +32,7 @@ from p2p.errors import (
     OverCapacity,
     Stale,
 )
-from p2p.identity import AdnlId, Identity
+from p2p.identity import Identity
 
 Account = NewType("Account", bytes)
 """32 bytes: the address of an account of workchain 0."""
@@ -169,8 +169,6 @@ class LaneRow:
     role: Role
     config: LaneConfig
     phase: Phase
-    peer: AdnlId | None = None
-    """Whose wallet the other side's is, if it told us."""
     cumulative: Nano = ZERO
     """Payer: what vouchers promise, sent or not. Payee: the best voucher held."""
     sig: bytes = b""
@@ -236,18 +234,10 @@ class PayerLane:
         self.row = row
 
     @classmethod
-    def new(
-        cls, config: LaneConfig, lane: bytes, deposit: Nano, peer: AdnlId | None = None
-    ) -> "PayerLane":
+    def new(cls, config: LaneConfig, lane: bytes, deposit: Nano) -> "PayerLane":
         """A lane that is only thought of: `lane` is the address that `config` gives."""
-        row = LaneRow(
-            lane=lane,
-            role=Role.PAYER,
-            config=config,
-            phase=Phase.PROPOSED,
-            peer=peer,
-            deposit=deposit,
-        )
+        phase = Phase.PROPOSED
+        row = LaneRow(lane=lane, role=Role.PAYER, config=config, phase=phase, deposit=deposit)
         return cls(row)
 
     @property
@@ -290,20 +280,13 @@ class PayeeLane:
         self.row = row
 
     @classmethod
-    def new(
-        cls,
-        config: LaneConfig,
-        voucher0: Voucher,
-        state: LaneState,
-        peer: AdnlId | None = None,
-    ) -> "PayeeLane":
+    def new(cls, config: LaneConfig, voucher0: Voucher, state: LaneState) -> "PayeeLane":
         """A lane that `check_lane` and `check_voucher0` had nothing against."""
         row = LaneRow(
             lane=voucher0.lane,
             role=Role.PAYEE,
             config=config,
             phase=Phase.OPENING,
-            peer=peer,
             sig=voucher0.sig,
         )
         return cls(_seen(row, state, state.seen_at))
