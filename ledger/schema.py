@@ -10,23 +10,26 @@ VERSION: Final = 1
 """`PRAGMA user_version` of a store with these tables."""
 
 NODE: Final = """
-CREATE TABLE lane (
+CREATE TABLE lane (                  -- LaneRow, written by ledger/lane_rows.py alone
     id BLOB PRIMARY KEY,             -- the contract's address, 32 bytes
     role TEXT NOT NULL,              -- payer | payee
-    peer BLOB,                       -- ADNL id of the other side
+    peer BLOB,                       -- ADNL id of the other side, if it is known
     config BLOB NOT NULL,            -- LaneConfig, canonical
-    state TEXT NOT NULL,             -- proposed | opening | open | closing | close_signed | closed
-    funded INTEGER NOT NULL DEFAULT 0,
-    claimed INTEGER NOT NULL DEFAULT 0,
-    balance INTEGER NOT NULL DEFAULT 0,
-    close_at INTEGER NOT NULL DEFAULT 0,
-    best_cum INTEGER NOT NULL DEFAULT 0,   -- payee: highest voucher received
-    best_sig BLOB,
-    spent_cum INTEGER NOT NULL DEFAULT 0,  -- payer: highest voucher signed
-    valid_until INTEGER NOT NULL DEFAULT 0,  -- of a close order that we signed
-    opened_at REAL NOT NULL DEFAULT 0,
-    seen_at REAL NOT NULL DEFAULT 0
+    phase TEXT NOT NULL,
+    cumulative INTEGER NOT NULL,     -- payer: promised; payee: the best voucher held
+    sig BLOB NOT NULL,               -- payee: of that voucher
+    deposit INTEGER NOT NULL,
+    claimed INTEGER NOT NULL,
+    balance INTEGER NOT NULL,
+    close_at INTEGER NOT NULL,
+    seen_at REAL NOT NULL,
+    opened_at REAL NOT NULL,
+    claimed_at REAL NOT NULL,
+    poor_since REAL NOT NULL,
+    valid_until INTEGER NOT NULL     -- of a close order that we signed
 ) STRICT;
+
+CREATE INDEX lane_by_peer ON lane (peer, role);
 
 CREATE TABLE chain_msg (
     hash BLOB PRIMARY KEY,           -- normalised hash of the external message

@@ -281,7 +281,7 @@ def test_every_table_is_strict_and_no_column_is_a_float_of_money(path: Path):
             "SELECT name FROM pragma_table_info(?) WHERE type='REAL'", (name,)
         )
     }
-    assert floats <= {"seen_at", "opened_at", "made_at", "due", "at"}
+    assert floats <= {"seen_at", "opened_at", "claimed_at", "poor_since", "made_at", "due", "at"}
     connection.close()
 
 
