@@ -92,20 +92,20 @@ class Village:
 
 
 @pytest.fixture
-async def village(autojump_clock):
+async def village():
     async with trio.open_nursery() as nursery:
         yield await Village(nursery).built()
         nursery.cancel_scope.cancel()
 
 
-async def test_each_request_has_its_answer_and_a_stream_of_its_own(village):
+async def test_each_request_has_its_answer_and_a_stream_of_its_own(village, autojump_clock):
     async with line.opened(village.client, village.mint.id) as mint:
         assert await mint.call(b"abc") == b"cba"
         assert await mint.call(b"x" * 8_000) == b"x" * 8_000
     assert [stream for _, stream, _ in village.asked] == [1, 2]
 
 
-async def test_each_line_is_a_circuit_of_its_own(village):
+async def test_each_line_is_a_circuit_of_its_own(village, autojump_clock):
     for _ in range(2):
         async with line.opened(village.client, village.mint.id) as mint:
             await mint.call(b"abc")
@@ -113,41 +113,41 @@ async def test_each_line_is_a_circuit_of_its_own(village):
     assert first != second
 
 
-async def test_mint_never_meets_the_asker(village):
+async def test_mint_never_meets_the_asker(village, autojump_clock):
     async with line.opened(village.client, village.mint.id) as mint:
         await mint.call(b"abc")
     assert village.client.id not in {entry.id for entry in village.mint.directory.usable(Role(0))}
     assert village.client.statistics().sizes["links"] <= 2  # the bootstrap peer and the guard
 
 
-async def test_silent_mint_ends_as_unreachable(village):
+async def test_silent_mint_ends_as_unreachable(village, autojump_clock):
     village.answer = lambda body: None
     async with line.opened(village.client, village.mint.id) as mint:
         with pytest.raises(Unreachable, match="did not answer in time"):
             await mint.call(b"abc")
 
 
-async def test_request_given_up_by_the_mint_is_its_fault(village):
+async def test_request_given_up_by_the_mint_is_its_fault(village, autojump_clock):
     village.answer = lambda body: 3
     async with line.opened(village.client, village.mint.id) as mint:
         with pytest.raises(CodecError):
             await mint.call(b"abc")
 
 
-async def test_answer_longer_than_any_is_refused_unread(village):
+async def test_answer_longer_than_any_is_refused_unread(village, autojump_clock):
     village.answer = lambda body: bytes(line.MAX_ANSWER + 1)
     async with line.opened(village.client, village.mint.id) as mint:
         with pytest.raises(CodecError):
             await mint.call(b"abc")
 
 
-async def test_mint_that_nobody_lists_is_unreachable(village):
+async def test_mint_that_nobody_lists_is_unreachable(village, autojump_clock):
     with pytest.raises(Unreachable):
         async with line.opened(village.client, AdnlId(bytes(32))):
             pass
 
 
-async def test_line_left_in_mid_call_leaves_no_circuit(village):
+async def test_line_left_in_mid_call_leaves_no_circuit(village, autojump_clock):
     village.answer = lambda body: None
     with trio.move_on_after(1):
         async with line.opened(village.client, village.mint.id) as mint:
