@@ -303,7 +303,7 @@ MAX_BLANKS: Final = _KEYS
 """points for change: one a value, as each binary digit of the change occurs once."""
 
 MAX_SPEND: Final = 3_584
-"""bytes of a spend; the longest there can be takes 3,267."""
+"""bytes of a spend; the longest there can be takes 3,244."""
 
 _LIMIT: Final = 1 << (MOST + 1)
 """nano: below this, any change has no more digits than there are values."""
