@@ -31,16 +31,37 @@ CREATE TABLE lane (                  -- LaneRow, written by ledger/lane_rows.py 
 
 CREATE INDEX lane_by_peer ON lane (peer, role);
 
-CREATE TABLE chain_msg (
+CREATE TABLE chain_msg (             -- External, written by ledger/externals.py alone
     hash BLOB PRIMARY KEY,           -- normalised hash of the external message
-    lane BLOB,
+    lane BLOB NOT NULL,              -- what it is about
+    dest BLOB NOT NULL,              -- account that it goes to: the lane or our wallet
     kind TEXT NOT NULL,              -- open | top_up | claim | close | start_close | finish
     boc BLOB NOT NULL,
     until INTEGER NOT NULL,          -- not valid after
-    state TEXT NOT NULL,             -- made | sent | seen | dead
-    made_at REAL NOT NULL DEFAULT 0,
-    fees INTEGER NOT NULL DEFAULT 0  -- of every transaction it caused, once seen
+    after_lt INTEGER NOT NULL,       -- its transaction is later than this one of `dest`
+    balance INTEGER NOT NULL,        -- of the lane when this was made
+    made_at REAL NOT NULL,
+    state TEXT NOT NULL,             -- made | seen | done | dead
+    fees INTEGER NOT NULL DEFAULT 0  -- of every transaction it caused, once done
 ) STRICT;
+
+CREATE INDEX chain_msg_by_state ON chain_msg (state);
+CREATE INDEX chain_msg_by_lane ON chain_msg (lane, made_at);
+
+CREATE TABLE chain_tx (              -- what an external caused, its own transaction first
+    msg BLOB NOT NULL REFERENCES chain_msg (hash),
+    n INTEGER NOT NULL,
+    hash BLOB NOT NULL,              -- empty: the account is gone, and took its history with it
+    account BLOB NOT NULL,
+    source BLOB,                     -- whose message it was, none: ours from outside
+    op INTEGER NOT NULL,             -- first 32 bits of that message, 0: it had fewer
+    value INTEGER NOT NULL,          -- coins that came with it
+    fees INTEGER NOT NULL,           -- paid by the account, and to forward what it sent
+    gas INTEGER NOT NULL,
+    lt INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (msg, n)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE credit (
     mint BLOB NOT NULL,
@@ -106,32 +127,30 @@ CREATE TABLE receipt (
 MINT: Final = """
 CREATE TABLE keyset (
     epoch INTEGER PRIMARY KEY,
-    signed BLOB NOT NULL,
-    start INTEGER NOT NULL,
-    spend_until INTEGER NOT NULL,
-    swap_until INTEGER NOT NULL
+    signed BLOB NOT NULL
 ) STRICT;
+
+CREATE TABLE purchase (
+    rid BLOB PRIMARY KEY,
+    epoch INTEGER NOT NULL,
+    digest BLOB NOT NULL             -- of the request: the same id with other content is refused
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX purchase_by_epoch ON purchase (epoch);
 
 CREATE TABLE issued (
     b BLOB PRIMARY KEY,              -- the blinded point that was signed
     epoch INTEGER NOT NULL,
     j INTEGER NOT NULL,
-    rid BLOB NOT NULL
+    source BLOB NOT NULL             -- a purchase, or the lock that gave it as change
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX issued_by_epoch ON issued (epoch);
-
-CREATE TABLE purchase (
-    rid BLOB PRIMARY KEY,
-    lane BLOB NOT NULL,
-    cum INTEGER NOT NULL,
-    request BLOB NOT NULL,           -- SHA-256: the same id with other content is refused
-    reply BLOB NOT NULL
-) STRICT;
+CREATE INDEX issued_by_epoch ON issued (epoch, j);
 
 CREATE TABLE nullifier (
     epoch INTEGER NOT NULL,
     n BLOB NOT NULL,
+    j INTEGER NOT NULL,
     lock BLOB NOT NULL,
     PRIMARY KEY (epoch, n)
 ) STRICT, WITHOUT ROWID;
@@ -139,38 +158,36 @@ CREATE TABLE nullifier (
 CREATE TABLE lock (
     id BLOB PRIMARY KEY,
     worker BLOB NOT NULL,
-    lane BLOB,                       -- none: on the book as a debt
+    lane BLOB,                       -- none: owed
     epoch INTEGER NOT NULL,
     session BLOB NOT NULL,
     amount INTEGER NOT NULL,
     tick INTEGER NOT NULL,
     ticks INTEGER NOT NULL,
     root BLOB NOT NULL,
-    i INTEGER NOT NULL DEFAULT 0,
-    x BLOB NOT NULL,
     expiry INTEGER NOT NULL,
     issued INTEGER NOT NULL,
-    nullifiers BLOB NOT NULL,
-    blanks BLOB NOT NULL,
+    nullifiers BLOB NOT NULL,        -- 32 bytes each
+    blanks BLOB NOT NULL,            -- 32 bytes each
     owner BLOB NOT NULL,
-    state TEXT NOT NULL,             -- open | final
-    change INTEGER NOT NULL DEFAULT 0
+    i INTEGER NOT NULL,
+    x BLOB NOT NULL,
+    final INTEGER NOT NULL
 ) STRICT;
 
-CREATE INDEX lock_by_state ON lock (state, expiry);
-CREATE INDEX lock_by_worker ON lock (worker, state);
+CREATE INDEX lock_open ON lock (expiry) WHERE NOT final;
+CREATE INDEX lock_open_by_lane ON lock (lane) WHERE NOT final;
+CREATE INDEX lock_open_by_worker ON lock (worker) WHERE NOT final;
+CREATE INDEX lock_by_epoch ON lock (epoch);
 
-CREATE TABLE lane_in (
+CREATE TABLE lane_in (               -- beside the lane: a customer's
     id BLOB PRIMARY KEY,
-    cum INTEGER NOT NULL             -- highest voucher counted on the book
+    charged INTEGER NOT NULL         -- price of all that was bought on it
 ) STRICT;
 
-CREATE TABLE lane_out (
+CREATE TABLE lane_out (              -- beside the lane: one to a worker
     id BLOB PRIMARY KEY,
-    worker BLOB NOT NULL,
-    funded INTEGER NOT NULL,
-    promised_cum INTEGER NOT NULL,
-    claimed INTEGER NOT NULL DEFAULT 0
+    worker BLOB NOT NULL
 ) STRICT;
 
 CREATE INDEX lane_out_by_worker ON lane_out (worker);
@@ -182,8 +199,8 @@ CREATE TABLE iou (
 
 CREATE TABLE book (
     day INTEGER NOT NULL,
-    kind TEXT NOT NULL,
+    entry TEXT NOT NULL,
     nano INTEGER NOT NULL,
-    PRIMARY KEY (day, kind)
+    PRIMARY KEY (day, entry)
 ) STRICT, WITHOUT ROWID;
 """
