@@ -1,0 +1,1 @@
+"""Data files of the ledger; see README.md beside."""
