@@ -63,6 +63,24 @@ DEV_SYNC_INTERVAL = 1.0
 CALL_TIMEOUT = 10.0
 """seconds of a directory call: a full answer over a slow line; then its server counts as gone."""
 
+MAX_CALL = 16_384
+"""bytes of a call between nodes, and of its answer: a purchase of 64 credits takes half of it."""
+
+CALLS_OUTSTANDING = 64
+"""calls of ours to one peer that are under way or wait: a worker's sessions at one mint."""
+
+CALLS_OPEN = 16
+"""calls of one peer that wait for our answer: what a mint writes in one commit, from a few."""
+
+CALL_LIFE = 30.0
+"""seconds after which a call that we have not answered is forgotten: its asker left after 10."""
+
+CALL_RATE, CALL_BURST = 100.0, 200.0
+"""calls a second of one peer, and at once: a mint checks a lock in 1 to 8 ms of one core."""
+
+CALL_PEERS = 4_096
+"""peers whose rate of calls is remembered: as many as links that may be open."""
+
 RETRY_FIRST, RETRY_LAST = 1.0, 60.0
 """seconds between attempts to reach a directory server: doubled from the first to the last."""
 

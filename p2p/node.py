@@ -1,4 +1,4 @@
-"""A node for callers on trio: join, see who is there, open circuits, answer them."""
+"""A node for callers on trio: join, see who is there, open circuits, ask peers, answer both."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -10,6 +10,7 @@ import structlog
 import trio
 
 from p2p import stack
+from p2p.calls import Query, Replied, Unanswered
 from p2p.core import Event
 from p2p.drive import Driver, DriverStatistics, SystemClock
 from p2p.entropy import Entropy, SystemEntropy
@@ -48,6 +49,9 @@ EVENTS: Final = 4_096
 
 INCOMING: Final = 64
 """circuits that wait to be accepted; more are refused at once."""
+
+QUERIES: Final = 256
+"""calls of peers that wait for a reader, 4 MiB at most; more are refused at once."""
 
 log = structlog.get_logger()
 
@@ -141,6 +145,8 @@ class Node:
         self.directory: Directory = self._stack.directory
         self.incoming: trio.MemoryReceiveChannel[Incoming] = self._inside.incoming
         """Circuits that end here: `accept` or `refuse` each within 6 s."""
+        self.queries: trio.MemoryReceiveChannel[Query] = self._inside.queries
+        """What peers ask over a link: `answer` each within 10 s. Unread ones become refusals."""
 
     async def start(self) -> None:
         """Listen, and begin to fetch the directory. `open_node` has called it."""
@@ -173,6 +179,29 @@ class Node:
         """Leave the list; returns once a directory server knows."""
         seq = self._driver.call("withdraw", lambda core, now: core.withdraw(now))
         await self._inside.until_published(seq)
+
+    # --- calls: over a link, so that each side knows the other's address ---
+
+    async def query(self, peer: AdnlId, body: bytes) -> bytes:
+        """Ask a peer and wait for its answer, 10 s at most; both are maps of at most 16 KiB.
+
+        Asked once: whether it was heard is unknown if there is no answer. Raises `Unreachable`,
+        `Timeout` and `Closed` among it, `RemoteError` if the peer refuses (`Rejected`) or answers
+        with what is none, `NoCapacity` while too many are outstanding. Cancelled, it is forgotten.
+        """
+        number = self._driver.call("query", lambda core, now: core.query(now, peer, body))
+        try:
+            outcome = await self._inside.replies.wait(number)
+        except trio.Cancelled:
+            self._driver.call("forget", lambda core, now: core.forget(now, number))
+            raise
+        if isinstance(outcome, Unanswered):
+            raise outcome.error
+        return outcome.body
+
+    def answer(self, query: Query, body: bytes) -> None:
+        """Answer what a peer asked; too late is no error."""
+        self._driver.call("answer", lambda core, now: core.answer(now, query, body))
 
     # --- circuits that this node asks for ---
 
@@ -260,6 +289,8 @@ class _Inside:
         self.joined = trio.Event()
         self.changed = _Signal()
         self.circuits = _Circuits()
+        self.replies = _Replies()
+        self._queries, self.queries = trio.open_memory_channel[Query](QUERIES)
         self._incoming, self.incoming = trio.open_memory_channel[Incoming](INCOMING)
         self._published, self._listed = 0, _Signal()
         self._refused: int | None = None
@@ -285,6 +316,10 @@ class _Inside:
                 self._deliver(event)
             case Incoming():
                 self._offer(event)
+            case Replied() | Unanswered():
+                self.replies.deliver(event)
+            case Query():
+                self._ask(event)
             case stack.Dial(peer, endpoints):
                 self._carrier.dial(peer, endpoints)
             case stack.HangUp(link):
@@ -327,6 +362,12 @@ class _Inside:
             self._incoming.send_nowait(incoming)
         except trio.WouldBlock:
             self.refuse(incoming, b"")
+
+    def _ask(self, query: Query) -> None:
+        try:
+            self._queries.send_nowait(query)
+        except (trio.WouldBlock, trio.BrokenResourceError):
+            self.driver.call("decline", lambda core, now: core.decline(now, query))
 
     async def _work(self, public: bytes, day: int) -> None:
         nonce = await trio.to_thread.run_sync(
@@ -409,6 +450,41 @@ class _Circuits:
 
     def __len__(self) -> int:
         return len(self._senders)
+
+
+@dataclass(slots=True)
+class _Reply:
+    """What a caller waits for; an outcome may come while it is still asking."""
+
+    came: trio.Event = field(default_factory=trio.Event)
+    outcome: Replied | Unanswered | None = None
+
+
+@final
+class _Replies:
+    """The outcomes of our own calls, each for the one task that asked."""
+
+    def __init__(self) -> None:
+        self._by_number: dict[int, _Reply] = {}
+
+    def deliver(self, outcome: Replied | Unanswered) -> None:
+        """Wake the task; one is there or is about to be, as a call forgotten has no outcome."""
+        reply = self._by_number.setdefault(outcome.number, _Reply())
+        reply.outcome = outcome
+        reply.came.set()
+
+    async def wait(self, number: int) -> Replied | Unanswered:
+        """The outcome of a call. Wait for it once."""
+        reply = self._by_number.setdefault(number, _Reply())
+        try:
+            await reply.came.wait()
+        finally:
+            del self._by_number[number]
+        assert reply.outcome is not None  # set before the event
+        return reply.outcome
+
+    def __len__(self) -> int:
+        return len(self._by_number)
 
 
 def _stack_config(config: NodeConfig) -> StackConfig:

@@ -1,15 +1,19 @@
 """The cores of one node joined: what the trio driver and the simulated worlds both run.
 
 Sources are `Link`s, data are `wire` messages. Onion frames go to the circuits' core, queries and
-answers to the directory exchange. Both want links; the stack finds out where a peer listens, asks
-the carrier once, and tells whoever waits. More cores join by a kind of message of their own.
+answers to the directory exchange, or to the calls of the layers above if their body is a map. All
+want links; the stack finds out where a peer listens, asks the carrier once, and tells whoever
+waits. More cores join by a kind of message of their own.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, final
 
-from p2p import wire
+from p2p import calls, wire
+from p2p.calls import Calls, Query
+from p2p.calls import Replied as Replied
+from p2p.calls import Unanswered as Unanswered
 from p2p.core import Event, Send, Source
 from p2p.entropy import Entropy
 from p2p.errors import CodecError, DirectoryStale
@@ -22,6 +26,7 @@ from p2p.onion.noise import Kem, MlKem768
 from p2p.overlay import exchange as overlay
 from p2p.overlay.advert import Fields, Role, Rules
 from p2p.overlay.announcer import NOBODY, Announcer
+from p2p.overlay.calls import Refusal
 from p2p.overlay.directory import Directory
 from p2p.overlay.exchange import Contradiction as Contradiction
 from p2p.overlay.exchange import DirectoryChanged as DirectoryChanged
@@ -116,6 +121,8 @@ class Stack:
             identity, keys, self.directory, entropy.fork("onion"), _onion_config(config)
         )
 
+        self._calls = Calls()
+
         self._now = 0.0
         self._links: dict[AdnlId, list[Link]] = {}
         self._strikes: dict[Link, int] = {}
@@ -140,6 +147,7 @@ class Stack:
         self._dialling.pop(link.peer, None)
         self._onion.link_up(now, link, link.peer, dialled=dialled)
         self._exchange.link_up(now, link.peer)
+        self._calls.link_up(link)
 
     def link_down(self, now: float, link: Link) -> None:
         """A link is gone. One that was never up is no error: it may have been refused."""
@@ -150,6 +158,7 @@ class Stack:
         links.remove(link)
         self._strikes.pop(link, None)
         self._onion.link_down(now, link)
+        self._calls.link_down(link)
         if not links:
             del self._links[link.peer]
             self._exchange.link_down(now, link.peer)
@@ -160,6 +169,7 @@ class Stack:
         self._dialling.pop(peer, None)
         self._onion.dial_failed(now, peer)
         self._exchange.dial_failed(now, peer)
+        self._calls.dial_failed(peer)
 
     # --- commands: what we say of ourselves ---
 
@@ -187,6 +197,31 @@ class Stack:
         self._pass(now)
         self._announcer.work(now, day, nonce)
         self._announce(now)
+
+    # --- commands: calls, as in `Calls` ---
+
+    def query(self, now: float, peer: AdnlId, body: bytes) -> int:
+        """Ask a peer: `Replied` or `Unanswered` of the number returned follows within 10 s.
+
+        Raises `NoCapacity` while too many are outstanding, `ValueError` for a body that is no map.
+        """
+        self._pass(now)
+        return self._calls.query(now, peer, body)
+
+    def forget(self, now: float, number: int) -> None:
+        """Nobody waits for the answer to this query any longer."""
+        self._pass(now)
+        self._calls.forget(number)
+
+    def answer(self, now: float, query: Query, body: bytes) -> None:
+        """Answer a `Query`; too late is no error. Raises `ValueError` for a body that is no map."""
+        self._pass(now)
+        self._calls.answer(query, body)
+
+    def decline(self, now: float, query: Query) -> None:
+        """Say that we are too busy for a `Query`."""
+        self._pass(now)
+        self._calls.refuse(query, Refusal.BUSY)
 
     # --- commands: circuits, as in `OnionCore` ---
 
@@ -274,6 +309,7 @@ class Stack:
         self._announcer.renew(now)
         self._announce(now)
         self._exchange.handle_timer(now)
+        self._calls.handle_timer(now)
         self._onion.handle_timer(now)
 
     def next_deadline(self) -> float | None:
@@ -282,6 +318,7 @@ class Stack:
             self.directory.next_deadline(),
             self._announcer.due(),
             self._exchange.next_deadline(),
+            self._calls.next_deadline(),
             self._onion.next_deadline(),
         )
         return min((when for when in deadlines if when is not None), default=None)
@@ -309,6 +346,7 @@ class Stack:
             **self._onion.sizes(),
             **self.directory.sizes(),
             **self._exchange.sizes(),
+            **self._calls.sizes(),
             **served,
             **own,
         }
@@ -328,8 +366,12 @@ class Stack:
         match message.kind:
             case Kind.ONION:
                 self._onion.receive(now, link, message.payload)
+            case Kind.QUERY if calls.is_call(message.payload):
+                self._calls.asked(now, link, message.number, message.payload)
             case Kind.QUERY:
                 self._answer(now, link, message)
+            case Kind.ANSWER if message.number >= calls.FIRST:
+                self._calls.answered(link, message.number, message.payload)
             case Kind.ANSWER:
                 self._exchange.answered(now, link.peer, message.number, message.payload)
             case _:
@@ -373,12 +415,15 @@ class Stack:
         said = self._exchange.drain()
         for output in said:
             self._route(now, output)
+        called = self._calls.drain()
+        for call in called:
+            self._route_calls(now, call)
         writes, events = self._onion.drain()
         for link, frames in writes:
             self._write_frames(link, frames)
         for event in events:
             self._route_circuits(now, event)
-        return bool(said or writes or events)
+        return bool(said or called or writes or events)
 
     def _route(self, now: float, output: overlay.Output) -> None:
         match output:
@@ -395,21 +440,34 @@ class Stack:
             case _:
                 self._events.append(output)
 
+    def _route_calls(self, now: float, output: calls.Output) -> None:
+        match output:
+            case calls.Reach(peer):
+                self._reach(now, peer)
+            case calls.Write(link, message):
+                self._write(link, message)
+            case _:
+                self._events.append(output)
+
     def _route_circuits(self, now: float, event: Event) -> None:
         match event:
             case onion.Dial(peer):
                 self._reach(now, peer)
             case onion.CloseLink(Link() as link, reason):
-                # The directory comes over the links to these, however seldom circuits do.
-                if reason != "idle" or link.peer not in self._bootstrap:
+                if reason != "idle" or not self._keeps(link):
                     self._events.append(HangUp(link))
             case _:
                 self._events.append(event)
+
+    def _keeps(self, link: Link) -> bool:
+        """Whether a link without circuits is of use: for calls, or for the directory's."""
+        return link.peer in self._bootstrap or self._calls.uses(link)
 
     def _reach(self, now: float, peer: AdnlId) -> None:
         """See to it that there is a link, or that whoever wants it hears that there is none."""
         if peer in self._links:
             self._exchange.link_up(now, peer)
+            self._calls.link_up(self._links[peer][-1])
         elif peer in self._dialling:
             return
         elif endpoints := self._where(peer):
@@ -420,6 +478,8 @@ class Stack:
 
     def _where(self, peer: AdnlId) -> tuple[Endpoint, ...]:
         """What a peer says of itself is newer than what our settings say of it."""
+        if peer == self._id:
+            return ()
         entry = self.directory.find(peer)
         listed = () if entry is None else entry.advert.addresses
         return tuple(dict.fromkeys(listed + self._bootstrap.get(peer, ())))

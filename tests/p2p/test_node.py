@@ -7,10 +7,10 @@ import pytest
 import structlog
 import trio
 
+from p2p import codec, wire
 from p2p import node as node_module
-from p2p import wire
 from p2p.entropy import seeded
-from p2p.errors import LocalError, NoPath
+from p2p.errors import LocalError, NoCapacity, NoPath, Rejected, Timeout, Unreachable
 from p2p.identity import AdnlId, Identity
 from p2p.node import NodeConfig, open_node
 from p2p.onion.cell import Code
@@ -398,6 +398,113 @@ async def test_events_are_given_to_one_reader(net, autojump_clock):
         client.events(circuit)
     with pytest.raises(KeyError):
         client.events(12345)
+
+
+# --- calls ---
+
+ASK, TELL = codec.pack({"t": "ask"}), codec.pack({"t": "tell"})
+
+
+async def shop(node, seconds=0.0):
+    """Answers every query with its own body and a word of thanks."""
+    async for query in node.queries:
+        await trio.sleep(seconds)
+        heard = codec.unpack(query.body, 16_384)
+        node.answer(query, codec.pack({**heard, "thanks": query.peer}))
+
+
+async def asked(client, shop_id, number=0):
+    answer = await client.query(shop_id, codec.pack({"number": number, "x": bytes(8_000)}))
+    return codec.unpack(answer, 16_384)
+
+
+async def test_a_call_is_answered_over_libp2p():
+    with trio.fail_after(30):
+        async with networks() as net:
+            relay, client = await net.up(1, Role.RELAY), await net.up(6)
+            await client.joined()
+            net.nursery.start_soon(shop, relay)
+            for number in range(3):
+                answer = await asked(client, relay.id, number)
+                assert (answer["number"], answer["thanks"]) == (number, client.id)
+            with pytest.raises(Unreachable):
+                await client.query(identity(50).id, ASK)
+            net.nursery.start_soon(shop, client)
+            assert (await asked(relay, client.id))["thanks"] == relay.id
+
+
+async def test_calls_in_parallel_each_get_their_own_answer(net, autojump_clock):
+    _, worker, client = await net.village()
+    for _ in range(4):
+        net.nursery.start_soon(shop, worker, 0.1)
+    answers = {}
+
+    async def one(number):
+        answers[number] = (await asked(client, worker.id, number))["number"]
+
+    async with trio.open_nursery() as nursery:
+        for number in range(60):
+            nursery.start_soon(one, number)
+    assert answers == {number: number for number in range(60)}
+    assert client.statistics().sizes["calls_asked"] == len(client._inside.replies) == 0
+
+
+async def test_a_node_that_reads_no_queries_refuses_once_its_queue_is_full(
+    net, monkeypatch, autojump_clock
+):
+    monkeypatch.setattr(node_module, "QUERIES", 2)
+    _, worker, client = await net.village()
+    outcomes = []
+
+    async def one():
+        start = trio.current_time()
+        with pytest.raises((Timeout, Rejected)) as caught:
+            await client.query(worker.id, ASK)
+        outcomes.append((caught.type, trio.current_time() - start < 9))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(4):
+            nursery.start_soon(one)
+    assert outcomes == [(Rejected, True)] * 2 + [(Timeout, False)] * 2
+    worker.queries.close()
+    with trio.fail_after(1), pytest.raises(Rejected):
+        await client.query(worker.id, ASK)
+
+
+async def test_a_call_that_is_cancelled_is_forgotten(net, autojump_clock):
+    _, worker, client = await net.village()
+    with trio.move_on_after(1):
+        await client.query(worker.id, ASK)
+    sizes = client.statistics().sizes
+    assert sizes["calls_asked"] == sizes["calls_lines"] == len(client._inside.replies) == 0
+    worker.answer(await worker.queries.receive(), TELL)
+    await trio.sleep(1)
+    assert client.statistics().sizes["calls_outputs"] == 0
+
+
+async def test_a_worker_that_is_gone_is_unreachable_in_ten_seconds(net, autojump_clock):
+    _, worker, client = await net.village()
+    net.down(worker)
+    with trio.fail_after(10.1), pytest.raises(Unreachable):
+        await client.query(worker.id, ASK)
+    with pytest.raises(ValueError, match="map"):
+        await client.query(worker.id, b"")
+
+
+async def test_more_calls_than_are_useful_are_our_own_error(net, autojump_clock):
+    _, worker, client = await net.village()
+    refused = []
+
+    async def one():
+        try:
+            await client.query(worker.id, ASK)
+        except (NoCapacity, Timeout) as error:
+            refused.append(type(error))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(70):
+            nursery.start_soon(one)
+    assert [refused.count(kind) for kind in (NoCapacity, Timeout)] == [6, 64]
 
 
 # --- peers that break rules ---

@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2p import codec, wire
+from p2p.calls import Query
 from p2p.core import step
 from p2p.entropy import seeded
-from p2p.errors import DirectoryStale
+from p2p.errors import Closed, DirectoryStale, Timeout, Unreachable
 from p2p.identity import Identity
+from p2p.onion import core as onion_core
 from p2p.onion.core import GUARD_UNREACHABLE, Data, Ended, Failed, Incoming, Misbehaved, Opened
 from p2p.onion.handshake import Target
 from p2p.overlay import advert as adverts
@@ -26,8 +28,10 @@ from p2p.stack import (
     Joined,
     Peer,
     Published,
+    Replied,
     Stack,
     StackConfig,
+    Unanswered,
     WorkWanted,
 )
 from p2p.wire import Endpoint, Kind, Link, Message
@@ -409,6 +413,93 @@ def test_a_guard_that_nobody_can_find_fails_the_circuit_at_once(village):
     (failed,) = village.told(6, Failed)
     assert (failed.circuit, failed.status) == (circuit, GUARD_UNREACHABLE)
     assert village.told(6, Dial)[-1].peer != id_of(50)
+
+
+# --- calls ---
+
+ASKED, TOLD = codec.pack({"t": "ask"}), codec.pack({"t": "tell"})
+
+
+def query_of(net, number, other, body=ASKED):
+    return net.call(number, lambda core, now: core.query(now, id_of(other), body))
+
+
+def test_a_client_asks_a_worker_that_it_has_no_link_to(village):
+    number = query_of(village, 6, 5)
+    village.run(0.5)
+    (asked,) = village.told(5, Query)
+    assert (asked.peer, asked.body) == (id_of(6), ASKED)
+    village.call(5, lambda core, now: core.answer(now, asked, TOLD))
+    village.run(0.5)
+    assert village.told(6, Replied) == [Replied(number, TOLD)]
+
+
+def test_a_query_to_the_directory_server_is_told_from_the_directorys(village):
+    number = query_of(village, 6, 1)
+    village.run(0.5)
+    (asked,) = village.told(1, Query)
+    village.call(1, lambda core, now: core.decline(now, asked))
+    village.run(2)
+    (refused,) = village.told(6, Unanswered)
+    assert (refused.number, refused.error.args) == (number, (calls.Refusal.BUSY,))
+    assert [listed(node) for node in village.nodes.values()] == [5] * 6
+    assert village.told(1, Misbehaved) == village.told(6, Misbehaved) == []
+
+
+def test_a_client_that_can_be_asked_only_over_its_own_link_is(village):
+    """A pure client is listed nowhere: who has a link to it may ask, nobody else can."""
+    first = query_of(village, 1, 6)
+    nobody = query_of(village, 5, 6)
+    village.run(0.5)
+    (asked,) = village.told(6, Query)
+    village.call(6, lambda core, now: core.answer(now, asked, TOLD))
+    village.run(0.5)
+    assert village.told(1, Replied) == [Replied(first, TOLD)]
+    (failed,) = village.told(5, Unanswered)
+    assert (failed.number, type(failed.error)) == (nobody, Unreachable)
+
+
+def test_nobody_asks_itself_or_somebody_unheard_of(village):
+    numbers = [query_of(village, 5, 5), query_of(village, 5, 50)]
+    assert [failed.number for failed in village.told(5, Unanswered)] == numbers
+    assert all(event.peer not in (id_of(5), id_of(50)) for event in village.told(5, Dial))
+
+
+def test_a_peer_that_dies_while_asked_is_told_of_at_once(village):
+    number = query_of(village, 6, 5)
+    village.run(0.5)
+    village.crash(5)
+    village.run(0.1)
+    (failed,) = village.told(6, Unanswered)
+    assert (failed.number, type(failed.error)) == (number, Closed)
+
+
+def test_silence_is_told_of_after_ten_seconds(village):
+    number = query_of(village, 6, 5)
+    village.run(9.9)
+    assert village.told(6, Unanswered) == []
+    village.run(0.2)
+    (failed,) = village.told(6, Unanswered)
+    assert (failed.number, type(failed.error)) == (number, Timeout)
+
+
+def test_a_link_is_not_given_up_for_idleness_while_a_call_is_open(village):
+    query_of(village, 6, 5)
+    village.run(0.5)
+    (asked,) = village.told(5, Query)
+    node, link = village.nodes[5], asked.link
+    node._route_circuits(village.now, onion_core.CloseLink(link, "idle"))
+    assert HangUp(link) not in node.drain()[1]
+    village.call(5, lambda core, now: core.answer(now, asked, TOLD))
+    node._route_circuits(village.now, onion_core.CloseLink(link, "idle"))
+    assert HangUp(link) in node.drain()[1]
+
+
+def test_a_call_too_long_breaks_a_rule(relay):
+    body = codec.pack({"x": bytes(20_000)})
+    relay.receive(START, linked(relay), query(body))
+    (broken,) = relay.drain()[1]
+    assert isinstance(broken, Misbehaved)
 
 
 # --- peers that break rules ---
