@@ -5,14 +5,17 @@ are the inference protocol's; both travel with the work they pay for. `wire` mak
 and reads them; what they mean is for `MintCore` and the lanes to judge.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from hashlib import sha256
 from typing import Final, TypeAlias
 
 from ledger.credit import Signed
 from ledger.lane import Account, LaneConfig
 from ledger.money import Nano
 from ledger.voucher import Voucher
+from p2p import codec
 
 RID_SIZE: Final = 16
 MAX_RESTORE: Final = 64
@@ -237,14 +240,21 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class Swap:
-    """New credits for old ones. `Sigs` for the outputs, or the errors of `Lock`.
+    """New credits for old ones. `Sigs` for the outputs, or the errors of `Buy` and `Lock`.
 
-    `spend` pays the mint itself; its root is `swap_root` of the outputs, which binds them.
+    `spend` pays the mint itself all it is worth, under the `swap_root` of what it is for.
     """
 
     spend: bytes
+    epoch: int
+    """The one on sale."""
     outputs: tuple[tuple[int, bytes], ...]
-    """Exponent and blinded credit; of the epoch on sale, and worth the spend in all."""
+    """Exponent and blinded credit, worth as much in all."""
+
+
+def swap_root(epoch: int, outputs: Sequence[tuple[int, bytes]]) -> bytes:
+    """What a spend has for a root if it is for a swap, so that nobody puts in other outputs."""
+    return sha256(b"tussah/swap" + codec.pack([epoch, list(outputs)])).digest()
 
 
 @dataclass(frozen=True, slots=True)

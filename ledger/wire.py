@@ -246,6 +246,7 @@ _REQUESTS: Final[_Parsers[Request]] = {
     "mint.change": lambda r: Change(r.octets("lock"), r.octets("secret")),
     "mint.swap": lambda r: Swap(
         r.some("spend", MAX_SPEND),
+        r.integer("epoch", U32),
         tuple(_output(item) for item in r.items("outputs", MAX_COINS)),
     ),
     "mint.restore": lambda r: Restore(r.hashes("blinds", MAX_RESTORE)),
