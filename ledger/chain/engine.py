@@ -18,6 +18,7 @@ from tonpy.types import Cell as TonCell
 from tonpy.types import CellSlice, Stack
 
 from ledger.chain.base import StackValue
+from ledger.chain.boc import write_boc
 from ledger.chain.stack import read_stack, write_stack
 from ledger.lane import Account
 
@@ -104,14 +105,15 @@ class Engine:
         address: Account,
         now: int,
         balance: int,
-        name: str,
+        name: str | int,
         arguments: Sequence[StackValue] = (),
     ) -> Got:
-        """Run a get-method on a state."""
+        """Run a get-method on a state; an integer is a method's id."""
+        method = method_name_to_id(name) if isinstance(name, str) else name
         tvm = TVM(code=_ton(code), data=_ton(data))
         tvm.set_c7(self._context(code, address, now, balance))
         tvm.set_gas_limit(GET_GAS, GET_GAS)
-        tvm.set_stack(_stack((*arguments, method_name_to_id(name))))
+        tvm.set_stack(_stack((*arguments, method)))
         stack = tvm.run(unpack_stack=False, allow_non_success=True)
         exit_code = int(tvm.exit_code)
         if exit_code not in (0, 1):
@@ -144,7 +146,7 @@ def _stack(values: Sequence[StackValue]) -> Stack:
 
 
 def _ton(cell: Cell) -> TonCell:
-    return TonCell(_text(cell.to_boc()))
+    return TonCell(_text(write_boc([cell])))
 
 
 def _cell(boc: str) -> Cell:

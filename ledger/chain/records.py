@@ -45,6 +45,23 @@ def read_transaction(cell: Cell) -> Tx:
         return _transaction(cell)
 
 
+def read_effects(cell: Cell) -> tuple[Nano, list[Cell]]:
+    """The fees of a transaction and the messages it sends: what a collator needs, no more."""
+    with _reading("transaction"):
+        reader = cell.begin_parse()
+        reader.skip_bits(4 + 256 + 64 + 256 + 64 + 32)
+        count = reader.load_uint(15)
+        reader.skip_bits(2 + 2)
+        _, outgoing = _message_cells(reader.load_ref().begin_parse(), count)
+        return Nano(reader.load_coins()), outgoing
+
+
+def read_message(cell: Cell) -> Message:
+    """A message by itself."""
+    with _reading("message"):
+        return _message(cell)
+
+
 def read_account(address: Account, shard_account: Cell) -> Contract | None:
     """The account in a `ShardAccount`; None if there is none."""
     with _reading("account"):
@@ -112,8 +129,6 @@ def _transaction(cell: Cell) -> Tx:
     reader.skip_bits(256 + 64)
     time = reader.load_uint(32)
     count = reader.load_uint(15)
-    if count > MAX_OUTGOING:
-        raise CodecError(f"{count} messages of one transaction")
     reader.skip_bits(2 + 2)
     incoming, outgoing = _messages(reader.load_ref().begin_parse(), count)
     fees = Nano(CurrencyCollection.deserialize(reader).grams)
@@ -138,11 +153,19 @@ def _transaction(cell: Cell) -> Tx:
 
 
 def _messages(reader: Slice, count: int) -> tuple[Message | None, tuple[Message, ...]]:
-    incoming = _message(reader.load_ref()) if reader.load_bit() else None
+    incoming, outgoing = _message_cells(reader, count)
+    first = None if incoming is None else _message(incoming)
+    return first, tuple(_message(cell) for cell in outgoing)
+
+
+def _message_cells(reader: Slice, count: int) -> tuple[Cell | None, list[Cell]]:
+    if count > MAX_OUTGOING:
+        raise CodecError(f"{count} messages of one transaction")
+    incoming = reader.load_ref() if reader.load_bit() else None
     outgoing = reader.load_ref() if reader.load_bit() else None
     if outgoing is None:
-        return incoming, ()
-    return incoming, tuple(_message(_find(outgoing, 15, i).load_ref()) for i in range(count))
+        return incoming, []
+    return incoming, [_find(outgoing, 15, place).load_ref() for place in range(count)]
 
 
 def _find(root: Cell, bits: int, key: int) -> Slice:

@@ -4,6 +4,7 @@ A block is one transaction of the database, durable when `commit` returns, so th
 the chain at the end of one block or of the one before, with every coin in exactly one place.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +21,6 @@ _TABLES: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE account (
     address BLOB PRIMARY KEY,
-    balance INTEGER NOT NULL,
     boc BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE tx (
@@ -35,11 +35,14 @@ CREATE TABLE block (
     time INTEGER NOT NULL,
     lt INTEGER NOT NULL
 ) STRICT;
-CREATE TABLE queue (n INTEGER PRIMARY KEY AUTOINCREMENT, value INTEGER NOT NULL, boc BLOB NOT NULL)
-    STRICT;
+CREATE TABLE queue (n INTEGER PRIMARY KEY AUTOINCREMENT, boc BLOB NOT NULL) STRICT;
 """
 
 _VERSION: Final = 1
+
+TOTALS: Final = ("genesis", "giver", "fees", "astray")
+"""nano: all coins there ever were; not given out yet; paid to validators, of whom there are none;
+sent to other workchains, of which there are none. The rest is in accounts and messages."""
 
 Value: TypeAlias = int | bytes | str
 
@@ -55,49 +58,21 @@ class Block:
     """The logical time that the next transaction will exceed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Totals:
-    """Where all coins are, in nano; a transaction moves them between these and makes none."""
-
-    genesis: Nano
-    """All coins there ever were."""
-    giver: Nano
-    """Not given out yet."""
-    accounts: Nano
-    """Balances."""
-    queued: Nano
-    """In messages on their way, with the forward fees they carry."""
-    fees: Nano
-    """Paid to validators, of whom there are none."""
-    astray: Nano
-    """Sent to other workchains, of which there are none."""
-
-    @property
-    def whole(self) -> bool:
-        """Whether not a nano is missing, or too many."""
-        found = self.giver + self.accounts + self.queued + self.fees + self.astray
-        return found == self.genesis
-
-
 @dataclass(slots=True, kw_only=True)
 class Changes:
     """All that a block changes."""
 
     block: Block
-    accounts: dict[Account, tuple[Nano, bytes]] = field(default_factory=dict)
-    """Balance and bag of cells of a `ShardAccount`."""
+    accounts: dict[Account, bytes] = field(default_factory=dict)
+    """Each a bag of cells of a `ShardAccount`."""
     transactions: list[tuple[Account, int, bytes]] = field(default_factory=list)
     """Whose, logical time, bag of cells."""
     taken: list[int] = field(default_factory=list)
     """Queued messages that are not queued any more."""
-    queued: list[tuple[Nano, bytes]] = field(default_factory=list)
-    """Messages for the next block, with what they carry."""
-    given: int = 0
-    """nano that left the giver"""
-    fees: int = 0
-    """nano"""
-    astray: int = 0
-    """nano"""
+    queued: list[bytes] = field(default_factory=list)
+    """Messages for the next block."""
+    totals: Counter[str] = field(default_factory=Counter)
+    """Changes of totals, in nano."""
     meta: dict[str, int | bytes] = field(default_factory=dict)
     """Settings that hold from this block on."""
 
@@ -127,7 +102,7 @@ class ChainStore:
 
     def found(self, genesis: Block, supply: Nano, meta: dict[str, int | bytes]) -> None:
         """The first block, with all coins at the giver."""
-        totals = {"genesis": supply.value, "giver": supply.value, "fees": 0, "astray": 0}
+        totals = dict.fromkeys(TOTALS, 0) | {"genesis": supply.value, "giver": supply.value}
         with self._transaction():
             for key, value in (totals | meta).items():
                 self._set(key, value)
@@ -138,17 +113,15 @@ class ChainStore:
         with self._transaction():
             self._add(changes.block)
             self._run_many(
-                "INSERT OR REPLACE INTO account VALUES (?, ?, ?)",
-                [(at, balance.value, boc) for at, (balance, boc) in changes.accounts.items()],
+                "INSERT OR REPLACE INTO account VALUES (?, ?)", [*changes.accounts.items()]
             )
             rows = [(at, lt, changes.block.seqno, boc) for at, lt, boc in changes.transactions]
             self._run_many("INSERT INTO tx VALUES (?, ?, ?, ?)", rows)
             self._run_many("DELETE FROM queue WHERE n = ?", [(n,) for n in changes.taken])
-            queued = [(value.value, boc) for value, boc in changes.queued]
-            self._run_many("INSERT INTO queue (value, boc) VALUES (?, ?)", queued)
-            self._move("giver", -changes.given)
-            self._move("fees", changes.fees)
-            self._move("astray", changes.astray)
+            queued = [(boc,) for boc in changes.queued]
+            self._run_many("INSERT INTO queue (boc) VALUES (?)", queued)
+            for key, change in changes.totals.items():
+                self._set(key, self.total(key) + change)
             for key, value in changes.meta.items():
                 self._set(key, value)
 
@@ -185,21 +158,19 @@ class ChainStore:
         rows = self._connection.execute(statement, (address, lt, limit))
         return [(_row_block(row), _bytes(row[3])) for row in rows]
 
-    def queue(self, limit: int) -> list[tuple[int, bytes]]:
-        """The oldest messages on their way: number, bag of cells."""
+    def queue(self, limit: int = -1) -> list[tuple[int, bytes]]:
+        """The oldest messages on their way: number, bag of cells. Negative: all."""
         rows = self._connection.execute("SELECT n, boc FROM queue ORDER BY n LIMIT ?", (limit,))
         return [(_int(n), _bytes(boc)) for n, boc in rows]
 
-    def totals(self) -> Totals:
-        """Where all coins are."""
-        return Totals(
-            genesis=Nano(self._number("genesis")),
-            giver=Nano(self._number("giver")),
-            accounts=self._sum("SELECT sum(balance) FROM account"),
-            queued=self._sum("SELECT sum(value) FROM queue"),
-            fees=Nano(self._number("fees")),
-            astray=Nano(self._number("astray")),
-        )
+    def total(self, key: str) -> int:
+        """One of `TOTALS`, in nano."""
+        return _int(self.meta(key))
+
+    def accounts(self) -> Iterator[tuple[Account, bytes]]:
+        """Every account there has been. Nothing may be committed meanwhile."""
+        for address, boc in self._connection.execute("SELECT address, boc FROM account"):
+            yield Account(_bytes(address)), _bytes(boc)
 
     def sizes(self) -> dict[str, int]:
         """Rows of each table."""
@@ -228,19 +199,8 @@ class ChainStore:
         row = (block.seqno, block.time, block.lt)
         self._connection.execute("INSERT INTO block VALUES (?, ?, ?)", row)
 
-    def _move(self, key: str, change: int) -> None:
-        if change:
-            self._set(key, self._number(key) + change)
-
     def _set(self, key: str, value: int | bytes) -> None:
         self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, _pack(value)))
-
-    def _number(self, key: str) -> int:
-        return _int(self.meta(key))
-
-    def _sum(self, statement: str) -> Nano:
-        row = self._one(statement)
-        return Nano(0 if row is None or row[0] is None else _int(row[0]))
 
     def _count(self, table: str) -> int:
         row = self._one(f"SELECT count(*) FROM {table}")  # noqa: S608 - a name of ours
