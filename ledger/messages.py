@@ -145,7 +145,8 @@ class LaneLanes:
 class LaneClose:
     """Please close this lane: cheaper and quicker than to begin it alone. `LaneClosing`."""
 
-    lane: bytes
+    voucher: Voucher
+    """The newest: only the two sides have it, and a lane's address is known to everybody."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -233,7 +233,7 @@ _REQUESTS: Final[_Parsers[Request]] = {
     ),
     "lane.voucher": lambda r: LaneVoucher(r.voucher("voucher"), r.text("reason", MAX_REASON)),
     "lane.list": lambda r: LaneList(),
-    "lane.close?": lambda r: LaneClose(r.octets("lane")),
+    "lane.close?": lambda r: LaneClose(r.voucher("voucher")),
     "lane.want": lambda r: LaneWant(),
     "mint.keysets": lambda r: Keysets(),
     "mint.buy": lambda r: Buy(
