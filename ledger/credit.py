@@ -94,6 +94,9 @@ class Secret(NamedTuple):
     r: bytes
     """The blinding scalar."""
 
+    def __repr__(self) -> str:
+        return "Secret(...)"
+
 
 def derive(seed: bytes, mint: AdnlId, epoch: int, i: int) -> Secret:
     """The secret of the `i`-th credit of a mint's epoch. An `i` is used once."""

@@ -274,6 +274,7 @@ def test_scalars_that_are_none_are_caught(scalar):
 def test_a_credit_hides_its_secrets():
     assert COINS[0].m.hex()[:8] not in repr(COINS[0])
     assert "C=" not in repr(COINS[0])
+    assert repr(derive(SEED, MINT.id, EPOCH, 0)) == "Secret(...)"
     assert COINS[0].value == Nano(2**20)
 
 
