@@ -93,7 +93,10 @@ CREATE TABLE outbox (
     epoch INTEGER NOT NULL,
     body BLOB NOT NULL,              -- sent again until answered, byte for byte
     until INTEGER NOT NULL,
-    done INTEGER NOT NULL DEFAULT 0
+    lane BLOB NOT NULL,              -- whose voucher pays for it
+    price INTEGER NOT NULL,
+    reply BLOB,                      -- proof against a mint that signed with another key
+    done INTEGER NOT NULL DEFAULT 0  -- 0 sent, 1 sold, 2 refused, 3 accused
 ) STRICT;
 
 CREATE TABLE session (
