@@ -3,7 +3,8 @@
     state       leaves it when                                              its timer
     DRAW        the directory is there and a worker is drawn                10 s
     OPENING     the worker's offer or refusal comes through the circuit     12 s
-    OFFERED     the accepted offer's prompt has left                        30 s + 1 s per 4 KiB
+    PAYING      coins for the accepted offer are set aside                  the offer's, then none
+    OFFERED     the prompt, and the spend before it, has left               30 s + 1 s per 4 KiB
     STREAMING   the answer's last token, its receipt or a refusal comes     2 x quoted wait + 30 s
     CHECKING    the receipt is there and true                               5 s
     DONE        never
@@ -13,46 +14,57 @@ came. A worker that refuses, falls silent or lies before anything of its answer 
 another, at most three in all; after that the ask ends with the partial text, since nobody else can
 go on with it. What a worker did only ever excludes it: see `inference.market`.
 
-The core holds no circuit: it names its tries by number, and whoever drives it joins the two.
+An offer with prices is paid as `inference.meter` says, once the worker has shown that the mint has
+locked the coins for it. However a try ends, its coins end with it: `Release` if the spend never
+left, else `Collect`. In free mode PAYING is left out. If coins are so long in coming that the offer
+lapses, the worker is asked for another when they are there.
+
+The core holds no circuit and no coin: it names its tries by number, and whoever drives it joins the
+two.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Final, TypeAlias, final
 
-from inference import endings, market, protocol
+from inference import endings, protocol
+from inference.asking_effects import (
+    Collect,
+    Effect,
+    Leave,
+    Open,
+    Release,
+    Reserve,
+    Say,
+    Upload,
+)
+from inference.drawing import Drawing
 from inference.endings import Why
-from inference.engine.base import Usage
-from inference.market import Choice, Terms
+from inference.market import Choice
+from inference.meter import Spending, pace_of
 from inference.protocol import (
     PLAIN,
     Billed,
     Chunk,
-    Need,
     Offer,
+    Pay,
     Progress,
     Prompt,
     Refusal,
     Refuse,
-    Want,
 )
 from inference.reading import Reading
 from inference.request import (
-    AskFailed,
+    AskEvent,
     AskRequest,
-    Done,
-    Piece,
     Policy,
-    Refused,
-    Timing,
     body_of,
     nonce_of,
     settings_of,
 )
-from inference.request import Progress as Read
+from inference.telling import Telling
 from inference.trial import Trial
-from ledger.tariff import Receipt, fair
+from ledger.payment import Decline, Payment, Unpaid
 from p2p import codec
 from p2p.core import Deadlines, Event, Handle, Send, Source
 from p2p.errors import CodecError, RemoteError
@@ -60,9 +72,6 @@ from p2p.identity import AdnlId
 from p2p.onion import events as onion
 from p2p.onion.cell import Code as Hop
 from p2p.overlay.directory import Entry
-
-MAX_DRAWS: Final = 3
-"""workers tried for one request"""
 
 MAX_PATHS: Final = 3
 """paths tried to one worker, as long as relays are to blame"""
@@ -80,6 +89,16 @@ UPLOAD_RATE: Final = 4_096
 RECEIPT_WAIT: Final = 5.0
 """seconds, and bytes a second; the table above says of what"""
 
+OFFER_MARGIN: Final = 5
+"""seconds of an offer's life that are left for the prompt's way"""
+
+PATIENCE: Final = 5.0
+"""seconds from the first draw in which relays may still not know each other, or be too few: the
+age at which the nodes of a network have met"""
+
+PATIENCE_PAUSE: Final = 0.4
+"""seconds between two looks meanwhile"""
+
 DAY: Final = 86_400
 
 
@@ -88,58 +107,24 @@ class State(Enum):
 
     DRAW = "draw"
     OPENING = "opening"
+    PAYING = "paying"
     OFFERED = "offered"
     STREAMING = "streaming"
     CHECKING = "checking"
     DONE = "done"
 
 
-# --- what the core wants done; answered by commands with the number of the try ---
-
-
-@dataclass(frozen=True, slots=True)
-class Open:
-    """Open a circuit: `opening`, then `opened`, `failed` or `unopened` answer."""
-
-    attempt: int
-    worker: AdnlId
-    request: bytes
-    suspects: tuple[AdnlId, ...]
-    """Relays to avoid if there are others."""
-
-
-@dataclass(frozen=True, slots=True)
-class Upload:
-    """Send this on the request's stream, and END behind it: `uploaded` answers."""
-
-    attempt: int
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Leave:
-    """Reset the stream and close the circuit, if there is one: the worker is to stop."""
-
-    attempt: int
-
-
-Effect: TypeAlias = Open | Upload | Leave
-
-
 @final
 class AskCore:
-    """See the module. `drain` gives effects and, for the caller, `AskEvent`s.
-
-    Raises `ValueError` for a request that no worker would take.
-    """
+    """See the module. `drain` gives effects and, for the caller, `AskEvent`s."""
 
     def __init__(self, request: AskRequest, policy: Policy, asker: AdnlId) -> None:
         self._request = request
         self._policy = policy
-        self._asker = asker
-        self._body = body_of(request)
+        self._body, self._objection = _body(request)
+        self._drawing = Drawing(request, policy, asker, self._body)
 
-        self._now = self._began = 0.0
+        self._now = self._began = self._drew = 0.0
         self._state = State.DRAW
         self._deadlines = Deadlines()
         self._limit: Handle | None = None
@@ -147,15 +132,10 @@ class AskCore:
         self._out: list[Event] = []
 
         self._nonce = b""
-        self._entries: Sequence[Entry] = ()
         self._try: Trial | None = None
         self._tries = 0
-        self._context_above = 0
         self._suspects: dict[AdnlId, None] = {}
-        self._drawn: dict[AdnlId, None] = {}
-        self._refused: list[Refused] = []
-        self._whys: list[Why] = []
-        self._timing = Timing()
+        self._telling = Telling(self._out_event)
 
     @property
     def state(self) -> State:
@@ -164,20 +144,24 @@ class AskCore:
 
     # --- commands ---
 
-    def start(self, now: float) -> None:
-        """Begin; the caller's limit counts from here."""
-        self._now = self._began = now
-        self._nonce = nonce_of(self._request, self._policy)
+    def start(self, now: float, mints: Sequence[AdnlId] = ()) -> None:
+        """Begin; the caller's limit counts from here. `mints` are whose credits may be spent."""
+        self._now = self._began = self._telling.began = now
+        self._drawing.mints = tuple(mints)
         limit = now + SHARE * self._policy.deadline_s
         self._limit = self._deadlines.at(limit, self._too_late)
         self._enter(State.DRAW, JOIN_WAIT, self._not_joined)
-        if len(self._body) > protocol.MAX_UPLOAD - 1_024:
+        if self._objection:
+            self._fail(endings.no_request(self._objection))
+        elif len(self._body) > protocol.MAX_UPLOAD - 1_024:
             self._fail(endings.TOO_LARGE)
+        else:
+            self._nonce = nonce_of(self._request, self._policy)
 
     def listed(self, now: float, entries: Sequence[Entry]) -> None:
         """The directory is there, with these workers."""
-        self._now = now
-        self._entries = entries
+        self._now = self._drew = now
+        self._drawing.entries = entries
         if self._state == State.DRAW:
             self._draw()
 
@@ -187,12 +171,17 @@ class AskCore:
         trying = self._current(attempt, State.OPENING)
         if trying is not None:
             trying.path = tuple(path)
-            self._out.append(trying.chosen())
+            self._telling.chosen(trying)
 
     def unopened(self, now: float, attempt: int, *, full: bool) -> None:
         """No circuit could be begun: this node's bound is reached (`full`), or no path is there."""
         self._now = now
-        if self._current(attempt, State.OPENING) is not None:
+        trying = self._current(attempt, State.OPENING)
+        if trying is None:
+            return
+        if not full and self._is_early():
+            self._open_soon(trying)
+        else:
             self._fail(endings.NODE_FULL if full else endings.no_path(self._policy.relays))
 
     def opened(self, now: float, attempt: int, reply: bytes) -> None:
@@ -201,9 +190,9 @@ class AskCore:
         trying = self._current(attempt, State.OPENING)
         if trying is None:
             return
-        self._mark(circuit=self._elapsed())
+        self._telling.circuit(now)
         try:
-            self._consider(trying, _plain(reply))
+            self._consider(trying, protocol.read_reply(reply))
         except RemoteError as error:
             self._lied(trying, str(error))
 
@@ -217,6 +206,32 @@ class AskCore:
             self._refusal_in(trying, reason)
         else:
             self._no_circuit(trying, hop, status)
+
+    def reserved(self, now: float, attempt: int, payment: Payment) -> None:
+        """Coins are set aside for a try."""
+        self._now = now
+        trying = self._paying(attempt)
+        if trying is None:
+            self._do(Release(payment))
+        elif trying.left:  # the offer has lapsed meanwhile; now that coins are there, it is quick
+            self._do(Release(payment))
+            self._open(trying.again())
+        else:
+            assert trying.offer is not None
+            written = self._request.max_tokens or 1
+            trying.spending = Spending(pace_of(trying.offer), payment, written)
+            self._upload(trying, trying.offer, payment)
+
+    def unreserved(self, now: float, attempt: int, reason: Unpaid, detail: str) -> None:
+        """No coins could be set aside for a try."""
+        self._now = now
+        trying = self._paying(attempt)
+        if trying is None:
+            return
+        if reason is Unpaid.NO_MINT:
+            self._next(trying, Why.MINT)
+        else:
+            self._fail(endings.unpaid(reason, detail))
 
     def uploaded(self, now: float, attempt: int) -> None:
         """The prompt has left."""
@@ -235,14 +250,18 @@ class AskCore:
             trying.unframer.feed(datagram)
             for message in trying.unframer:
                 self._take(trying, message)
-                if self._try is not trying:
+                if self._try is not trying or trying.left:
                     return
         except RemoteError as error:
             self._lied(trying, str(error))
+        else:
+            self._pay(trying)
 
     def ended(self, now: float, attempt: int) -> None:
         """The worker says that nothing follows; yet no receipt came."""
         self._now = now
+        if self._lapsed(attempt):
+            return
         trying = self._current(attempt, State.OFFERED, State.STREAMING, State.CHECKING)
         if trying is not None:
             self._lied(trying, "the answer ended without a receipt")
@@ -250,6 +269,8 @@ class AskCore:
     def reset(self, now: float, attempt: int, code: int) -> None:
         """The worker gave the stream up."""
         self._now = now
+        if self._lapsed(attempt):
+            return
         trying = self._current(attempt, State.OFFERED, State.STREAMING, State.CHECKING)
         if trying is not None:
             overloaded = code == protocol.Abort.OVERLOAD
@@ -258,6 +279,8 @@ class AskCore:
     def lost(self, now: float, attempt: int, hop: int | None, code: int) -> None:
         """The circuit is gone; as `p2p.onion.events.Lost`."""
         self._now = now
+        if self._lapsed(attempt):
+            return
         trying = self._current(attempt, *_WITH_CIRCUIT)
         if trying is None:
             return
@@ -296,59 +319,18 @@ class AskCore:
         return {
             "answer": 0 if trying is None or trying.reading is None else len(trying.reading.ids),
             "partial": 0 if trying is None else len(trying.unframer),
-            "refused": len(self._refused),
+            "refused": len(self._telling),
             "timers": len(self._deadlines),
         }
 
     # --- DRAW ---
 
     def _draw(self) -> None:
-        choices = self._choices()
-        identity = market.pick_model(choices)
-        if identity is None:
-            self._give_up(choices)
-        elif len(self._drawn) >= MAX_DRAWS:
-            self._give_up({})
+        drawn = self._drawing.draw(self._now)
+        if isinstance(drawn, Trial):
+            self._open(drawn)
         else:
-            among = choices[identity]
-            entry = market.draw(among, self._policy.entropy)
-            self._drawn[entry.id] = None
-            self._open(Trial(entry, identity, self._name(entry, identity), slots=len(among)))
-
-    def _choices(self) -> dict[bytes, Choice]:
-        names = market.identities(self._request.model, self._policy.known, self._entries)
-        return {identity: self._acceptable(identity) for identity in names}
-
-    def _acceptable(self, identity: bytes) -> Choice:
-        return market.acceptable(
-            self._entries,
-            identity,
-            self._terms(),
-            self._policy.memory,
-            self._now,
-            tried=list(self._drawn),
-        )
-
-    def _terms(self) -> Terms:
-        return Terms(
-            needs=Need.LOGPROBS if self._request.logprobs else Need.NONE,
-            size_class=protocol.size_class(self._body),
-            max_tokens=self._request.max_tokens,
-            max_price=self._policy.max_price,
-            min_rate=self._policy.min_rate,
-            assurance=self._policy.assurance,
-            asker=self._asker,
-            only=self._policy.worker,
-            context_above=self._context_above,
-            upload=len(self._body),
-        )
-
-    def _name(self, entry: Entry, identity: bytes) -> str:
-        for known in self._policy.known:
-            if known.identity == identity:
-                return known.name
-        model = market.model_of(entry, identity)
-        return model.label if model is not None else ""
+            self._give_up(drawn)
 
     def _not_joined(self) -> None:
         self._fail(endings.NOT_JOINED)
@@ -360,23 +342,20 @@ class AskCore:
         trying.number = self._tries
         trying.paths += 1
         trying.path = ()
-        trying.want = self._want(trying).encode()
+        trying.want = self._drawing.want(trying).encode()
         self._try = trying
         self._enter(State.OPENING, OPEN_WAIT, self._no_reply)
-        self._out.append(
-            Open(trying.number, trying.entry.id, PLAIN + trying.want, tuple(self._suspects))
-        )
+        self._do(Open(trying.number, trying.entry.id, PLAIN + trying.want, tuple(self._suspects)))
 
-    def _want(self, trying: Trial) -> Want:
-        terms = self._terms()
-        return Want(
-            work=protocol.Work.CHAT if self._request.text is None else protocol.Work.TEXT,
-            identity=trying.identity,
-            nonce=self._policy.entropy.token(16),
-            needs=terms.needs,
-            size_class=terms.size_class,
-            max_tokens=terms.max_tokens or max(1, trying.context - terms.least_prompt),
-        )
+    def _is_early(self) -> bool:
+        return self._now < self._drew + PATIENCE
+
+    def _open_soon(self, trying: Trial) -> None:
+        """Look again in a moment: in a network that is seconds old, nobody is to blame."""
+        self._leave()
+        again = trying.again()
+        again.paths -= 1
+        self._enter(State.OPENING, PATIENCE_PAUSE, lambda: self._open(again))
 
     def _no_reply(self) -> None:
         trying = self._try
@@ -385,6 +364,9 @@ class AskCore:
 
     def _no_circuit(self, trying: Trial, hop: int | None, status: int) -> None:
         """Blame who is to blame, and try another path or another worker."""
+        if status == Hop.UNKNOWN_NEXT and self._is_early():
+            self._open_soon(trying)
+            return
         culprit = trying.culprit(hop, status)
         if culprit is not None and culprit < trying.last:
             self._suspect(trying, culprit)
@@ -409,94 +391,115 @@ class AskCore:
         else:
             self._next(trying, Why.CIRCUIT)
 
-    # --- OFFERED ---
+    # --- PAYING ---
 
     def _consider(self, trying: Trial, message: bytes) -> None:
         """Accept an offer, or go on to another worker. Raises `RemoteError` for a lie."""
         offer = protocol.read_offer(message, trying.entry.advert.public, trying.want)
-        if offer.identity != trying.identity or not fair(offer.prices):
-            raise RemoteError("the offer is for another model, or at prices that break a rule")
-        unacceptable = self._unacceptable(offer)
-        if unacceptable is not None:
-            self._next(trying, unacceptable)
+        why_not = self._drawing.unacceptable(trying, offer, self._left())
+        if why_not is not None:
+            self._next(trying, why_not)
+            return
+        self._telling.offer(self._now)
+        trying.accept(offer, message, self._body, self._request)
+        if offer.prices.free:
+            self._upload(trying, offer, None)
         else:
-            self._accept(trying, offer, message)
+            self._reserve(trying, offer, protocol.session_of(message))
 
-    def _unacceptable(self, offer: Offer) -> Why | None:
-        terms = self._terms()
-        # Nobody can pay yet, so that any price is above every cap.
-        if terms.max_price < terms.quoted(offer.prices, offer.context) or not offer.prices.free:
-            return Why.PRICE
-        if offer.context <= self._context_above or offer.assurance < terms.assurance:
-            return Why.UNSUPPORTED
-        return Why.BUSY if offer.wait_s >= self._left() else None
+    def _reserve(self, trying: Trial, offer: Offer, session: bytes) -> None:
+        terms = self._drawing.pay_terms(trying, offer, session, self._now, self._left())
+        if terms is None:
+            self._next(trying, Why.PRICE)
+            return
+        patience = max(1, offer.valid_s - OFFER_MARGIN)
+        self._enter(State.PAYING, patience, lambda: self._lapse(trying))
+        self._do(Reserve(trying.number, terms))
 
-    def _accept(self, trying: Trial, offer: Offer, message: bytes) -> None:
-        self._mark(offer=self._elapsed())
-        trying.offer = offer
-        trying.reading = Reading(
-            offer,
-            message,
-            self._body,
-            messages=max(1, len(self._request.messages)),
-            cap=self._request.max_tokens or max(1, offer.context),
-            exact=self._request.max_tokens is not None,
-        )
-        self._out.append(trying.offered(offer, self._terms()))
-        data = codec.frame(self._prompt().encode())
+    def _paying(self, attempt: int) -> Trial | None:
+        """The try that waits for coins, its circuit there or not."""
+        trying = self._try
+        waits = trying is not None and trying.number == attempt and self._state == State.PAYING
+        return trying if waits else None
+
+    def _lapsed(self, attempt: int) -> bool:
+        """Whether a circuit has ended that waited for nothing but coins."""
+        trying = self._paying(attempt)
+        if trying is None:
+            return False
+        self._lapse(trying)
+        return True
+
+    def _lapse(self, trying: Trial) -> None:
+        """The offer is as good as gone; coins are waited for up to the ask's own limit."""
+        self._leave()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    # --- OFFERED ---
+
+    def _upload(self, trying: Trial, offer: Offer, payment: Payment | None) -> None:
+        self._telling.offered(trying, self._drawing.terms())
+        trying.prompt = self._prompt()
+        data = codec.frame(trying.prompt.encode())
+        if payment is not None:
+            data = codec.frame(Pay(payment.spend).encode()) + data
         self._enter(State.OFFERED, UPLOAD_WAIT + len(data) / UPLOAD_RATE, self._silent)
-        self._out.append(Upload(trying.number, data))
+        trying.sent = True
+        self._do(Upload(trying.number, data, last=payment is None))
 
     def _prompt(self) -> Prompt:
         return Prompt(
             nonce=self._nonce,
-            date=self._date(),
+            date=int(self._began // DAY) if self._request.date is None else self._request.date,
             deadline_ms=max(1, int(1_000 * SHARE * self._left())),
             settings=settings_of(self._request),
             body=self._body,
         )
 
-    def _date(self) -> int:
-        date = self._request.date
-        return int(self._began // DAY) if date is None else date
-
     # --- STREAMING ---
 
     def _take(self, trying: Trial, message: bytes) -> None:
-        reading = trying.reading
+        reading, spending = trying.reading, trying.spending
         assert reading is not None
         match protocol.read_worker(message):
-            case Progress() as progress:
-                reading.progress(progress)
-                self._out.append(
-                    Read(prompt=progress.prompt, cached=progress.cached, done=progress.done)
-                )
-            case Chunk() as chunk:
-                reading.chunk(chunk)
-                self._piece(chunk)
-            case Billed() as billed:
-                self._done(trying, reading, billed)
-                return
             case Refusal() as refusal:
                 self._refusal(trying, refusal)
-                return
+            case Pay(body=receipt) if spending is not None and not spending.locked:
+                spending.lock(receipt)
+                self._heard(trying, reading)
+            case _ if spending is not None and not spending.locked:
+                raise RemoteError("an answer before its payment was locked")
+            case Progress() as progress:
+                self._progress(trying, reading, progress)
+            case Chunk() as chunk:
+                reading.chunk(chunk)
+                trying.owe_answer()
+                self._telling.piece(self._now, chunk)
+                self._heard(trying, reading)
+            case Billed() as billed:
+                self._done(trying, reading, billed)
             case _:
                 raise RemoteError("a message out of turn")
+
+    def _progress(self, trying: Trial, reading: Reading, progress: Progress) -> None:
+        reading.progress(progress)
+        spending = trying.spending
+        if spending is not None and spending.too_dear(progress.prompt, progress.cached):
+            self._next(trying, Why.PRICE)
+            return
+        if spending is not None:
+            trying.due = spending.told(progress.prompt, progress.cached, progress.done)
+        self._telling.read(progress)
         self._heard(trying, reading)
 
-    def _piece(self, chunk: Chunk) -> None:
-        if self._timing.first_token is None:
-            self._mark(first_token=self._elapsed())
-        self._out.append(
-            Piece(
-                first=chunk.first,
-                ids=chunk.ids,
-                text=chunk.text,
-                channel=chunk.channel,
-                logprobs=chunk.logprobs,
-                top=chunk.top,
-            )
-        )
+    def _pay(self, trying: Trial) -> None:
+        """Reveal the newest tick that is due."""
+        if trying.spending is None:
+            return
+        tick = trying.spending.reveal(trying.due)
+        if tick is not None:
+            self._do(Say(trying.number, codec.frame(tick.encode())))
 
     def _heard(self, trying: Trial, reading: Reading) -> None:
         if reading.full and self._state != State.CHECKING:
@@ -513,34 +516,12 @@ class AskCore:
 
     def _done(self, trying: Trial, reading: Reading, billed: Billed) -> None:
         receipt = reading.receipt(billed, trying.entry.advert.public)
-        self._mark(total=self._elapsed())
-        self._out.append(self._whole(trying, reading, receipt, billed.receipt))
+        if trying.spending is not None:
+            trying.due = trying.spending.total(receipt.tokens)
+            self._pay(trying)
+        terms = self._drawing.terms()
+        self._telling.done(self._now, trying, terms, receipt, billed.receipt)
         self._end()
-
-    def _whole(self, trying: Trial, reading: Reading, receipt: Receipt, signed: bytes) -> Done:
-        offer = trying.offer
-        assert offer is not None
-        return Done(
-            worker=trying.entry.id,
-            identity=trying.identity,
-            model=trying.name,
-            path=trying.path,
-            text=reading.content,
-            reasoning=reading.reasoning,
-            ids=reading.ids,
-            nonce=self._nonce,
-            date=self._date(),
-            finish=endings.FINISH[receipt.stop],
-            usage=Usage(**receipt.tokens._asdict()),
-            cost=receipt.cost,
-            prices=offer.prices,
-            quoted=self._terms().quoted(offer.prices, offer.context),
-            receipt=signed,
-            numerics=offer.numerics,
-            timing=self._timing,
-            refusals=tuple(self._refused),
-            slots=trying.slots,
-        )
 
     # --- ways not to get an answer ---
 
@@ -550,7 +531,7 @@ class AskCore:
             self._worker_gone(trying, Why.SILENT)
             return
         try:
-            refusal = protocol.read_worker(_plain(reason))
+            refusal = protocol.read_worker(protocol.read_reply(reason))
             if not isinstance(refusal, Refusal):
                 raise CodecError("a circuit is refused with a refusal")
         except RemoteError as error:
@@ -565,10 +546,24 @@ class AskCore:
             case Refuse.DEADLINE if trying.begun:
                 self._fail(endings.worker_late(self._policy.deadline_s))
             case Refuse.TOO_LONG:
-                self._context_above = max(self._context_above, trying.context)
+                self._drawing.too_long(trying.context)
                 self._refused_by(trying, Why.TOO_LONG)
+            case Refuse.PAYMENT:
+                self._unpaid(trying, refusal.detail)
             case code:
                 self._refused_by(trying, endings.WHY[code])
+
+    def _unpaid(self, trying: Trial, detail: int) -> None:
+        """The mint would not lock our coins, says the worker: others are tried once."""
+        if detail in _BAD_COINS and trying.sent and not trying.repaid and not trying.begun:
+            trying.repaid = True
+            self._leave()
+            self._open(trying.again())
+        elif not trying.sent:
+            self._refused_by(trying, Why.MINT)
+        else:
+            silent = detail == Decline.BUSY
+            self._refused_by(trying, Why.MINT_SILENT if silent else Why.PAYMENT)
 
     def _refused_by(self, trying: Trial, why: Why) -> None:
         self._policy.memory.refused(self._now, trying.entry.id)
@@ -589,8 +584,7 @@ class AskCore:
     def _next(self, trying: Trial, why: Why) -> None:
         """Ask another worker, unless this one had begun to answer."""
         self._leave()
-        self._refused.append(Refused(worker=trying.entry.id, reason=why.value))
-        self._whys.append(why)
+        self._telling.refused(trying, why)
         if trying.begun:
             self._fail(endings.broken_off(why, trying.lie))
         else:
@@ -600,29 +594,17 @@ class AskCore:
     def _too_late(self) -> None:
         self._fail(endings.too_late(self._policy.deadline_s, self._state.value))
 
-    def _give_up(self, choices: dict[bytes, Choice]) -> None:
+    def _give_up(self, choices: Mapping[bytes, Choice]) -> None:
         """Nobody is left to be asked."""
-        if not self._whys:
+        if not self._telling.whys:
             self._fail(endings.nobody(self._request, self._policy, choices))
         else:
-            self._fail(endings.all_failed(self._whys))
+            self._fail(endings.all_failed(self._telling.whys))
 
     def _fail(self, ending: endings.Ending) -> None:
         if self._state == State.DONE:
             return
-        trying = self._try
-        self._mark(total=self._elapsed())
-        self._out.append(
-            AskFailed(
-                code=ending.code,
-                message=ending.message,
-                advice=ending.advice,
-                text="" if trying is None or trying.reading is None else trying.reading.content,
-                worker=None if trying is None else trying.entry.id,
-                timing=self._timing,
-                refusals=tuple(self._refused),
-            )
-        )
+        self._telling.failed(self._now, self._try, ending)
         self._end()
 
     def _end(self) -> None:
@@ -642,10 +624,15 @@ class AskCore:
         return trying
 
     def _leave(self) -> None:
+        """End the try: its circuit, and its claim to coins."""
         trying = self._try
-        if trying is not None and not trying.left:
-            trying.left = True
-            self._out.append(Leave(trying.number))
+        if trying is None or trying.left:
+            return
+        trying.left = True
+        self._do(Leave(trying.number))
+        spending = trying.spending
+        if spending is not None:
+            self._do(Collect(spending.payment, spending.locked, spending.revealed))
 
     def _enter(self, state: State, seconds: float, then: "Action") -> None:
         if self._timer is not None:
@@ -653,21 +640,30 @@ class AskCore:
         self._state = state
         self._timer = self._deadlines.at(self._now + seconds, then)
 
+    def _do(self, effect: Effect) -> None:
+        self._out.append(effect)
+
+    def _out_event(self, event: AskEvent) -> None:
+        self._out.append(event)
+
     def _left(self) -> float:
         """Seconds until this core ends the ask."""
         return self._began + SHARE * self._policy.deadline_s - self._now
-
-    def _elapsed(self) -> int:
-        return round(1_000 * (self._now - self._began))
-
-    def _mark(self, **milliseconds: int) -> None:
-        self._timing = replace(self._timing, **milliseconds)
 
 
 Action: TypeAlias = Callable[[], None]
 
 _WITH_CIRCUIT: Final = (State.OPENING, State.OFFERED, State.STREAMING, State.CHECKING)
 
+_BAD_COINS: Final = (Decline.SPENT, Decline.BAD_AUTH, Decline.EXPIRED)
+"""A mint's words that other coins may change."""
 
-def _plain(reply: bytes) -> bytes:
-    return protocol.read_reply(reply)
+
+def _body(request: AskRequest) -> tuple[bytes, str]:
+    """The body of the prompt, or what is wrong with the request."""
+    try:
+        return body_of(request), ""
+    except UnicodeEncodeError:
+        return b"", "text that is not Unicode: half of a surrogate pair"
+    except ValueError as error:
+        return b"", str(error)

@@ -161,7 +161,7 @@ def _question(fields: _Object, work: Work) -> Question:
         text=_text(fields["prompt"], Field.PROMPT) if "prompt" in fields else None,
         stop=_stop(fields.get("stop", ())),
     )
-    if not prompt.messages and not prompt.text:
+    if not (prompt.text or "").strip() and not any(m.content.strip() for m in prompt.messages):
         raise _bad(Field.MESSAGES if work == Work.CHAT else Field.PROMPT)
     return Question(prompt=prompt, bias=_bias(fields.get("logit_bias", {})))
 

@@ -8,7 +8,8 @@ from typing import Final, Self, final
 
 import trio
 
-from inference.asking import AskCore, Leave, Open, State, Upload
+from inference.asking import AskCore, State
+from inference.asking_effects import Collect, Leave, Open, Release, Reserve, Say, Upload
 from inference.protocol import Abort
 from inference.request import AskEvent as AskEvent
 from inference.request import AskFailed as AskFailed
@@ -23,6 +24,7 @@ from inference.request import Policy as Policy
 from inference.request import Progress as Progress
 from inference.request import Refused as Refused
 from inference.request import Timing as Timing
+from ledger.payment import CannotPay, Purse
 from p2p.core import Command, Event, step
 from p2p.drive import SystemClock
 from p2p.errors import DirectoryStale, NoCapacity, NoPath
@@ -46,12 +48,11 @@ async def ask(request: AskRequest, node: Node, policy: Policy) -> AsyncIterator[
 
     Exactly one `Done` or `AskFailed` comes last, inside `policy.deadline_s`; `Chosen` and `Offered`
     come again if another worker is tried. Leaving the block cancels: the worker stops within a
-    step. Nothing a peer does raises. Raises `ValueError` for a request that is none (no messages,
-    a setting out of its bounds).
+    step, and coins that it has not earned return. Nothing that a peer or a request does raises.
     """
-    asking = _Asking(AskCore(request, policy, node.id), node, policy)
     try:
         async with trio.open_nursery() as nursery:
+            asking = _Asking(AskCore(request, policy, node.id), node, policy, nursery)
             nursery.start_soon(asking.run)
             yield asking.answer
             nursery.cancel_scope.cancel()
@@ -85,10 +86,13 @@ class Answer:
 class _Asking:
     """Drives one core: its effects go to the node, its events to the caller."""
 
-    def __init__(self, core: AskCore, node: Node, policy: Policy) -> None:
+    def __init__(self, core: AskCore, node: Node, policy: Policy, nursery: trio.Nursery) -> None:
         self._core = core
         self._node = node
         self._policy = policy
+        self._purse = policy.purse
+        self._nursery = nursery
+        self._turning = trio.CancelScope()
         self._clock = SystemClock()
         self._commands: deque[Command[AskCore]] = deque()
         self._advancing = False
@@ -98,7 +102,8 @@ class _Asking:
     async def run(self) -> None:
         """Drive the ask to its end; cancelled, it tells the worker to stop."""
         try:
-            self._do("start", lambda core, now: core.start(now))
+            mints = self._purse.mints() if self._purse is not None else ()
+            self._do("start", lambda core, now: core.start(now, mints))
             await self._join()
             while self._core.state is not State.DONE:
                 await self._turn()
@@ -112,20 +117,37 @@ class _Asking:
             self._do("listed", lambda core, now: core.listed(now, workers))
 
     async def _turn(self) -> None:
-        """Wait for the next event of the circuit, or until something is due."""
-        circuit = self._circuit
-        if circuit is None:
-            await trio.sleep_until(self._wake())
+        """Wait for the next event of the circuit, until something is due, or until nudged."""
+        circuit, event = self._circuit, None
+        with trio.CancelScope(deadline=self._wake()) as self._turning:
+            event = await self._next_event(circuit)
+        if circuit is None or circuit is not self._circuit:
             self._do("timer", lambda core, now: None)
             return
-        event: Event = None
-        with trio.move_on_at(self._wake()):
-            try:
-                event = await circuit.events.receive()
-            except trio.EndOfChannel:
-                event = Lost(circuit.id, None)
         self._hear(circuit, event)
         self._push(circuit)
+
+    async def _next_event(self, circuit: "_Circuit | None") -> Event:
+        if circuit is None:
+            await trio.sleep_forever()
+        try:
+            return await circuit.events.receive()
+        except trio.EndOfChannel:
+            return Lost(circuit.id, None)
+        except trio.ClosedResourceError:  # the core has left the circuit meanwhile
+            return None
+
+    async def _reserve(self, purse: Purse, wanted: Reserve) -> None:
+        """Have coins set aside; the turn that waits meanwhile begins anew."""
+        attempt = wanted.attempt
+        try:
+            payment = await purse.prepare(wanted.terms)
+        except CannotPay as error:
+            reason, detail = error.reason, str(error)
+            self._do("unreserved", lambda core, now: core.unreserved(now, attempt, reason, detail))
+        else:
+            self._do("reserved", lambda core, now: core.reserved(now, attempt, payment))
+        self._turning.cancel()
 
     def _wake(self) -> float:
         """When to look again, on trio's clock."""
@@ -172,14 +194,26 @@ class _Asking:
         match event:
             case Open():
                 self._open(event)
-            case Upload(data=data):
-                if self._circuit is not None:
-                    self._circuit.upload = memoryview(data)
-                    self._push(self._circuit)
+            case Upload():
+                self._upload(event)
+            case Say(data=data):
+                self._say(data)
             case Leave():
                 self._leave()
+            case Reserve() | Release() | Collect():
+                self._command_purse(event)
             case _:
                 self._tell(event)
+
+    def _command_purse(self, event: Reserve | Release | Collect) -> None:
+        assert self._purse is not None
+        match event:
+            case Reserve():
+                self._nursery.start_soon(self._reserve, self._purse, event)
+            case Release(payment=payment):
+                self._purse.release(payment)
+            case Collect(payment=payment, locked=locked, revealed=revealed):
+                self._purse.collect(payment, locked=locked, revealed=revealed)
 
     def _tell(self, event: Event) -> None:
         if isinstance(event, AskEvent):
@@ -201,8 +235,20 @@ class _Asking:
             hops: list[AdnlId] = [target.id for target in path]
             self._do("opening", lambda core, now: core.opening(now, attempt, hops))
 
+    def _upload(self, upload: Upload) -> None:
+        circuit = self._circuit
+        if circuit is not None:
+            circuit.upload, circuit.ends = memoryview(upload.data), upload.last
+            self._push(circuit)
+
+    def _say(self, data: bytes) -> None:
+        """Send a tick; one that finds no room is made up for by the next."""
+        circuit = self._circuit
+        if circuit is not None and len(data) <= self._node.writable(circuit.id):
+            self._node.send(circuit.id, STREAM, data)
+
     def _push(self, circuit: "_Circuit") -> None:
-        """Send as much of the prompt as the circuit takes now, and END behind the last of it."""
+        """Send as much of the prompt as the circuit takes now; END behind the last, if it ends."""
         if not circuit.upload:
             return
         room = self._node.writable(circuit.id)
@@ -210,7 +256,8 @@ class _Asking:
         if data:
             self._node.send(circuit.id, STREAM, bytes(data))
         if not circuit.upload:
-            self._node.end(circuit.id, STREAM)
+            if circuit.ends:
+                self._node.end(circuit.id, STREAM)
             self._do("uploaded", lambda core, now: core.uploaded(now, circuit.attempt))
 
     def _leave(self) -> None:
@@ -235,6 +282,7 @@ class _Circuit:
         self.events = events
         self.open = False
         self.upload = memoryview(b"")
+        self.ends = True
 
 
 def _only_one(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -9,6 +9,7 @@ from inference.body import Field
 from inference.market import AUTO, Choice, Reason
 from inference.protocol import Refusal, Refuse, Setting
 from inference.request import AskRequest, Code, Finish, Policy
+from ledger.payment import Unpaid
 from ledger.tariff import Stop
 
 
@@ -21,6 +22,8 @@ class Why(Enum):
     UNSUPPORTED = "unsupported"
     TOO_LONG = "too_long"
     PAYMENT = "payment"
+    MINT = "mint"
+    MINT_SILENT = "mint_silent"
     PRICE = "price"
     ENGINE = "engine"
     SILENT = "silent"
@@ -108,6 +111,50 @@ def no_path(relays: int) -> Ending:
     )
 
 
+def no_request(what: str) -> Ending:
+    """Every worker would refuse it: it is not sent."""
+    return Ending(
+        "invalid_request",
+        f"The request is none that a worker takes: {what}.",
+        "Change the request.",
+    )
+
+
+def unpaid(reason: Unpaid, detail: str) -> Ending:
+    """No coins could be set aside; nothing was spent."""
+    code, message, advice = _UNPAID[reason]
+    return Ending(code, f"{message} ({detail})." if detail else f"{message}.", advice)
+
+
+_UNPAID: Final[Mapping[Unpaid, tuple[Code, str, str]]] = {
+    Unpaid.NO_CREDITS: (
+        "no_credits",
+        "There are too few credits for this request, and no more can be bought now",
+        "Fund the wallet and buy credits (tussah credits buy), or ask for fewer tokens.",
+    ),
+    Unpaid.NO_MINT: (
+        "no_credits",
+        "The worker takes credits of no mint that this node uses",
+        "Buy credits of a mint that workers take: tussah credits buy.",
+    ),
+    Unpaid.LANE: (
+        "no_credits",
+        "The lane to the mint is not open, or has too little on it",
+        "Fund the wallet; `tussah lanes list` shows how far the lane is.",
+    ),
+    Unpaid.MINT_DOWN: (
+        "mint_unreachable",
+        "The mint does not answer, so that no credits can be bought",
+        "Try again in a minute; nothing was spent.",
+    ),
+    Unpaid.CHAIN_DOWN: (
+        "chain_unreachable",
+        "The chain does not answer, so that no lane to the mint can be opened",
+        "Check the network's lite-servers, then try again; nothing was spent.",
+    ),
+}
+
+
 def bad_request(refusal: Refusal) -> Ending:
     """The worker read the request and it is none."""
     what = {
@@ -126,6 +173,7 @@ def too_late(deadline_s: float, state: str) -> Ending:
     doing = {
         "draw": "no worker had been found",
         "opening": "no worker had answered through its circuit",
+        "paying": "no credits had been set aside",
         "offered": "the prompt had not left",
     }.get(state, "the answer was not complete")
     return Ending(
@@ -187,12 +235,15 @@ _NOT_SERVING: Final = (Reason.NOT_LIVE, Reason.SELF, Reason.MODEL)
 
 _REASON_CODES: Final[Mapping[Reason, Code]] = {
     Reason.PRICE: "price_above_cap",
+    Reason.UNPAYABLE: "no_credits",
     Reason.CONTEXT: "context_length_exceeded",
 }
 
 _CODES: Final[Sequence[tuple[tuple[Why, ...], Code]]] = (
     ((Why.BUSY, Why.PAUSED), "busy"),
     ((Why.PRICE,), "price_above_cap"),
+    ((Why.MINT,), "no_credits"),
+    ((Why.MINT_SILENT,), "mint_unreachable"),
     ((Why.TOO_LONG,), "context_length_exceeded"),
     ((Why.CIRCUIT, Why.UNREACHABLE), "circuit_lost"),
     ((Why.SILENT, Why.LOST, Why.LIED, Why.ENGINE, Why.UNREACHABLE, Why.CIRCUIT), "worker_lost"),
@@ -206,6 +257,8 @@ _WORDS: Final[Mapping[Why, str]] = {
     Why.UNSUPPORTED: "unable to do what was asked",
     Why.TOO_LONG: "its context too small",
     Why.PAYMENT: "payment refused",
+    Why.MINT: "no mint in common",
+    Why.MINT_SILENT: "its mint silent",
     Why.PRICE: "its offer above the price cap",
     Why.ENGINE: "its model failed",
     Why.SILENT: "silent",
@@ -217,6 +270,8 @@ _WORDS: Final[Mapping[Why, str]] = {
 
 _ADVICE: Final[Mapping[Code, str]] = {
     "busy": "Try again in a minute.",
+    "no_credits": "Buy credits of a mint that workers take: tussah credits buy.",
+    "mint_unreachable": "Try again in a minute; nothing is lost, what was locked returns.",
     "price_above_cap": "Raise the cap with --max-price, or ask for fewer tokens.",
     "context_length_exceeded": "Send less text, or ask for fewer tokens.",
     "circuit_lost": "Try again: other relays will be used. `tussah peers` shows who is there.",

@@ -33,6 +33,12 @@ COOL_LOST: Final = 60 * MINUTE
 BAN: Final = 30 * DAY
 """seconds without being asked: after a refusal, after a loss, and after a lie (whole operator)."""
 
+MAX_ANSWER: Final = 131_072
+"""tokens of an answer whose asker names no limit, whatever a context allows."""
+
+TEMPLATE_TOKENS: Final = 64
+"""that a model's template may put round a prompt."""
+
 MAX_REMEMBERED: Final = 4_096
 """workers cooling off and operators banned, each; the oldest is forgotten for a new one."""
 
@@ -46,6 +52,7 @@ class Reason(Enum):
     NEEDS = "needs"
     CONTEXT = "context"
     PRICE = "price"
+    UNPAYABLE = "unpayable"
     SLOW = "slow"
     ASSURANCE = "assurance"
     UNREACHABLE = "unreachable"
@@ -83,6 +90,8 @@ class Terms:
     max_tokens: int | None
     """None: whatever the context leaves."""
     max_price: Nano = ZERO
+    payable: bool = True
+    """Whether there are credits to pay a price with."""
     min_rate: int = 3
     assurance: int = 0
     asker: AdnlId | None = None
@@ -103,10 +112,15 @@ class Terms:
         """Tokens the prompt hardly exceeds."""
         return 1 << self.size_class
 
+    def most_tokens(self, context: int) -> int:
+        """Tokens that the answer may have."""
+        room = max(1, min(context, MAX_ANSWER) - self.least_prompt)
+        return self.max_tokens or room
+
     def quoted(self, prices: Prices, context: int) -> Nano:
         """The most that the request may cost at these prices."""
         room = max(1, context - self.least_prompt)
-        return quote(self.most_prompt, min(self.max_tokens or room, room), prices)
+        return quote(self.most_prompt, min(self.most_tokens(context), room), prices)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,6 +212,8 @@ def _unfit(model: Model, terms: Terms) -> Reason | None:
         return Reason.CONTEXT
     if terms.max_price < terms.quoted(prices_of(model), model.context):
         return Reason.PRICE
+    if not terms.payable and not prices_of(model).free:
+        return Reason.UNPAYABLE
     if model.answer_rate < terms.min_rate:
         return Reason.SLOW
     if model.assurance < terms.assurance:

@@ -5,14 +5,19 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
-from inference import body, protocol
+from inference import body
 from inference.engine import base as engine
 from inference.engine.base import Fault, Job, Reason, Sampling
+from inference.engine.base import Prompt as EnginePrompt
+from inference.meter import Earning, Pace
 from inference.pieces import Outbox
 from inference.protocol import SETTING_BOUNDS, Need, Prompt, Refusal, Refuse, Setting, Want
-from ledger.tariff import Stop
+from inference.service import Service
+from ledger import tariff
+from ledger.tariff import Count, Receipt, Stop
 from p2p import codec
 from p2p.core import Handle
+from p2p.identity import AdnlId
 from p2p.onion.cell import CircuitId
 
 
@@ -21,6 +26,7 @@ class State(Enum):
 
     ASKED = "asked"
     QUOTED = "quoted"
+    LOCKING = "locking"
     READY = "ready"
     WAITING = "waiting"
     RUNNING = "running"
@@ -48,13 +54,21 @@ class Order:
     token: int
     conversation: Conversation
     stream: int
+    unframer: codec.Unframer
     state: State = State.ASKED
     timer: Handle | None = None
-    unframer: codec.Unframer = field(default_factory=lambda: codec.Unframer(protocol.MAX_UPLOAD))
     upload_began: float | None = None
 
     want: Want | None = None
     session: bytes = b""
+    pace: Pace | None = None
+    """how the offer is paid; None in free mode"""
+    spend: bytes = b""
+    """what the asker would pay with, until it is locked"""
+    question: EnginePrompt | None = None
+    """until it is prepared"""
+    earning: Earning | None = None
+    """what was paid, from the lock on"""
     prompt_hash: bytes = b""
     settings: "Settings | None" = None
     until: float = 0.0
@@ -67,16 +81,30 @@ class Order:
     """tokens of the prompt: computed, reused"""
     done: int = 0
     """tokens of the prompt that are in"""
+    told: bool = False
+    """whether the asker knows how many tokens its prompt has"""
     beat: Handle | None = None
     """when its progress is told again"""
     outbox: Outbox = field(default_factory=Outbox)
     sent: int = 0
     """tokens of the answer that were said"""
+    reasoned: int = 0
+    """those among them that are reasoning"""
     answer: bytearray = field(default_factory=bytearray)
     """text of the answer that was said"""
     held_since: float | None = None
     look: Handle | None = None
+    owed: Handle | None = None
+    """when the wait for a tick ends"""
     ending: engine.Finished | engine.Failed | None = None
+    billed: Receipt | None = None
+    """the receipt that was said, while its last tick is waited for"""
+
+    @property
+    def count(self) -> Count:
+        """What was read and said so far."""
+        prompt, cached = self.read
+        return Count(prompt, cached, self.sent - self.reasoned, self.reasoned)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +140,27 @@ def settings_of(prompt: Prompt, want: Want) -> Settings | Refusal:
     )
     return Settings(
         max_tokens=max_tokens, logprobs=given.get(Setting.LOGPROBS, 0), sampling=sampling
+    )
+
+
+def receipt_of(
+    order: Order, finished: engine.Finished, service: Service, worker: AdnlId, now: float
+) -> Receipt:
+    """What a worker says of an answer that is complete."""
+    usage = finished.usage
+    count = Count(usage.prompt, usage.cached, usage.completion, usage.reasoning)
+    return Receipt(
+        offer=order.session,
+        model=service.identity,
+        prompt_hash=order.prompt_hash,
+        answer_hash=tariff.hash_answer(order.session, bytes(order.answer)),
+        tokens=count,
+        cost=tariff.cost(count, service.prices),
+        ticks=0 if order.pace is None else order.pace.total(count),
+        stop=STOPS[finished.reason],
+        started=order.started,
+        ended=int(now),
+        worker=worker,
     )
 
 

@@ -1,9 +1,10 @@
 """An answer on its way out: pieces of an engine become chunks of one cell, as there is room."""
 
+from collections import deque
 from dataclasses import replace
 from typing import Final, final
 
-from inference.engine.base import Piece
+from inference.engine.base import Channel, Piece
 from inference.engine.batch import merged
 from inference.protocol import MAX_IDS, Chunk, logprob
 
@@ -26,20 +27,31 @@ class Outbox:
     """The unsent end of one answer. Neighbouring pieces of one channel leave together."""
 
     def __init__(self) -> None:
-        self._held: list[Piece] = []
+        self._held: deque[Piece] = deque()
 
     def put(self, piece: Piece) -> None:
         """Add the next piece of the engine's."""
-        if self._held and _joins(self._held[-1], piece):
-            self._held[-1] = merged((self._held[-1], piece))
-        else:
-            self._held.append(piece)
+        self._held.append(piece)
 
-    def take(self) -> Chunk:
-        """The next chunk. Raises `IndexError` if there is none."""
-        first, rest = split(self._held[0])
-        self._held[:1] = [] if rest is None else [rest]
+    def take(self, limit: int | None = None) -> Chunk:
+        """The next chunk, of at most `limit` tokens. Raises `IndexError` if there is none.
+
+        Where a piece has more tokens than that, its text waits for the last of them: nothing that
+        can be read leaves before its tokens do.
+        """
+        first, rest = split(self._gather(limit))
+        if rest is not None:
+            self._held.appendleft(rest)
         return _chunk(first)
+
+    def blocked(self, limit: int | None) -> bool:
+        """Whether nothing may leave, were it at most `limit` tokens."""
+        return limit == 0 and bool(self._held) and bool(self._held[0].ids)
+
+    @property
+    def reasons(self) -> bool:
+        """Whether what leaves next is reasoning."""
+        return bool(self._held) and self._held[0].channel is Channel.REASONING
 
     @property
     def too_full(self) -> bool:
@@ -53,6 +65,20 @@ class Outbox:
 
     def __len__(self) -> int:
         return len(self._held)
+
+    def _gather(self, limit: int | None) -> Piece:
+        """As many pieces as fit a cell and the limit, as one; at least a part of the first."""
+        first = self._held.popleft()
+        if limit is not None and len(first.ids) > limit:
+            self._held.appendleft(_part(first, limit, len(first.ids), first.text))
+            return _part(first, 0, limit, "")
+        taken, size, count = [first], _size(first), len(first.ids)
+        while self._held and _joins(first, self._held[0]):
+            size, count = size + _size(self._held[0]), count + len(self._held[0].ids)
+            if size > ROOM or (limit is not None and count > limit):
+                break
+            taken.append(self._held.popleft())
+        return merged(taken)
 
     def _tokens(self) -> int:
         return sum(len(piece.ids) for piece in self._held)
@@ -73,6 +99,11 @@ def split(piece: Piece) -> tuple[Piece, Piece | None]:
     if not left and count == len(piece.ids):
         return first, None
     return first, _part(piece, count, len(piece.ids), left)
+
+
+def _size(piece: Piece) -> int:
+    """Bytes of ids, text and logprobs in a chunk."""
+    return len(piece.text.encode()) + len(piece.ids) * _token_size(piece)
 
 
 def _token_size(piece: Piece) -> int:

@@ -204,8 +204,8 @@ class Offer:
     prices: Prices
     tick_tokens: int = 0
     """k: tokens that one tick pays; 0 in free mode."""
-    step_tokens: int = 0
-    """g: tokens of the prompt in one paid step; 0 in free mode."""
+    step_ticks: int = 0
+    """g: ticks in one step of reading the prompt; 0 in free mode."""
     tick: int = 0
     """nano of one tick"""
     mints: tuple[bytes, ...] = ()
@@ -232,7 +232,7 @@ class Offer:
                 self.numerics,
                 self.prices,
                 self.tick_tokens,
-                self.step_tokens,
+                self.step_ticks,
                 self.tick,
                 self.mints,
                 self.ahead,
@@ -549,7 +549,7 @@ def _offer(items: _Items) -> Offer:
         numerics=_bytes(items[4], 8),
         prices=_prices(items[5]),
         tick_tokens=_integer(items[6], _U16),
-        step_tokens=_integer(items[7], _U16),
+        step_ticks=_integer(items[7], _U16),
         tick=_integer(items[8], _U63),
         mints=_mints(items[9]),
         ahead=_integer(items[10], _U8),

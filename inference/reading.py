@@ -8,9 +8,10 @@ from hashlib import sha256
 from typing import Final, final
 
 from inference.engine.base import Tokens
+from inference.meter import pace_of
 from inference.protocol import Billed, Chunk, Offer, Progress, session_of
 from ledger import tariff
-from ledger.tariff import Receipt, Stop
+from ledger.tariff import Count, Receipt, Stop
 from p2p.errors import RemoteError
 
 MAX_TEXT: Final = 4 * 1024 * 1024
@@ -31,6 +32,7 @@ class Reading:
         self, offer: Offer, signed: bytes, body: bytes, *, messages: int, cap: int, exact: bool
     ) -> None:
         self._offer = offer
+        self._pace = pace_of(offer)
         self._session = session_of(signed)
         self._body = body
         self._most_read = len(body) + TOKENS_PER_MESSAGE * messages
@@ -40,6 +42,7 @@ class Reading:
         self._hash = sha256(self._session)
         self._size = 0
         self._ids: list[int] = []
+        self._reasoned = 0
         self._texts: tuple[list[str], ...] = ([], [], [])
         self._read: tuple[int, int] | None = None
 
@@ -57,6 +60,12 @@ class Reading:
     def full(self) -> bool:
         """Whether no more tokens may come."""
         return len(self._ids) >= self._cap
+
+    @property
+    def count(self) -> Count:
+        """Tokens so far, the whole prompt's among them."""
+        prompt, cached = self._read or (0, 0)
+        return Count(prompt, cached, len(self._ids) - self._reasoned, self._reasoned)
 
     @property
     def content(self) -> str:
@@ -83,12 +92,15 @@ class Reading:
             raise RemoteError("a gap or an overlap in the answer")
         if len(self._ids) + len(chunk.ids) > self._cap:
             raise RemoteError("more tokens than were asked for")
+        if self._read is None and not self._offer.prices.free:
+            raise RemoteError("an answer before the prompt was counted")
         text = chunk.text.encode()
         if not chunk.ids and not text:
             raise RemoteError("an empty piece of the answer")
         if self._size + len(text) > MAX_TEXT:
             raise RemoteError("more text than an answer may have")
         self._ids += chunk.ids
+        self._reasoned += len(chunk.ids) if chunk.channel == REASONING else 0
         self._size += len(text)
         self._hash.update(text)
         self._texts[chunk.channel].append(chunk.text)
@@ -123,8 +135,12 @@ class Reading:
             return "more tokens of the prompt than it has bytes"
         if self._read not in (None, (tokens.prompt, tokens.cached)):
             return "another count of the prompt than was told"
-        if receipt.cost != tariff.cost(tokens, self._offer.prices) or receipt.ticks:
+        if receipt.cost != tariff.cost(tokens, self._offer.prices):
             return "another cost than was offered"
+        if receipt.ticks != (0 if self._offer.prices.free else self._pace.total(tokens)):
+            return "another number of ticks than it costs"
+        if self._pace.spent(tokens) > self._pace.spent(self.count) + self._pace.tick:
+            return "dearer tokens than were sent"
         if receipt.stop in (Stop.CANCELLED, Stop.UNPAID):
             return "an end that nobody asked for"
         if receipt.stop == Stop.LENGTH and self._exact and not self.full:

@@ -9,6 +9,8 @@ from inference.engine.base import Prompt as EnginePrompt
 from inference.market import AUTO, Known, Memory
 from inference.protocol import Refusal, Setting
 from ledger.money import ZERO, Nano
+from ledger.payment import Purse
+from ledger.policy import MAIN
 from ledger.tariff import Prices
 from p2p.entropy import Entropy, SystemEntropy
 from p2p.identity import AdnlId
@@ -19,6 +21,9 @@ Code: TypeAlias = Literal[
     "request_too_large",
     "model_not_found",
     "price_above_cap",
+    "no_credits",
+    "mint_unreachable",
+    "chain_unreachable",
     "joining_network",
     "no_path",
     "no_worker",
@@ -88,6 +93,10 @@ class Policy:
     """0 none, 1 audited, 2 TEE."""
     worker: AdnlId | None = None
     """Ask this worker only: the choice is no longer uniform."""
+    purse: Purse | None = None
+    """What pays; None: only who asks nothing is asked."""
+    lock_margin: int = MAIN.lock_margin
+    """seconds that coins stay locked beyond the ask's own limit"""
     entropy: Entropy = field(default_factory=SystemEntropy)
 
 
@@ -116,7 +125,7 @@ class Chosen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offered:
-    """The worker's signed terms were accepted; the prompt leaves now."""
+    """The worker's signed terms were accepted, coins are set aside; the prompt leaves now."""
 
     worker: AdnlId
     ahead: int
@@ -183,6 +192,9 @@ class Done:
     finish: Finish
     usage: Usage
     cost: Nano
+    """By the receipt."""
+    paid: Nano = ZERO
+    """What the worker was given for it: the cost in whole ticks, or a tick more."""
     prices: Prices
     quoted: Nano
     receipt: bytes
@@ -206,6 +218,8 @@ class AskFailed:
     """What had come of the answer."""
     worker: AdnlId | None = None
     """Who was being asked at the end."""
+    paid: Nano = ZERO
+    """What that worker was given."""
     timing: Timing = Timing()
     refusals: tuple[Refused, ...] = ()
 

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Final
 
-from ledger.tariff import Prices
+from ledger.money import ZERO, Nano
+from ledger.policy import MAIN
+from ledger.tariff import Prices, fair
 from p2p.overlay.advert import Model
 from p2p.overlay.advert import Prices as AdvertPrices
 
@@ -29,7 +31,12 @@ class Service:
     flags: int = 0
     """1 tools, 2 grammar, 4 vision, 8 embeddings, 16 logprobs, 32 reproducible."""
     prices: Prices = FREE
-    """All 0 is `free` mode, the only one so far."""
+    """All 0 is `free` mode: nothing is paid."""
+    batch: int = 512
+    """tokens of a prompt computed in one step: no less is done before a payment can stop it"""
+    settle_ticks: int = MAIN.settle_ticks
+    settle_every: float = MAIN.settle_every
+    """ticks, and seconds, after which the mint is told what came: the most it could keep from us"""
     assurance: int = 0
     label: str = ""
     """At most 32 bytes for the advert."""
@@ -37,6 +44,8 @@ class Service:
     def __post_init__(self) -> None:
         if min(self.slots, self.context) < 1 or min(self.prompt_rate, self.answer_rate) <= 0:
             raise ValueError("a service has slots, a context and rates above 0")
+        if not fair(self.prices):
+            raise ValueError("a service asks no more for what is reused than for what is computed")
 
     def listing(self) -> Model:
         """How the advert names this service: `Fields(models=(service.listing(),), ...)`."""
@@ -72,6 +81,8 @@ class WorkerStatistics:
     """by reason"""
     misbehaved: int
     """streams ended because the other side broke the protocol"""
+    earned: Nano = ZERO
+    """what the ticks of sessions that ended were worth"""
 
 
 def rate(rate: float) -> int:

@@ -5,9 +5,11 @@ from typing import Final
 
 from inference import market, protocol
 from inference.market import Terms
-from inference.protocol import Offer
+from inference.meter import Spending
+from inference.protocol import Offer, Prompt
 from inference.reading import Reading
-from inference.request import Chosen, Offered
+from inference.request import AskRequest, Chosen, Offered
+from ledger.money import ZERO, Nano
 from p2p import codec
 from p2p.identity import AdnlId
 from p2p.onion import events
@@ -26,6 +28,8 @@ class Trial:
     identity: bytes
     name: str
     slots: int
+    most_tokens: int = 1
+    """that the answer may have"""
     number: int = 0
     paths: int = 0
     blamed: int = 0
@@ -33,10 +37,18 @@ class Trial:
     path: tuple[AdnlId, ...] = ()
     want: bytes = b""
     offer: Offer | None = None
+    prompt: Prompt | None = None
     reading: Reading | None = None
     unframer: codec.Unframer = field(default_factory=lambda: codec.Unframer(protocol.MAX_ANSWER))
+    spending: Spending | None = None
+    due: int = 0
+    """ticks that are due"""
+    sent: bool = False
+    """whether the prompt, and a spend before it, has begun to leave"""
     left: bool = False
     lie: str = ""
+    repaid: bool = False
+    """whether other credits were tried after some that its mint would not have"""
 
     @property
     def last(self) -> int:
@@ -54,6 +66,11 @@ class Trial:
     def patience(self) -> float:
         """Seconds without a word from the worker."""
         return SILENCE + 2 * (self.offer.wait_s if self.offer is not None else 0)
+
+    @property
+    def paid(self) -> Nano:
+        """What the worker can have of the asker's."""
+        return self.spending.paid if self.spending is not None else ZERO
 
     @property
     def begun(self) -> bool:
@@ -84,6 +101,9 @@ class Trial:
             offer=None,
             reading=None,
             unframer=codec.Unframer(protocol.MAX_ANSWER),
+            spending=None,
+            due=0,
+            sent=False,
             left=False,
         )
 
@@ -96,6 +116,26 @@ class Trial:
             slots=self.slots,
             path=self.path,
         )
+
+    def accept(self, offer: Offer, signed: bytes, body: bytes, request: AskRequest) -> None:
+        """Read the answer by this offer from now on."""
+        exact = request.max_tokens is not None
+        self.offer = offer
+        self.reading = Reading(
+            offer,
+            signed,
+            body,
+            messages=max(1, len(request.messages)),
+            cap=self.most_tokens if exact else min(self.most_tokens, max(1, offer.context)),
+            exact=exact,
+        )
+
+    def owe_answer(self) -> None:
+        """More of the answer has come: what is due for it."""
+        if self.spending is not None and self.reading is not None:
+            count = self.reading.count
+            full = self.reading.full
+            self.due = self.spending.total(count) if full else self.spending.due(count)
 
     def offered(self, offer: Offer, terms: Terms) -> Offered:
         """What the caller is told of the offer."""

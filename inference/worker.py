@@ -19,7 +19,8 @@ from inference.engine.base import (
 from inference.engine.base import Prompt as EnginePrompt
 from inference.service import Service as Service
 from inference.service import WorkerStatistics as WorkerStatistics
-from inference.serving import (
+from inference.serving import Place, WorkerCore
+from inference.serving_effects import (
     Accept,
     Cancel,
     Deny,
@@ -28,11 +29,13 @@ from inference.serving import (
     GiveUp,
     GoOn,
     Hold,
-    Place,
+    Keep,
+    Lock,
     Prepare,
     Say,
-    WorkerCore,
+    Settle,
 )
+from ledger.payment import Till
 from p2p.core import Command, Event, step
 from p2p.drive import SystemClock
 from p2p.entropy import Entropy, SystemEntropy
@@ -50,6 +53,7 @@ async def serve(
     service: Service,
     identity: Identity,
     *,
+    till: Till | None = None,
     entropy: Entropy | None = None,
     task_status: "TaskStatus[Serving]" = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -57,11 +61,15 @@ async def serve(
 
     `identity` is the node's, and signs offers and receipts. The engine is loaded already, and the
     caller publishes the advert (roles with `WORKER`, models with `service.listing()`) once this has
-    started. A dead engine is answered with refusals.
+    started. A dead engine is answered with refusals. A service with prices needs a `till`, which
+    outlives this call: sessions that are cut short by it are settled. Raises `ValueError`.
     """
+    if till is None and not service.prices.free:
+        raise ValueError("a service with prices needs a till")
+    mints = till.mints if till is not None else tuple
     async with trio.open_nursery() as nursery:
-        core = WorkerCore(identity, service, entropy or SystemEntropy(), node.writable)
-        serving = Serving(core, node, engine, nursery)
+        core = WorkerCore(identity, service, entropy or SystemEntropy(), node.writable, mints)
+        serving = Serving(core, node, engine, nursery, till)
         nursery.start_soon(serving.run_timers)
         task_status.started(serving)
         async for incoming in node.incoming:
@@ -73,8 +81,16 @@ async def serve(
 class Serving:
     """A running service; `serve` hands it out when it takes requests."""
 
-    def __init__(self, core: WorkerCore, node: Node, engine: Engine, nursery: trio.Nursery) -> None:
+    def __init__(
+        self,
+        core: WorkerCore,
+        node: Node,
+        engine: Engine,
+        nursery: trio.Nursery,
+        till: Till | None,
+    ) -> None:
         self._core = core
+        self._till = till
         self._node = node
         self._engine = engine
         self._nursery = nursery
@@ -145,6 +161,10 @@ class Serving:
             case _:
                 pass
 
+    async def _lock(self, till: Till, lock: Lock) -> None:
+        result = await till.lock(lock.spend, lock.session, lock.tick)
+        self._do("locked", lambda core, now: core.locked(now, lock.token, result))
+
     async def _prepare(self, token: int, prompt: EnginePrompt, scope: trio.CancelScope) -> None:
         with scope:
             result = await self._engine.prepare(prompt)
@@ -203,8 +223,20 @@ class Serving:
                 self._node.end(circuit, stream)
             case GiveUp(circuit=circuit, stream=stream, code=code):
                 self._node.reset(circuit, stream, code)
+            case Lock() | Keep() | Settle():
+                self._command_till(event)
             case _:
                 self._command_engine(event)
+
+    def _command_till(self, event: Lock | Keep | Settle) -> None:
+        assert self._till is not None
+        match event:
+            case Lock():
+                self._nursery.start_soon(self._lock, self._till, event)
+            case Keep(lock_id=lock_id, index=index, preimage=preimage):
+                self._till.keep(lock_id, index, preimage)
+            case Settle(lock_id=lock_id, final=final):
+                self._till.settle(lock_id, final=final)
 
     def _command_engine(self, event: Event) -> None:
         match event:

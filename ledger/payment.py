@@ -75,8 +75,11 @@ class Purse(Protocol):
     async def prepare(self, terms: PayTerms) -> Payment:
         """Set coins aside, durably, before the spend leaves. Buys first if it must.
 
-        Raises `CannotPay`.
+        Cancelled, nothing stays set aside. Raises `CannotPay`.
         """
+
+    def release(self, payment: Payment) -> None:
+        """The spend never left this machine: its coins are free at once."""
 
     def collect(self, payment: Payment, *, locked: bool, revealed: int) -> None:
         """The session is over; fetch the change in time. Returns at once, and outlives the ask.

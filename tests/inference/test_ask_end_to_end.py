@@ -359,15 +359,15 @@ async def test_an_engine_is_held_for_an_asker_that_reads_slowly(
     client = await village.built()
     (serving,) = village.servings.values()
     (engine,) = village.engines.values()
-    room = serving._core._room
+    room = serving._core._orders._room
     async with ask(QUESTION, client, policy()) as answer:
         async for event in answer:
             if isinstance(event, Piece) and event.first == 0:
-                serving._core._room = lambda circuit: 0
+                serving._core._orders._room = lambda circuit: 0
                 await trio.sleep(5)
                 held = engine.statistics().tokens_out
                 assert held < 10
-                serving._core._room = room
+                serving._core._orders._room = room
     assert isinstance(event, Done)
     assert len(event.ids) > held
 

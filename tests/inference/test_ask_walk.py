@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from inference.asking import SHARE, AskCore, Leave, Open, State, Upload
+from inference.asking import SHARE, AskCore, State
+from inference.asking_effects import Leave, Open, Upload
 from inference.engine.base import (
     Begun,
     ChatMessage,
@@ -26,7 +27,8 @@ from inference.engine.base import (
 from inference.market import Known, Memory
 from inference.request import AskFailed, AskRequest, Done, Policy
 from inference.service import Service
-from inference.serving import (
+from inference.serving import Place, WorkerCore
+from inference.serving_effects import (
     Accept,
     Cancel,
     Deny,
@@ -35,10 +37,8 @@ from inference.serving import (
     GiveUp,
     GoOn,
     Hold,
-    Place,
     Prepare,
     Say,
-    WorkerCore,
 )
 from p2p.core import Command, step
 from p2p.entropy import seeded

@@ -12,11 +12,15 @@ from inference.engine.base import ChatMessage, Prompt
 from inference.protocol import Refusal, Refuse, Work
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
-chats = st.lists(
-    st.builds(ChatMessage, role=st.sampled_from(sorted(body.ROLES)), content=text),
-    min_size=1,
-    max_size=5,
-).map(tuple)
+chats = (
+    st.lists(
+        st.builds(ChatMessage, role=st.sampled_from(sorted(body.ROLES)), content=text),
+        min_size=1,
+        max_size=5,
+    )
+    .map(tuple)
+    .filter(lambda chat: any(message.content.strip() for message in chat))
+)
 stops = st.lists(text.filter(bool).map(lambda t: t[:20]), max_size=4).map(tuple)
 biases = st.dictionaries(st.integers(0, 10**6), st.integers(-100_000, 100_000), max_size=5).map(
     lambda d: tuple(sorted(d.items()))
@@ -24,7 +28,7 @@ biases = st.dictionaries(st.integers(0, 10**6), st.integers(-100_000, 100_000), 
 questions = st.builds(
     Question,
     prompt=st.builds(Prompt, messages=chats, stop=stops)
-    | st.builds(Prompt, text=text.filter(bool), stop=stops),
+    | st.builds(Prompt, text=text.filter(str.strip), stop=stops),
     bias=biases,
 )
 
@@ -49,6 +53,14 @@ def test_a_body_has_one_form():
 def test_noise_is_refused_without_a_word(data):
     for work in Work:
         assert isinstance(body.read(data, work), Refusal)
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\n\t\u2003"])
+def test_a_blank_prompt_is_none(blank):
+    chat = Prompt(messages=(ChatMessage(role="user", content=blank),))
+    for prompt, field in [(chat, Field.MESSAGES), (Prompt(text=blank), Field.PROMPT)]:
+        written = body.write(Question(prompt=prompt))
+        assert body.read(written, body.work_of(prompt)) == Refusal(Refuse.BAD_REQUEST, field)
 
 
 USER = '{"role":"user","content":"hi"}'

@@ -9,15 +9,15 @@ from inference import protocol
 from inference.asking import (
     JOIN_WAIT,
     OPEN_WAIT,
+    PATIENCE,
+    PATIENCE_PAUSE,
     RECEIPT_WAIT,
     SHARE,
     UPLOAD_WAIT,
     AskCore,
-    Leave,
-    Open,
     State,
-    Upload,
 )
+from inference.asking_effects import Leave, Open, Upload
 from inference.engine.base import ChatMessage
 from inference.market import BAN, COOL_LOST, COOL_REFUSED, Known, Memory, Reason
 from inference.protocol import (
@@ -431,6 +431,7 @@ NEXT_WORKER = {
     (Refuse.PAUSED, 60): "busy",
     (Refuse.NO_MODEL, 0): "all_refused",
     (Refuse.UNSUPPORTED, 4): "all_refused",
+    (Refuse.PAYMENT, 5): "mint_unreachable",
     (Refuse.PAYMENT, 6): "all_refused",
     (Refuse.ENGINE, 7): "worker_lost",
     (Refuse.TOO_MANY, 0): "busy",
@@ -442,6 +443,8 @@ NEXT_WORKER = {
 @pytest.mark.parametrize(("refusal", "code"), NEXT_WORKER.items())
 @pytest.mark.parametrize("late", [False, True])
 def test_a_refusal_before_the_answer_is_another_workers_turn(asker, refusal, code, late):
+    if refusal[0] is Refuse.PAYMENT and not late:
+        code = "no_credits"
     ask = asker().listed()
     for _ in range(3):
         first = ask.opens[-1].worker
@@ -505,7 +508,7 @@ def test_too_long_is_the_callers_once_nobody_has_a_larger_context(entry):
 def test_a_price_above_the_cap_never_sees_the_prompt(asker):
     ask = asker().listed()
     for _ in range(3):
-        ask.opened(prices=Prices(completion=1))
+        ask.opened(prices=Prices(completion=1), tick=1, tick_tokens=16, step_ticks=1)
     assert ask.last.code == "price_above_cap"
     assert ask.upload is None
     assert ask.policy.memory.sizes() == {"cooling": 0, "banned": 0}
@@ -518,7 +521,7 @@ def test_an_offer_of_less_than_was_advertised_is_passed_over(entry, terms):
     if "context" in terms:
         ask.refuses(Refuse.TOO_LONG, 1_024)
         ask = Asker([entry(n, assurance=1, context=4_096) for n in (1, 2)], assurance=1).listed()
-        ask.core._context_above = 2_048
+        ask.core._drawing.context_above = 2_048
     ask.opened(**{"assurance": 1, **terms})
     assert ask.upload is None
     assert len(ask.opens) == 2
@@ -688,10 +691,34 @@ def test_the_culprit_is_gone_around_and_the_worker_asked_again(asker, hop, statu
 def test_a_worker_out_of_reach_on_two_paths_gives_way(asker):
     ask = asker().listed()
     first = ask.opens[-1].worker
+    ask.wait(PATIENCE)
     ask.fails(2, Hop.UNREACHABLE)
     ask.fails(2, Hop.UNKNOWN_NEXT)
     assert ask.opens[-1].worker != first
     assert ask.policy.memory.excludes(NOW, first, first) is Reason.COOLING
+
+
+def test_relays_that_do_not_know_each_other_yet_are_asked_again(asker):
+    ask = asker().listed()
+    first = ask.opens[-1].worker
+    for number in range(1, 13):
+        assert len(ask.opens) == number
+        ask.fails(2, Hop.UNKNOWN_NEXT)
+        ask.wait(PATIENCE_PAUSE)
+    assert {opened.worker for opened in ask.opens} == {first}
+    assert ask.opens[-1].suspects == ()
+    ask.opened().uploaded().says(ANSWER).bills("wild silk", 2)
+    assert isinstance(ask.last, Done)
+
+
+def test_too_few_relays_are_waited_for_but_not_long(asker):
+    ask = asker().listed()
+    while not isinstance(ask.last, AskFailed):
+        attempt = ask.attempt
+        ask.do(lambda core, now: core.unopened(now, attempt, full=False))  # noqa: B023 - at once
+        ask.wait(PATIENCE_PAUSE)
+    assert ask.last.code == "no_path"
+    assert ask.now == pytest.approx(NOW + PATIENCE, abs=2 * PATIENCE_PAUSE)
 
 
 def test_relays_that_fail_on_three_paths_are_not_the_workers_fault(asker):
@@ -762,7 +789,7 @@ def test_no_circuit_can_be_begun(entry, full, code):
     core = AskCore(QUESTION, ask.policy, b"a" * 32)
     core.start(NOW)
     core.listed(NOW, ask.entries)
-    core.unopened(NOW, 1, full=full)
+    core.unopened(NOW + PATIENCE, 1, full=full)
     assert core.drain()[1][-2].code == code
 
 
@@ -821,6 +848,10 @@ def test_a_request_too_large_for_any_worker(asker):
         {"messages": ()},
         {"text": "both"},
         {"messages": (), "text": ""},
+        {"messages": (), "text": " \n"},
+        {"messages": (ChatMessage(role="user", content="\t"),)},
+        {"messages": (ChatMessage(role="user", content="\ud83d"),)},
+        {"stop": ("x" * 300,)},
         {"messages": (ChatMessage(role="god", content="hi"),)},
         {"stop": ("",)},
         {"stop": ("a",) * 5},
@@ -833,9 +864,11 @@ def test_a_request_too_large_for_any_worker(asker):
         {"bias": ((1, 10**6),)},
     ],
 )
-def test_a_request_that_is_none_is_the_callers_own_error(wrong):
-    with pytest.raises(ValueError, match=r"\w"):
-        AskCore(replace(QUESTION, **wrong), Policy(), b"a" * 32)
+def test_a_request_that_is_none_is_said_and_goes_nowhere(asker, wrong):
+    ask = asker(replace(QUESTION, **wrong)).listed()
+    assert ask.opens == []
+    assert ask.last.code == "invalid_request"
+    assert ask.core.next_deadline() is None
 
 
 def test_ban_outlasts_a_month_less_a_second(asker):

@@ -196,7 +196,7 @@ def test_round_trip(name, data):
         numerics=b8,
         prices=st.builds(Prices, *[st.integers(0, MAX_PRICE)] * 4),
         tick_tokens=u16,
-        step_tokens=u16,
+        step_ticks=u16,
         tick=st.integers(0, 2**63 - 1),
         mints=st.lists(b32, max_size=4).map(tuple),
         ahead=u8,

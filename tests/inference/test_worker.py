@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference import body, protocol
+from inference.answering import CLOSE_WAIT, LOOK_AGAIN, STALL
 from inference.body import Field, Question
 from inference.engine.base import (
     Begun,
@@ -38,16 +39,18 @@ from inference.protocol import (
     Want,
     Work,
 )
+from inference.quoting import MAX_QUOTES, OFFERS_PER_S
 from inference.service import Service
 from inference.serving import (
-    CLOSE_WAIT,
-    LOOK_AGAIN,
-    MAX_QUOTES,
-    OFFERS_PER_S,
+    BYTES_PER_TOKEN,
+    LEAST_UPLOAD,
     QUOTE_WAIT,
     SHARE,
-    STALL,
     UPLOAD_WAIT,
+    Place,
+    WorkerCore,
+)
+from inference.serving_effects import (
     Accept,
     Cancel,
     Deny,
@@ -56,10 +59,8 @@ from inference.serving import (
     GiveUp,
     GoOn,
     Hold,
-    Place,
     Prepare,
     Say,
-    WorkerCore,
 )
 from ledger import tariff
 from ledger.tariff import Count, Prices, Stop
@@ -254,11 +255,12 @@ def unframed(data):
 def test_the_core_knows_no_asker_but_its_circuit(worker):
     """All that a record holds: bytes of the protocol, numbers, and this worker's own values."""
     worker.prompts()
-    (order,) = worker.core._orders.values()
+    (order,) = worker.core._orders._orders.values()
     assert set(type(order).__dataclass_fields__) == {
         *("token", "conversation", "stream", "state", "timer", "unframer", "upload_began"),
-        *("want", "session", "prompt_hash", "settings", "until", "started", "job"),
-        *("read", "done", "beat", "outbox", "sent", "answer", "held_since", "look", "ending"),
+        *("want", "session", "pace", "spend", "question", "earning", "prompt_hash", "settings"),
+        *("until", "started", "job", "read", "done", "told", "beat", "outbox", "sent", "reasoned"),
+        *("answer", "held_since", "look", "owed", "ending", "billed"),
     }
     assert set(type(order.conversation).__dataclass_fields__) == {
         *("circuit", "tag", "newest", "orders", "said")
@@ -268,7 +270,7 @@ def test_the_core_knows_no_asker_but_its_circuit(worker):
 def test_the_prompt_is_not_kept_once_it_is_prepared(worker):
     prepare = worker.prompts()
     worker.prepares(prepare.token)
-    (order,) = worker.core._orders.values()
+    (order,) = worker.core._orders._orders.values()
     assert len(order.unframer) == 0
     assert not any(b"hi" in bytes(v) for v in vars_of(order) if isinstance(v, bytes | bytearray))
 
@@ -507,7 +509,15 @@ def test_one_circuit_has_only_so_many_requests_at_once(worker):
     assert said(told) == [Refusal(Refuse.TOO_MANY)]
 
 
-def test_prompts_that_arrive_are_bounded_together(worker):
+def test_a_prompt_that_no_context_holds_is_not_taken_in(worker):
+    worker.asks()
+    most = LEAST_UPLOAD + BYTES_PER_TOKEN * SERVICE.context
+    told = worker.hears((most + 1).to_bytes(4, "little"))
+    assert told == [GiveUp(1, 1, Abort.PROTOCOL)]
+
+
+def test_prompts_that_arrive_are_bounded_together():
+    worker = Worker(replace(SERVICE, context=2**18))
     pile = bytes(4 * 2**20 - 100)
     for circuit in range(16):
         worker.asks(circuit)
@@ -728,8 +738,3 @@ def test_a_service_lists_itself_within_an_advert():
 def test_a_service_that_cannot_serve_is_an_error_of_ours(wrong):
     with pytest.raises(ValueError, match="above 0"):
         replace(SERVICE, **wrong)
-
-
-def test_nobody_can_be_charged_yet():
-    with pytest.raises(ValueError, match="pay"):
-        Worker(replace(SERVICE, prices=Prices(completion=1)))

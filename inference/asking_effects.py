@@ -1,0 +1,72 @@
+"""What the asker's core wants done; answered by commands with the number of the try."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from ledger.payment import Payment, PayTerms
+from p2p.identity import AdnlId
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Open a circuit: `opening`, then `opened`, `failed` or `unopened` answer."""
+
+    attempt: int
+    worker: AdnlId
+    request: bytes
+    suspects: tuple[AdnlId, ...]
+    """Relays to avoid if there are others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """Set coins aside, durably: `reserved` or `unreserved` answers."""
+
+    attempt: int
+    terms: PayTerms
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """Send this on the request's stream: `uploaded` answers."""
+
+    attempt: int
+    data: bytes
+    last: bool
+    """END follows it; else ticks may."""
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Send this on the request's stream, behind the upload."""
+
+    attempt: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Reset the stream and close the circuit, if there is one: the worker is to stop."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The spend never left: its coins are free again."""
+
+    payment: Payment
+
+
+@dataclass(frozen=True, slots=True)
+class Collect:
+    """A session is over whose spend has left: its change is to be fetched."""
+
+    payment: Payment
+    locked: bool
+    """The mint's receipt has come."""
+    revealed: int
+    """Ticks that the worker may have."""
+
+
+Effect: TypeAlias = Open | Reserve | Upload | Say | Leave | Release | Collect
