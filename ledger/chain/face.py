@@ -255,14 +255,17 @@ class _Answers:
         if entry is None:
             return lite_api.account_state(block, blocks.empty_block(network, head), b"", b"")
         shard, proof = blocks.account_proof(network, head, asked.account, entry)
-        return lite_api.account_state(block, shard, proof, write_boc([entry.refs[0]]))
+        state = write_boc([entry[0]]) if entry[0].bits[0] else b""
+        return lite_api.account_state(block, shard, proof, state)
 
     async def _entry(self, workchain: int, account: bytes) -> Cell | None:
-        """There is one workchain here."""
+        """That of an account which is gone names its last transaction, and is shown for that.
+
+        TON itself forgets both, and then clients cannot read how an account ended.
+        """
         if workchain != lite_api.BASECHAIN:
             return None
-        entry = await self._chain.shard_account(Account(account))
-        return entry if entry is not None and entry.refs[0].bits[0] else None
+        return await self._chain.shard_account(Account(account))
 
     async def _method(
         self, asked: lite_api.RunMethod, head: Head, block: lite_api.BlockId

@@ -10,6 +10,7 @@ from typing import Final
 
 from pytoniq_core import Cell
 from pytoniq_core.proof.check_proof import check_block_header_proof, check_proof
+from pytoniq_core.tlb.block import ShardStateUnsplit
 
 from ledger.chain.base import Tx
 from ledger.chain.boc import read_boc
@@ -41,6 +42,20 @@ def read_page(boc: bytes, address: Account, lt: int, name: bytes) -> tuple[list[
     if not page:
         raise RemoteError("no transaction where one was named")
     return page, lt, name
+
+
+def read_last(proof: bytes, address: Account) -> tuple[int, bytes]:
+    """Time and hash of an account's last transaction, in the proof of its ShardAccount.
+
+    Time 0 if the proof says nothing of it, as for an account that never was.
+    """
+    roots = read_boc(proof) if proof else []
+    if len(roots) != 2:
+        return 0, b""
+    with _reading("proof of an account"):
+        state = ShardStateUnsplit.deserialize(roots[1][0].begin_parse())
+        entry = state.accounts[0].get(int.from_bytes(address, "big"))
+        return (0, b"") if entry is None else (entry.last_trans_lt, entry.last_trans_hash)
 
 
 def check_state(block_proof: Cell, state_proof: Cell, root_hash: bytes) -> None:

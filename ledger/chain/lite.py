@@ -33,7 +33,7 @@ from pytoniq_core.crypto.crc import crc16
 
 from ledger.chain.base import Contract, Fees, GetFailed, Head, NotAccepted, StackValue, Tx
 from ledger.chain.boc import read_cell
-from ledger.chain.history import PAGE, check_state, read_config, read_page
+from ledger.chain.history import PAGE, check_state, read_config, read_last, read_page
 from ledger.chain.records import (
     normalized_hash,
     read_account,
@@ -137,8 +137,7 @@ class LiteChain:
         return name
 
     async def transactions(self, address: Account, after_lt: int, limit: int = 100) -> list[Tx]:
-        contract = await self.account(address)
-        lt, name = (contract.last_lt, contract.last_hash) if contract else (0, b"")
+        lt, name = await self._portal.call(lambda: self._servers.last(address))
         oldest: deque[Tx] = deque(maxlen=limit)
         while lt > after_lt:
             page, lt, name = await self._page(address, lt, name)
@@ -267,6 +266,11 @@ class _Servers:
             lambda server: server.account(block, address), lambda found: found[0]
         )
         return found[1]
+
+    async def last(self, address: Account) -> tuple[int, bytes]:
+        """Time and hash of the newest transaction; 0 if none is known."""
+        block = await self._newest()
+        return await self._agree(lambda server: server.last(block, address), lambda last: last)
 
     async def run(self, address: Account, method: str, stack: bytes) -> tuple[int, bytes]:
         block = await self._newest()
@@ -433,6 +437,15 @@ class _Server:
         if entry is None or entry.cell is None:
             return b"", None
         return entry.cell.hash, read_account(address, entry.cell)
+
+    async def last(self, block: BlockIdExt, address: Account) -> tuple[int, bytes]:
+        """See `_Servers`. Of an account that is gone only the face knows, whom we believe."""
+        _, contract = await self.account(block, address)
+        if contract is not None or self._trust < 2:
+            return (contract.last_lt, contract.last_hash) if contract else (0, b"")
+        asked = {"id": block.to_dict(), "account": _account_id(address)}
+        found = await self._ask(lambda client: client.liteserver_request("getAccountState", asked))
+        return read_last(found["proof"], address) if not found["state"] else (0, b"")
 
     async def run(
         self, block: BlockIdExt, address: Account, method: str, stack: bytes
