@@ -165,9 +165,10 @@ def accuse(connection: Connection, rid: bytes, reply: bytes) -> None:
     connection.execute("UPDATE outbox SET done = 3, reply = ? WHERE id = ?", (reply, rid))
 
 
-def is_accused(connection: Connection, mint: AdnlId) -> bool:
-    """Whether there is such proof; nothing is bought there any more."""
-    return first(connection, "SELECT 1 FROM outbox WHERE peer = ? AND done = 3", mint) is not None
+def accused(connection: Connection) -> frozenset[AdnlId]:
+    """The mints against which there is such proof; nothing is bought there any more."""
+    rows = connection.execute("SELECT DISTINCT peer FROM outbox WHERE done = 3")
+    return frozenset(AdnlId(blob(mint)) for (mint,) in rows)
 
 
 def _enliven(
