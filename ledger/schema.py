@@ -120,10 +120,34 @@ CREATE TABLE session (
 
 CREATE INDEX session_by_state ON session (role, state);
 
+CREATE TABLE taking (                -- a worker's side of a session that is paid for
+    lock BLOB PRIMARY KEY,
+    session BLOB NOT NULL,
+    mint BLOB NOT NULL,
+    tick INTEGER NOT NULL,
+    ticks INTEGER NOT NULL,
+    expiry INTEGER NOT NULL,
+    i INTEGER NOT NULL,              -- ticks revealed to us
+    x BLOB NOT NULL,                 -- the newest of them
+    settled INTEGER NOT NULL,        -- ticks that the mint has paid
+    final INTEGER NOT NULL,          -- no more ticks will come
+    done INTEGER NOT NULL            -- nor anything from the mint
+) STRICT;
+
+CREATE INDEX taking_open ON taking (mint) WHERE NOT done;
+CREATE INDEX taking_by_mint ON taking (mint);
+
+CREATE TABLE debt (                  -- what a mint owes us without a lane
+    mint BLOB PRIMARY KEY,
+    owed INTEGER NOT NULL,
+    signed BLOB NOT NULL
+) STRICT;
+
 CREATE TABLE receipt (
     session BLOB PRIMARY KEY,
     at REAL NOT NULL,
-    signed BLOB NOT NULL
+    signed BLOB NOT NULL,
+    public BLOB NOT NULL             -- the worker's key, which checks it
 ) STRICT;
 """
 

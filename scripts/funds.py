@@ -1,0 +1,351 @@
+"""The money of a home: its keys, its store, the chain it reaches, its lanes, and who uses them.
+
+Coins that are worth something wait for a later version (encrypted keys, backups, a watcher that
+others can run): networks outside development are free until then, and this module says so.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Final, TypeAlias, final
+
+import trio
+from pytoniq_core import Address
+
+from ledger import tariff
+from ledger.chain.lite import LiteChain, LiteServer
+from ledger.coins import Holdings
+from ledger.credit import EPOCH_SECONDS
+from ledger.externals import Caused, External
+from ledger.keys import MASTER_SIZE, Master
+from ledger.lane import Account, LaneRow, Phase, Role
+from ledger.lanes import Lanes, LaneStory
+from ledger.mintkeys import MintKeys
+from ledger.money import ZERO, Nano
+from ledger.payee import Payee
+from ledger.payment import CannotPay, Unpaid
+from ledger.policy import DEV, Policy
+from ledger.purse import Purse
+from ledger.service import MintService
+from ledger.store import Connection, Store, blob
+from ledger.tariff import Prices
+from p2p.drive import SystemClock
+from p2p.entropy import Entropy, SystemEntropy
+from p2p.errors import (
+    Closing,
+    Insufficient,
+    RemoteError,
+    Unreachable,
+)
+from p2p.identity import Identity
+from p2p.node import Node
+from scripts.api import money
+from scripts.api.money import Coins, Funds, LaneView, Move
+from scripts.failure import Document, Failed
+from scripts.home import Home
+from scripts.networks import Chain, Profile
+from scripts.receipts import line
+from scripts.settings import Settings
+
+TRUST: Final = 2
+"""What pytoniq takes the face's word for: a dev network runs its own chain."""
+
+Act: TypeAlias = Callable[[bytes], Awaitable[bytes]]
+"""Posts an external about a lane; returns its hash."""
+
+PATIENCE: Final = 15.0
+"""seconds for an external of a person's own to be seen on the chain"""
+
+FEW: Final = 5.0
+"""seconds that the balance of a wallet may be waited for"""
+
+
+def persistent_master(home: Home, entropy: Entropy) -> Master:
+    """The secret of a home's money; made at first use. Raises `Failed`."""
+    home.prepare()
+    secret = home.wallet_seed()
+    if secret is None:
+        secret = entropy.token(MASTER_SIZE)
+        home.keep_wallet_seed(secret)
+    return Master(secret)
+
+
+def address(account: Account) -> str:
+    """An account as wallets show it."""
+    return str(Address((0, account)).to_str(is_bounceable=False))
+
+
+def prices(settings: Settings) -> Prices:
+    """What this node's worker asks for, in nano per million tokens."""
+    answer = Nano.parse(settings.worker.price) * PER_MILLION
+    prompt = Nano.parse(settings.worker.price_prompt) * PER_MILLION
+    return Prices(
+        prompt=prompt.value,
+        cached=prompt.value // CACHED,
+        completion=answer.value,
+        reasoning=answer.value,
+    )
+
+
+PER_MILLION: Final = 1_000
+"""Prices are set per thousand tokens."""
+
+CACHED: Final = 4
+"""A token that need not be computed again costs this part of one that must be."""
+
+
+def needed(profile: Profile) -> Chain:
+    """The chain of a network. Raises `Failed` for one that has none, or is not for development."""
+    if profile.chain is None:
+        raise Failed(
+            "free_network",
+            f"Network {profile.name} has no chain: everybody on it answers for free.",
+            "Nothing need be bought or settled here.",
+        )
+    if not profile.dev:
+        raise Failed(
+            "free_network",
+            f"Network {profile.name} is no dev network, and this version moves no real money.",
+            "Try payments with `tussah demo`, or in a network on a loopback or private address.",
+        )
+    return profile.chain
+
+
+@asynccontextmanager
+async def opened(
+    home: Home, profile: Profile, settings: Settings, node: Node, identity: Identity
+) -> AsyncIterator["Treasury"]:
+    """The money of a home, while its node runs.
+
+    Raises `Failed`, and `LocalError` if the store cannot be used, or fails later.
+    """
+    chain = needed(profile)
+    entropy, policy = SystemEntropy(), DEV
+    master = persistent_master(home, entropy)
+    servers = [
+        LiteServer(host=server.endpoint.host, port=server.endpoint.port, key=server.key)
+        for server in chain.servers
+    ]
+    async with (
+        Store.open(home.ledger) as store,
+        LiteChain.open(servers, chain.network, trust=TRUST) as lite,
+        trio.open_nursery() as nursery,
+    ):
+        lanes = Lanes(lite, store, master, policy, entropy=entropy)
+        await nursery.start(lanes.run)
+        purse = Purse(
+            node,
+            store,
+            lanes,
+            master,
+            policy,
+            mints=[mint for mint in profile.mints if mint != identity.id],
+            entropy=entropy,
+            relays=settings.ask.relays,
+        )
+        await nursery.start(purse.run)
+        yield Treasury(settings, profile, lite, store, master, lanes, purse, policy)
+        nursery.cancel_scope.cancel()
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Treasury:
+    """What the parts of a node use, and what people ask about it."""
+
+    settings: Settings
+    profile: Profile
+    chain: LiteChain
+    store: Store
+    master: Master
+    lanes: Lanes
+    purse: Purse
+    policy: Policy
+
+    def mint(self, identity: Identity) -> MintService:
+        """The mint of this node."""
+        return MintService(
+            MintKeys(self.master, identity),
+            self.store,
+            self.lanes,
+            Payee(self.lanes, self.store),
+            self.policy,
+            SystemClock(),
+            fee_bp=self.settings.mint.fee_bp,
+        )
+
+    # --- for people ---
+
+    async def wallet(self) -> Document:
+        """The `wallet` document."""
+        return money.wallet(await self._funds())
+
+    async def credits(self) -> Document:
+        """The `credits` document."""
+        return money.credits_(await self._funds(chain=False))
+
+    async def open_lanes(self) -> Document:
+        """The `lanes` document."""
+        return money.lanes(await self._funds(chain=False))
+
+    async def buy(self, bundle: str | None) -> Document:
+        """Buy a bundle; the `purchase` document. Raises `Failed`."""
+        before = await self._promised()
+        try:
+            worth = await self.purse.buy(bundle)
+        except CannotPay as error:
+            raise failure(error) from error
+        price = await self._promised() - before
+        chosen = bundle or self.policy.bundle
+        return money.purchase(chosen, worth, price, await self._funds(chain=False))
+
+    async def settle(self, lane: bytes) -> Document:
+        """Claim what a lane owes us. Raises `Failed`."""
+        return await self._post(lane, self.lanes.claim)
+
+    async def close(self, lane: bytes) -> Document:
+        """Close a lane that pays us, or begin to close one that we pay. Raises `Failed`."""
+        rows = {story.row.lane: story.row for story in await self.lanes.snapshot()}
+        row = rows.get(lane)
+        if row is not None and row.role is Role.PAYER:
+            return await self._post(lane, self.lanes.start_close)
+        return await self._post(lane, self.lanes.close)
+
+    async def keep_receipt(self, session: bytes, signed: bytes, public: bytes, at: float) -> None:
+        """Keep what a worker signed for."""
+        await self.store.write(
+            lambda c: c.execute(
+                "INSERT OR IGNORE INTO receipt (session, at, signed, public) VALUES (?, ?, ?, ?)",
+                (session, at, signed, public),
+            )
+        )
+
+    async def receipts(self) -> list[tuple[bytes, bytes]]:
+        """Signed receipts and their workers' keys, the newest first."""
+        return await self.store.read(_receipts)
+
+    # --- inside ---
+
+    async def _promised(self) -> Nano:
+        stories = await self.lanes.snapshot()
+        rows = [story.row for story in stories if story.row.role is Role.PAYER]
+        return sum((row.cumulative for row in rows), ZERO)
+
+    async def _post(self, lane: bytes, act: Act) -> Document:
+        """Send an external, and wait until all that it causes is on the chain."""
+        try:
+            message = await act(lane)
+            with trio.move_on_after(PATIENCE):
+                await self.lanes.outcome(message, whole=True)
+        except (Insufficient, Closing) as error:
+            raise Failed("failed", f"The contract would refuse: {error}.") from error
+        except Unreachable as error:
+            raise Failed("chain_unreachable", f"The chain cannot be reached: {error}.") from error
+        except RemoteError as error:
+            raise Failed("invalid_request", f"That cannot be done: {error}.") from error
+        return await self.open_lanes()
+
+    async def _funds(self, *, chain: bool = True) -> Funds:
+        stories = await self.lanes.snapshot()
+        balance, state, costs = await self._on_chain() if chain else (None, "unknown", (ZERO, ZERO))
+        return Funds(
+            network=self.chain.network,
+            address=address(self.lanes.account),
+            state=state,
+            balance=balance,
+            coins=_coins(await self.purse.holdings()),
+            lanes=[_lane(story) for story in stories],
+            per_request=Nano.parse(self.settings.ask.max_price),
+            float_cap=self.policy.float_cap,
+            claim_fee=costs[0],
+            close_fee=costs[1],
+            history=sorted(
+                (move for story in stories for move in _moves(story)),
+                key=lambda move: move.at,
+                reverse=True,
+            ),
+        )
+
+    async def _on_chain(self) -> tuple[Nano | None, str, tuple[Nano, Nano]]:
+        """Balance, state and fees of the wallet, as far as the chain tells in time."""
+        found: tuple[Nano | None, str, tuple[Nano, Nano]] = (None, "unknown", (ZERO, ZERO))
+        with trio.move_on_after(FEW), suppress(Unreachable, RemoteError):
+            contract = await self.chain.account(self.lanes.account)
+            costs = await self.lanes.costs()
+            balance, state = ZERO, "uninit"
+            if contract is not None:
+                balance, state = contract.balance, contract.status.value
+            found = balance, state, (costs.claim, costs.close)
+        return found
+
+
+def failure(error: CannotPay) -> Failed:
+    """Why nothing could be bought, as people are told."""
+    code, advice = _ADVICE[error.reason]
+    return Failed(code, f"No credits were bought: {error}.", advice)
+
+
+_ADVICE: Final = {
+    Unpaid.NO_CREDITS: ("no_credits", "`tussah wallet show` says what is there."),
+    Unpaid.LANE: ("no_credits", "`tussah lanes list` says how the lane is; try again in a minute."),
+    Unpaid.NO_MINT: ("mint_unreachable", "Wait until a mint of this network is up."),
+    Unpaid.MINT_DOWN: ("mint_unreachable", "Try again; what was promised is not lost."),
+    Unpaid.CHAIN_DOWN: ("chain_unreachable", "Check the chain of the network, then try again."),
+}
+
+
+def _receipts(connection: Connection) -> list[tuple[bytes, bytes]]:
+    rows = connection.execute("SELECT signed, public FROM receipt ORDER BY at DESC LIMIT 1000")
+    return [(blob(signed), blob(public)) for signed, public in rows]
+
+
+def _coins(held: Holdings) -> Coins:
+    epoch = held.newest_epoch
+    return Coins(
+        by_value=held.by_value,
+        in_flight=held.in_flight,
+        epoch_ends=None if epoch is None else float((epoch + 4) * EPOCH_SECONDS),
+    )
+
+
+def _lane(story: LaneStory) -> LaneView:
+    row = story.row
+    return LaneView(
+        address=address(Account(row.lane)),
+        role=row.role.value,
+        peer="" if story.peer is None else story.peer.hex(),
+        deposit=_deposit(row),
+        voucher=row.cumulative,
+        claimed=row.claimed,
+        state=row.phase.value,
+        expires_at=float(row.close_at) if row.phase is Phase.CLOSING else None,
+    )
+
+
+def _deposit(row: LaneRow) -> Nano:
+    return row.deposit if row.role is Role.PAYER else row.funded
+
+
+def _moves(story: LaneStory) -> Iterator[Move]:
+    for external, caused in story.externals:
+        for transaction in caused:
+            yield _move(external, transaction)
+
+
+def _move(external: External, caused: Caused) -> Move:
+    return Move(
+        at=float(caused.at),
+        kind=external.kind.value,
+        amount=caused.value,
+        fee=caused.fees,
+        account=address(caused.account),
+        peer="" if caused.source is None else address(caused.source),
+        transaction=caused.hash.hex(),
+    )
+
+
+def receipts_document(receipts: list[tuple[bytes, bytes]]) -> Document:
+    """The `receipts` document."""
+    lines = [line(signed, public) for signed, public in receipts]
+    total = sum((tariff.read(signed).cost for signed, _ in receipts), ZERO)
+    return {"schema": "tussah/receipts/1", "receipts": lines, "cost_nano": total.value}
