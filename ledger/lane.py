@@ -327,12 +327,16 @@ class PayeeLane:
         """
         if not now < valid_until <= now + ORDER_LIFE:
             raise LocalError(f"an order lives at most {ORDER_LIFE} seconds")
-        if op is Op.CLOSE and self.row.phase in _MAY_CLOSE:
+        if not self.may(op):
+            raise LocalError(f"no {op.name} of a lane that is {self.row.phase.value}")
+        if op is Op.CLOSE:
             until = max(valid_until, self.row.valid_until)
             self.row = replace(self.row, phase=Phase.CLOSE_SIGNED, valid_until=until)
-        elif op is not Op.CLAIM or self.row.phase not in _MAY_CLAIM:
-            raise LocalError(f"no {op.name} of a lane that is {self.row.phase.value}")
         return Order(op, self.voucher, valid_until)
+
+    def may(self, op: Op) -> bool:
+        """Whether an order may be signed in this phase."""
+        return self.row.phase in _MAY.get(op, ())
 
     def on_chain(self, state: LaneState | None, now: float) -> None:
         """A look at the chain: None if no contract is there. An older look changes nothing."""
@@ -350,8 +354,10 @@ class PayeeLane:
             raise Stale("the chain has not been looked at for too long")
 
 
-_MAY_CLAIM: Final = (Phase.OPEN, Phase.CLOSING)
-_MAY_CLOSE: Final = (Phase.OPEN, Phase.CLOSING, Phase.CLOSE_SIGNED)
+_MAY: Final = {
+    Op.CLAIM: (Phase.OPEN, Phase.CLOSING),
+    Op.CLOSE: (Phase.OPEN, Phase.CLOSING, Phase.CLOSE_SIGNED),
+}
 
 
 # --- what a look at the chain does to either side ---

@@ -1,0 +1,200 @@
+"""What a node tells the chain about its lanes: transfers from its wallet, and a payee's orders.
+
+Each becomes an `External` in the same write that makes it true, so nothing leaves that a restart
+would not know of.
+"""
+
+from typing import Final, final
+
+import trio
+from pytoniq_core import Cell
+
+from ledger import externals, lane_rows
+from ledger.chain import wallet
+from ledger.chain.base import Chain, Contract
+from ledger.chain.boc import read_cell
+from ledger.chain.clock import ChainClock
+from ledger.chain.records import normalized_hash
+from ledger.chain.wallet import Transfer
+from ledger.contracts import cells
+from ledger.externals import External, Externals, Kind
+from ledger.keys import Master
+from ledger.lane import Account, LaneRow, Op, Order, PayeeLane
+from ledger.money import ZERO, Nano
+from ledger.settle import Costs, claimable, closable
+from ledger.store import Connection, Store, Work
+from p2p.errors import Closing, Insufficient
+from p2p.identity import Identity
+
+LIFE: Final = 300
+"""seconds until an external of ours expires; a contract that took it by then has done so."""
+
+GAS_COINS: Final = Nano(20_000_000)
+"""What goes with an order to a lane; what is not burnt comes back, about three quarters."""
+
+WALLET_FEES: Final = Nano(15_000_000)
+"""What a wallet must hold beside what it sends; opening a lane burns half of it."""
+
+_KINDS: Final = {Op.CLAIM: Kind.CLAIM, Op.CLOSE: Kind.CLOSE}
+
+
+@final
+class Orders:
+    """The way from a node to the chain."""
+
+    def __init__(
+        self,
+        chain: Chain,
+        store: Store,
+        master: Master,
+        clock: ChainClock,
+        on_their_way: Externals,
+    ) -> None:
+        self._chain = chain
+        self._store = store
+        self._master = master
+        self._clock = clock
+        self._externals = on_their_way
+        self._turn = trio.Lock()
+        self.wallet = wallet.address(master.wallet.public, chain.network)
+
+    async def deposit(self, row: LaneRow, also: Work[None] | None = None) -> bytes:
+        """Bring a lane to life; `also` happens in the same write. See `top_up`.
+
+        Not bounceable, as nothing is there yet; twice is harmless, it is one address.
+        """
+        transfer = Transfer(
+            dest=Account(row.lane),
+            value=row.deposit,
+            state_init=cells.state_init(row.config),
+            bounce=False,
+        )
+        return await self._send(Kind.OPEN, row, transfer, also)
+
+    async def top_up(self, row: LaneRow, amount: Nano) -> bytes:
+        """Put more on a lane; returns the hash of the external.
+
+        Raises `Insufficient` if the wallet holds too little, and what the chain does; then nothing
+        has happened.
+        """
+        return await self._tell(Kind.TOP_UP, row, amount, cells.top_up_body())
+
+    async def start_close(self, row: LaneRow) -> bytes:
+        """Begin to close a lane of ours alone. As `top_up`."""
+        return await self._tell(Kind.START_CLOSE, row, GAS_COINS, cells.start_close_body())
+
+    async def finish(self, row: LaneRow) -> bytes:
+        """Take back what is left, once the delay has passed. As `top_up`."""
+        return await self._tell(Kind.FINISH, row, GAS_COINS, cells.finish_body())
+
+    async def order(self, row: LaneRow, op: Op, costs: Costs) -> bytes:
+        """A payee's claim or close; returns the hash of the external, of one under way if there is.
+
+        Its sender is nobody: the contract believes our signature, and the lane pays for the
+        message. Raises `Insufficient` if the contract would refuse, `Closing` if the lane is past
+        that, and what the chain does.
+        """
+        kind = _KINDS[op]
+        waiting = await self._store.read(lambda c: externals.pending(c, lane=row.lane))
+        for external in waiting:
+            if external.kind is kind:
+                return external.hash
+        _check_order(row, op, costs)
+        return await self._order(row, op, await self._chain.account(Account(row.lane)))
+
+    async def _order(self, row: LaneRow, op: Op, holds: Contract | None) -> bytes:
+        now = self._clock.now
+        until = int(now) + LIFE
+
+        def sign(connection: Connection) -> bytes:
+            lane = PayeeLane(lane_rows.load(connection, row.lane) or row)
+            boc = _write(lane.order(op, until, now), self._master.payee)
+            lane_rows.save(connection, lane.row)
+            external = self._external(_KINDS[op], row, boc, until, holds, Account(row.lane))
+            externals.post(connection, external)
+            return external.hash
+
+        message = await self._store.write(sign)
+        self._externals.kick()
+        return message
+
+    async def _tell(self, kind: Kind, row: LaneRow, value: Nano, body: Cell) -> bytes:
+        transfer = Transfer(dest=Account(row.lane), value=value, body=body)
+        return await self._send(kind, row, transfer, None)
+
+    async def _send(
+        self, kind: Kind, row: LaneRow, transfer: Transfer, also: Work[None] | None
+    ) -> bytes:
+        """A wallet's transfers are numbered, so one at a time is on its way."""
+        async with self._turn:
+            await self._externals.idle(self.wallet)
+            await self._clock.hear()
+            holds = await self._chain.account(self.wallet)
+            _check_affordable(holds, transfer.value)
+            external = self._transfer(kind, row, transfer, holds)
+
+            def keep(connection: Connection) -> None:
+                if also is not None:
+                    also(connection)
+                externals.post(connection, external)
+
+            await self._store.write(keep)
+        self._externals.kick()
+        return external.hash
+
+    def _transfer(
+        self, kind: Kind, row: LaneRow, transfer: Transfer, holds: Contract | None
+    ) -> External:
+        until = int(self._clock.now) + LIFE
+        boc = wallet.transfer(
+            self._master.wallet,
+            [transfer],
+            network=self._chain.network,
+            seqno=wallet.seqno(None if holds is None else holds.data),
+            valid_until=until,
+        )
+        return self._external(kind, row, boc, until, holds, self.wallet)
+
+    def _external(
+        self,
+        kind: Kind,
+        row: LaneRow,
+        boc: bytes,
+        until: int,
+        holds: Contract | None,
+        dest: Account,
+    ) -> External:
+        return External(
+            hash=normalized_hash(read_cell(boc)),
+            lane=row.lane,
+            dest=dest,
+            kind=kind,
+            boc=boc,
+            until=until,
+            after_lt=0 if holds is None else holds.last_lt,
+            balance=row.balance,
+            made_at=self._clock.now,
+        )
+
+
+def _check_affordable(holds: Contract | None, value: Nano) -> None:
+    balance = ZERO if holds is None else holds.balance
+    if balance < value + WALLET_FEES:
+        raise Insufficient(
+            f"the wallet holds {balance}; {value} and {WALLET_FEES} for fees are needed: send it "
+            "more, then try again"
+        )
+
+
+def _check_order(row: LaneRow, op: Op, costs: Costs) -> None:
+    if not PayeeLane(row).may(op):
+        raise Closing(f"the lane is {row.phase.value}")
+    if op is Op.CLAIM and not claimable(row, costs):
+        raise Insufficient(f"{row.due} are due: too little to claim at a cost of {costs.claim}")
+    if op is Op.CLOSE and not closable(row, costs):
+        raise Insufficient(f"too little is left on the lane to close it at a cost of {costs.close}")
+
+
+def _write(order: Order, payee: Identity) -> bytes:
+    write = cells.claim_order if order.op is Op.CLAIM else cells.close_order
+    return write(Account(order.voucher.lane), order.voucher, order.valid_until, payee)
