@@ -35,7 +35,7 @@ from p2p.stack import Peer
 from p2p.wire import Endpoint, Link
 from scripts import log as logs
 from scripts import networks, serving, version
-from scripts.api import control, listing
+from scripts.api import control, listing, local
 from scripts.api import server as http
 from scripts.api import status as statuses
 from scripts.api.answer import Terms
@@ -132,7 +132,7 @@ async def _controlled(daemon: "Daemon", routes: Routes | None) -> AsyncIterator[
     limits = http.Limits(grace_seconds=CLOSE_SECONDS)
     try:
         async with trio.open_nursery() as nursery:
-            listeners = [control.listen(daemon.home.socket)]
+            listeners = [local.listen(daemon.home.socket)]
             server = await nursery.start(partial(http.serve, app, listeners, limits=limits))
             yield
             server.close()

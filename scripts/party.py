@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from scripts import daemon, settings
-from scripts.api import control
+from scripts.api import local
 from scripts.daemon import Daemon
 from scripts.failure import Document, Failed
 from scripts.home import Home
@@ -59,11 +59,11 @@ def _end_with_input() -> None:
 def _routes(recorder: Recorder) -> daemon.Routes:
     def routes(node: Daemon) -> list[BaseRoute]:
         async def about(request: Request) -> Response:
-            return control.answer(recorder.about(node.identity.public).to_json())
+            return local.answer(recorder.about(node.identity.public).to_json())
 
         async def seen(request: Request) -> Response:
             markers = Markers.from_json(await request.json())
-            return control.answer(recorder.seen(markers, node.identity.id).to_json())
+            return local.answer(recorder.seen(markers, node.identity.id).to_json())
 
         return [
             Route("/recorder", about, methods=["GET"]),

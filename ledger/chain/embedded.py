@@ -9,6 +9,7 @@ the caller's thread: a block takes milliseconds, and virtual clocks stand still 
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, final
@@ -320,18 +321,24 @@ class EmbeddedChain:
         """Move the chain's time ahead, by a block with the new time."""
         await trio.lowlevel.checkpoint()
         ahead = _milliseconds(max(0.0, seconds))
-        if self._period is not None:
-            self._offset += ahead
-        time = self._now() + (ahead if self._period is None else 0)
-        self._mine(time, {"offset": self._offset})
+        offset = self._offset + (0 if self._period is None else ahead)
+        self._mine(self._now() + ahead, {"offset": offset})
+        self._offset = offset
         return self._head()
 
     async def set_config(self, config: bytes) -> None:
         """Use another configuration from the next block on. Raises `CodecError`."""
         await trio.lowlevel.checkpoint()
-        read_fees(read_cell(config))
+        _prices(config)
         self._mine(self._now(), {"config": config})
         self._use(config)
+
+    async def settled(self) -> Head:
+        """Return once nothing waits for a block any more; `run` or `mine` must go on."""
+        await trio.lowlevel.checkpoint()
+        while self._pending or self._backlog:
+            await self._mined.wait()
+        return self._head()
 
     async def supply(self) -> Supply:
         """Where all coins are. Reads every account."""
@@ -387,7 +394,7 @@ class EmbeddedChain:
 
     def _use(self, config: bytes) -> None:
         self._engine = Engine(config)
-        self._fees = read_fees(read_cell(config))
+        self._fees = _prices(config)
 
     def _add(self, one: Input, delay: int) -> None:
         self._pending.append((self._head_seqno() + 1 + delay, one))
@@ -439,6 +446,12 @@ class EmbeddedChain:
         )
         if isinstance(outcome, Refused):
             raise NotAccepted("not accepted by its account", outcome.exit_code)
+
+
+@lru_cache(maxsize=8)
+def _prices(config: bytes) -> Fees:
+    """A configuration takes a tenth of a second to read. Raises `CodecError`."""
+    return read_fees(read_cell(config))
 
 
 def _external(boc: bytes) -> External:

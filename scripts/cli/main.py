@@ -20,6 +20,7 @@ COMMANDS = {
     "peers": "Show who is on the network.",
     "models": "Show which models can be asked.",
     "demo": "Run a small network on this machine and ask it a question.",
+    "localchain": "Run a TON chain of one's own, for development.",
     "bench": "Measure.",
     "version": "Show which program this is.",
 }

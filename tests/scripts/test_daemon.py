@@ -12,7 +12,7 @@ from p2p.entropy import SystemEntropy
 from p2p.overlay.advert import Role
 from p2p.wire import Endpoint
 from scripts import daemon, networks
-from scripts.api import client, control
+from scripts.api import client, local
 from scripts.failure import Failed
 from scripts.home import Home
 from scripts.settings import load
@@ -194,7 +194,7 @@ async def test_recorder_and_routes_belong_to_a_demonstration(home, start):
 
     def routes(node):
         async def endpoint(request):
-            return control.answer({"id": node.identity.id.hex()})
+            return local.answer({"id": node.identity.id.hex()})
 
         return [Route("/recorder", endpoint)]
 

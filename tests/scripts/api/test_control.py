@@ -10,7 +10,7 @@ import trio
 
 from inference.client import AskFailed
 from p2p.identity import AdnlId
-from scripts.api import client, control
+from scripts.api import client, control, local
 from scripts.api.server import serve
 from scripts.failure import Failed
 
@@ -22,7 +22,7 @@ async def path(operator, tmp_path, monkeypatch, nursery):
     """The socket of a running control API."""
     monkeypatch.chdir(tmp_path)
     socket_path = tmp_path.relative_to(tmp_path) / "control.sock"
-    await nursery.start(serve, control.app(operator), [control.listen(socket_path)])
+    await nursery.start(serve, control.app(operator), [local.listen(socket_path)])
     return socket_path
 
 
@@ -122,7 +122,7 @@ async def test_body_that_is_no_request_is_refused(path, body):
 
 
 async def test_body_too_large_is_refused(path, monkeypatch):
-    monkeypatch.setattr(control, "MAX_BODY", 10)
+    monkeypatch.setattr(local, "MAX_BODY", 10)
     status, document = await raw(path, "POST /ask", b"x" * 11)
     assert (status, document["error"]["code"]) == (413, "request_too_large")
 
@@ -192,7 +192,7 @@ async def test_socket_is_private(path):
 
 
 async def test_other_users_are_turned_away(path, monkeypatch):
-    monkeypatch.setattr(control.os, "getuid", lambda: 1)
+    monkeypatch.setattr(local.os, "getuid", lambda: 1)
     with pytest.raises(Failed, match="did not finish"):
         await called(client.call, path, "GET", "/version")
 

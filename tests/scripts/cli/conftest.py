@@ -6,7 +6,7 @@ import threading
 import pytest
 import trio
 
-from scripts.api import control
+from scripts.api import control, local
 from scripts.api.server import serve
 from scripts.cli.main import main
 from scripts.home import Home
@@ -47,7 +47,7 @@ def node(shell, operator):
         token.append(trio.lowlevel.current_trio_token())
         with scope:
             async with trio.open_nursery() as nursery:
-                listeners = [control.listen(shell.home.socket)]
+                listeners = [local.listen(shell.home.socket)]
                 await nursery.start(serve, control.app(operator), listeners)
                 up.set()
 
