@@ -1,4 +1,4 @@
-"""A mint's desk: circuits that end here, each stream one request and its answer.
+"""A desk: circuits that end here, each stream one request and its answer; and queries over links.
 
 Who asks is not known and not asked. A circuit's requests are answered one after the other, so a
 customer can keep no more than one of its own in work; what it sends meanwhile waits in the
@@ -13,7 +13,9 @@ import trio
 
 from ledger.line import OPENING
 from p2p import codec
+from p2p.calls import Query
 from p2p.errors import CodecError
+from p2p.identity import AdnlId
 from p2p.node import CircuitEvent, Node
 from p2p.onion.core import CircuitId, Data, Incoming, Reset
 
@@ -111,3 +113,27 @@ class _Customer:
             return
         self._node.send(self._circuit, stream, framed)
         self._node.end(self._circuit, stream)
+
+
+# --- over links ---
+
+PeerAnswer: TypeAlias = Callable[[AdnlId, bytes], Awaitable[bytes]]
+
+QUERIES: Final = 256
+"""in work at once; the node itself keeps what waits, and refuses beyond"""
+
+
+async def attend_links(node: Node, answer: PeerAnswer) -> None:
+    """Answer what peers ask over links until cancelled. Takes all of `node.queries`."""
+    places = trio.Semaphore(QUERIES)
+    async with trio.open_nursery() as nursery:
+        async for query in node.queries:
+            await places.acquire()
+            nursery.start_soon(_answer, node, query, answer, places)
+
+
+async def _answer(node: Node, query: Query, answer: PeerAnswer, places: trio.Semaphore) -> None:
+    try:
+        node.answer(query, await answer(query.peer, query.body))
+    finally:
+        places.release()
