@@ -1,10 +1,11 @@
 """Who deals with a mint in its tests: customers with credits, workers, and books to write in."""
 
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 import apsw
 
-from ledger import schema
+from ledger import credit, schema
 from ledger.book import LaneIn, LaneOut
 from ledger.credit import (
     BUNDLES,
@@ -16,7 +17,6 @@ from ledger.credit import (
     choose,
     derive,
     owner_of,
-    unblind,
     worth,
 )
 from ledger.keys import Master
@@ -44,6 +44,17 @@ WORKER, OTHER = Identity(b"work" * 8), Identity(b"othe" * 8)
 PLENTY = Nano(10**9)
 AMOUNT = Nano(100_000)
 """What a session locks unless a test says otherwise: 98 times the least credit, less a bit."""
+
+
+# Every test's customer is the same one: what is derived from its seed is worked out once.
+unblind = cache(credit.unblind)
+parse_keyset = cache(Keyset.parse)
+
+
+@cache
+def blank(seed, epoch, i):
+    m, r = derive(seed, MINT.id, epoch, i)
+    return (i, m, r, blind(m, r))
 
 
 class SqlTwin:
@@ -102,7 +113,7 @@ class Desk:
 
     def keyset(self):
         """The newest, as a customer reads it."""
-        return Keyset.parse(self.call("keysets").keysets[-1], MINT.public)
+        return parse_keyset(self.call("keysets").keysets[-1], MINT.public)
 
     def failing(self, name, *arguments):
         """How often a call fails if its first, second, ... write does; then its result."""
@@ -216,9 +227,8 @@ class Customer:
         return sign_voucher(self.key, self.lane, promised or self.promised)
 
     def blank(self, epoch):
-        i, self.counter = self.counter, self.counter + 1
-        m, r = derive(self.seed, MINT.id, epoch, i)
-        return (i, m, r, blind(m, r))
+        self.counter += 1
+        return blank(self.seed, epoch, self.counter - 1)
 
     def buy(self, keyset, bundle="S", promised=None) -> Buy:
         exponents = BUNDLES[bundle]
@@ -252,7 +262,7 @@ class Customer:
         self.sessions += 1
         name = self.sessions.to_bytes(32, "big")
         chain = Chain(self.seed, name, ticks)
-        blank = [self.blank(keyset.epoch) for _ in range(blanks)]
+        blanks = [self.blank(keyset.epoch) for _ in range(blanks)]
         terms = SpendTerms(
             mint=MINT.id,
             epoch=keyset.epoch,
@@ -262,10 +272,10 @@ class Customer:
             tick=Nano(amount.value // ticks),
             ticks=ticks,
             root=chain.root,
-            blanks=tuple(B for *_, B in blank),
+            blanks=tuple(B for *_, B in blanks),
             owner=owner_of(name),
         )
-        return Session(Spend.build(coins, terms), chain, name, blank)
+        return Session(Spend.build(coins, terms), chain, name, blanks)
 
     def swap(self, old, new, exponents, coins, **changes) -> Swap:
         """Exchange coins for others; what to sign is in `pending`."""
