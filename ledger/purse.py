@@ -117,7 +117,8 @@ class Purse:
 
     async def run(self, *, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
         """Finish what was left, then fetch change as it falls due, until cancelled."""
-        await self._store.write(lambda c: coins.abandoned(c, self._clock.now()))
+        now = self._clock.now()
+        await self._store.write(lambda c: coins.abandoned(c, now))
         self._accused = await self._store.read(coins.accused)
         async with trio.open_nursery() as self._nursery:
             task_status.started()
@@ -161,7 +162,8 @@ class Purse:
 
     async def holdings(self) -> Holdings:
         """What can be spent now, for people."""
-        return await self._store.read(lambda c: coins.holdings(c, self._trusted, self._clock.now()))
+        now = self._clock.now()
+        return await self._store.read(lambda c: coins.holdings(c, self._trusted, now))
 
     # --- buying ---
 

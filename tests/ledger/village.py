@@ -1,0 +1,144 @@
+"""Relays, a mint, workers and customers, each a node over memory in virtual time, on one chain."""
+
+from dataclasses import dataclass, replace
+
+import trio
+
+from ledger.chain.embedded import EmbeddedChain
+from ledger.keys import Master
+from ledger.lanes import Lanes
+from ledger.mintkeys import MintKeys
+from ledger.money import Nano
+from ledger.payee import Payee
+from ledger.policy import DEV
+from ledger.purse import Purse
+from ledger.service import MintService
+from ledger.store import Store
+from p2p.drive import SystemClock
+from p2p.entropy import seeded
+from p2p.identity import Identity
+from p2p.node import Node, NodeConfig, open_node
+from p2p.overlay.advert import Fields, Role
+from p2p.stack import Peer
+from p2p.transport.memory import Ether, MemoryCarrier
+from p2p.wire import Endpoint
+
+TON = Nano(10**9)
+NETWORK = 81
+POLICY = replace(DEV, iou_limit=TON)
+"""Workers without a lane are owed, so that a test needs none."""
+
+FEE_BP = 50
+
+
+@dataclass
+class Party:
+    """One node and its money."""
+
+    node: Node
+    store: Store
+    lanes: Lanes
+    master: Master
+    stop: trio.CancelScope
+    mint: MintService | None = None
+    purse: Purse | None = None
+
+
+class Village:
+    def __init__(self, nursery):
+        self.nursery = nursery
+        self.ether = Ether()
+        self.first = ()
+        self.count = 0
+        self.chain = EmbeddedChain.open(None, block_time=0.4)
+        self.stores = {}
+
+    def carrier(self, config):
+        return MemoryCarrier(
+            config.identity,
+            network=config.network,
+            listen=config.listen,
+            entropy=config.entropy,
+            ether=self.ether,
+        )
+
+    async def built(self, relays=4):
+        """Everybody knows everybody; the customer has 1 TON and the mint 5."""
+        await self.nursery.start(self.chain.run)
+        self.relays = [await self.up(Role.RELAY) for _ in range(relays)]
+        self.mint = await self.up(Role.MINT, coins=TON * 5)
+        self.customer = await self.up(Role(0), coins=TON)
+        parties = [*self.relays, self.mint, self.customer]
+        with trio.fail_after(120):
+            for party in parties:
+                while party.node.directory.status().count < relays + 1:
+                    await party.node.directory_changed()
+        return self
+
+    async def up(self, roles, coins=None, number=None):
+        """A new node, or that of a number again, with what it kept in its store."""
+        self.count += 1
+        return await self.nursery.start(self._run, roles, coins, number or self.count)
+
+    async def _store(self, task_status):
+        """In memory, as a virtual clock does not wait for threads; it outlives its node."""
+        async with Store.open(None) as store:
+            task_status.started(store)
+            await trio.sleep_forever()
+
+    async def _run(self, roles, coins, number, task_status):
+        seed = number.to_bytes(32, "little")
+        config = NodeConfig(
+            identity=Identity(seed),
+            network=NETWORK,
+            dev=True,
+            roles=roles,
+            bootstrap=self.first,
+            listen=Endpoint("127.0.0.1", 0) if roles else None,
+            entropy=seeded(number),
+        )
+        with trio.CancelScope() as stop:
+            async with open_node(config, carrier=self.carrier) as node:
+                self.first = self.first or (Peer(node.id, (node.endpoint,)),)
+                await self._live(node, config, number, coins, stop, task_status)
+
+    async def _live(self, node, config, number, coins, stop, task_status):
+        entropy, master = seeded(1_000 * self.count + number), Master(config.identity.id)
+        if number not in self.stores:
+            self.stores[number] = await self.nursery.start(self._store)
+        store = self.stores[number]
+        async with trio.open_nursery() as nursery:
+            lanes = Lanes(self.chain, store, master, POLICY, entropy=entropy)
+            party = Party(node, store, lanes, master, stop)
+            if coins:
+                await self.chain.fund(lanes.account, coins)
+            if config.roles is not Role.RELAY:
+                await nursery.start(lanes.run)
+            fields = Fields(roles=config.roles)
+            if Role.MINT in config.roles:
+                party.mint = MintService(
+                    MintKeys(master, config.identity),
+                    store,
+                    lanes,
+                    Payee(lanes, store),
+                    POLICY,
+                    SystemClock(),
+                    fee_bp=FEE_BP,
+                )
+                await nursery.start(party.mint.run, node)
+                fields = Fields(roles=config.roles, mint=party.mint.digest)
+            elif not config.roles:
+                party.purse = Purse(
+                    node,
+                    store,
+                    lanes,
+                    master,
+                    POLICY,
+                    mints=[self.mint.node.id],
+                    entropy=entropy,
+                )
+                await nursery.start(party.purse.run)
+            if config.roles:
+                nursery.start_soon(node.publish, fields)
+            task_status.started(party)
+            await trio.sleep_forever()
