@@ -54,7 +54,10 @@ ORDER_LIFE: Final = 600
 """seconds a signed claim or close may live at the most."""
 
 CLOCK_MARGIN: Final = 60
-"""seconds of doubt about when the chain lets an order die, and when it first shows an account."""
+"""seconds of doubt about when the chain lets an order die."""
+
+LAG: Final = 10
+"""seconds that a server of the chain may be behind another: two blocks of TON."""
 
 CLOSED_AT: Final = 1
 """`close_at` of a lane that closed for good."""
@@ -378,7 +381,7 @@ def _gone(row: LaneRow, now: float) -> bool:
     """A server that lags may not know a young lane yet; one that is to close may be believed."""
     if row.phase in (Phase.PROPOSED, Phase.OPENING):
         return False
-    return row.phase is not Phase.OPEN or now - row.opened_at > CLOCK_MARGIN
+    return row.phase is not Phase.OPEN or now - row.opened_at > LAG
 
 
 def _phase(row: LaneRow, state: LaneState) -> Phase:

@@ -15,6 +15,7 @@ from hypothesis.stateful import (
 
 from ledger.lane import (
     CLOCK_MARGIN,
+    LAG,
     LOOK_LIFE,
     MAX_CLOSE_DELAY,
     MAX_CONFIG,
@@ -403,9 +404,9 @@ def test_an_older_look_changes_nothing():
 
 def test_a_young_lane_that_a_lagging_server_misses_is_not_given_up():
     for lane in (payer_lane(), payee_lane()):
-        lane.on_chain(None, NOW + CLOCK_MARGIN)
+        lane.on_chain(None, NOW + LAG)
         assert lane.row.phase is Phase.OPEN
-        lane.on_chain(None, NOW + CLOCK_MARGIN + 1)
+        lane.on_chain(None, NOW + LAG + 1)
         assert lane.row.phase is Phase.CLOSED
         assert not lane.row.live
 
