@@ -296,9 +296,7 @@ class EmbeddedChain:
     async def config(self) -> Cell:
         """The dictionary of the configuration."""
         await trio.lowlevel.checkpoint()
-        config = self._store.meta("config")
-        assert isinstance(config, bytes)
-        return read_cell(config)
+        return self._config
 
     # --- what no real chain offers ---
 
@@ -394,6 +392,7 @@ class EmbeddedChain:
 
     def _use(self, config: bytes) -> None:
         self._engine = Engine(config)
+        self._config = read_cell(config)
         self._fees = _prices(config)
 
     def _add(self, one: Input, delay: int) -> None:
@@ -415,8 +414,8 @@ class EmbeddedChain:
     def _mined_block(self, changes: Changes) -> None:
         self._newest = changes.block
         self._backlog = bool(changes.queued)
-        if not self._pending and not self._backlog:
-            self._work = trio.Event()
+        if not self._pending and not self._backlog and self._work.is_set():
+            self._work = trio.Event()  # one that is not set is what `run` waits for
         self._mined.set()
         self._mined = trio.Event()
         found = len(changes.transactions)
