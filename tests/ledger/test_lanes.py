@@ -51,8 +51,9 @@ class Wire:
     async def send(self, boc):
         self._check()
         self.sent.append(boc)
+        name = bytes(32) if self.deaf else await self.chain.send(boc)
         self.heard.set()
-        return bytes(32) if self.deaf else await self.chain.send(boc)
+        return name
 
     async def head(self):
         self._check()
