@@ -336,6 +336,8 @@ class Till:
     async def _settle_once(self, held: _Session) -> bool:
         """Whether the mint has answered for good."""
         taking = held.taking
+        if taking.i <= taking.settled and not taking.final:
+            return True
         try:
             async with self._turns[taking.mint]:
                 return await self._ask_settle(held, taking)

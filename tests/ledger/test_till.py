@@ -1,0 +1,451 @@
+"""A till locks before it works, keeps every tick, and is paid once whatever gets lost."""
+
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+import trio
+from structlog.testing import capture_logs
+
+from ledger import takings, wire
+from ledger.messages import Change, Changed, Code, Err, Lock, Pending, Settle, Settled
+from ledger.money import ZERO, Nano
+from ledger.payment import Decline, Locked
+from ledger.policy import DEV, MAIN
+from ledger.receipt import LockReceipt
+from ledger.store import Store
+from p2p.identity import AdnlId
+from tests.ledger.parties import AMOUNT, MINT, OTHER, WORKER
+from tests.ledger.street import Street, paid, stock
+
+
+class Trade:
+    """A mint, a worker with a lane from it, and a customer with credits."""
+
+    def __init__(self, street, nursery, mint, worker):
+        self.street = street
+        self.nursery = nursery
+        self.mint = mint
+        self.worker = worker
+        self.scope = None
+
+    @property
+    def till(self):
+        return self.worker.till
+
+    async def begin(self):
+        self.customer = await self.street.customer(self.mint)
+        self.keyset = await stock(self.mint, self.customer)
+        await self.start()
+        while not self.till.mints():  # noqa: ASYNC110 - virtual time
+            await trio.sleep(0.1)
+
+    async def start(self):
+        """The worker's till runs."""
+        self.scope = await self.nursery.start(self._run, self.till)
+
+    async def _run(self, till, task_status):
+        with trio.CancelScope() as scope, capture_logs():
+            async with trio.open_nursery() as nursery:
+                await nursery.start(till.run)
+                task_status.started(scope)
+
+    async def restart(self):
+        """The worker stops where it stands, and comes back on the same store."""
+        self.scope.cancel()
+        await trio.sleep(0.1)
+        self.worker = self.street.worker(self.worker.store)
+        await self.start()
+
+    def session(self, **terms):
+        now = self.street.ground.clock.now()
+        return paid(self.customer, self.keyset, now=now, **terms)
+
+    async def lock(self, **terms):
+        session, tick = self.session(**terms)
+        locked = await self.till.lock(session.spend.encode(), session.spend.terms.session, tick)
+        assert isinstance(locked, Locked), locked
+        return session
+
+    def reveal(self, session, i):
+        self.till.keep(session.spend.lock_id, i, session.chain.reveal(i))
+
+    async def settled(self):
+        """Wait until nothing is open."""
+        with trio.fail_after(7_200):
+            while self.till.statistics().open:  # noqa: ASYNC110 - virtual time
+                await trio.sleep(0.1)
+
+    async def change(self, session):
+        return await self.mint.ask(Change(session.spend.lock_id, session.secret))
+
+
+@asynccontextmanager
+async def trade(policy=DEV):
+    street = Street(policy)
+    async with Store.open(None) as one, Store.open(None) as two, trio.open_nursery() as nursery:
+        mint, worker = street.mint(one), street.worker(two)
+        await nursery.start(mint.run)
+        there = Trade(street, nursery, mint, worker)
+        await there.begin()
+        yield there
+        await mint.balanced()
+        nursery.cancel_scope.cancel()
+
+
+# --- locking ---
+
+
+async def test_a_lock_comes_with_the_mints_receipt(autojump_clock):
+    async with trade() as there:
+        session, tick = there.session()
+        spend = session.spend
+        locked = await there.till.lock(spend.encode(), spend.terms.session, tick)
+        assert isinstance(locked, Locked)
+        receipt = LockReceipt.parse(locked.receipt, MINT.public)
+        assert (receipt.lock, receipt.worker, receipt.root) == (
+            locked.lock_id,
+            WORKER.id,
+            session.chain.root,
+        )
+        assert (locked.tick, locked.ticks, locked.expiry) == (tick, 10, spend.terms.expiry)
+        (taking,) = await there.worker.store.read(takings.unfinished)
+        assert taking.lock == spend.lock_id
+
+
+async def test_an_unfit_spend_is_never_shown_to_the_mint(autojump_clock):
+    async with trade() as there:
+        session, tick = there.session()
+        spend, name = session.spend, session.spend.terms.session
+        foreign, _ = there.session(worker=OTHER)
+        asked = len(there.street.wires.carried)
+        for data, of, each in [
+            (b"nonsense", name, tick),
+            (spend.encode(), bytes(32), tick),
+            (spend.encode(), name, tick + Nano(1)),
+            (foreign.spend.encode(), foreign.spend.terms.session, tick),
+        ]:
+            assert await there.till.lock(data, of, each) is Decline.TERMS
+        kinds = [type(request) for _, _, request in there.street.wires.carried[asked:]]
+        assert Lock not in kinds
+
+
+async def test_coins_spent_elsewhere_are_declined(autojump_clock):
+    async with trade() as there:
+        coins = there.customer.coins[-4:]
+        amount = Nano(sum(coin.value.value for coin in coins))
+        await there.lock(coins=coins, amount=amount)
+        again, tick = there.session(coins=coins, amount=amount)
+        spend = again.spend
+        result = await there.till.lock(spend.encode(), spend.terms.session, tick)
+        assert result is Decline.SPENT
+
+
+async def test_a_spend_that_was_altered_is_declined(autojump_clock):
+    async with trade() as there:
+        session, tick = there.session()
+        forged = replace(session.spend, auth=bytes(32))
+        result = await there.till.lock(forged.encode(), forged.terms.session, tick)
+        assert result is Decline.BAD_AUTH
+
+
+async def test_a_session_that_ends_too_soon_is_declined(autojump_clock):
+    async with trade() as there:
+        session, tick = there.session(life=10)
+        spend = session.spend
+        result = await there.till.lock(spend.encode(), spend.terms.session, tick)
+        assert result is Decline.EXPIRED
+
+
+async def test_a_silent_mint_is_busy(autojump_clock):
+    async with trade() as there:
+        session, tick = there.session()
+        spend = session.spend
+        there.street.wires.lose = ["request"] * 2
+        result = await there.till.lock(spend.encode(), spend.terms.session, tick)
+        assert result is Decline.BUSY
+
+
+async def test_a_lost_receipt_is_asked_for_again(autojump_clock):
+    async with trade() as there:
+        session, tick = there.session()
+        spend = session.spend
+        there.street.wires.lose = ["reply"]
+        result = await there.till.lock(spend.encode(), spend.terms.session, tick)
+        assert isinstance(result, Locked)
+
+
+async def test_a_receipt_for_something_else_is_no_lock(autojump_clock):
+    async with trade() as there:
+        session, tick = there.session()
+        other = await there.lock()
+        real = there.street.wires.nodes[MINT.id]
+
+        async def lies(peer, body):
+            request = wire.read_request(body)
+            if isinstance(request, Lock):
+                body = wire.encode(Lock(other.spend.encode()))
+            return await real(peer, body)
+
+        there.street.wires.nodes[MINT.id] = lies
+        spend = session.spend
+        with capture_logs():
+            result = await there.till.lock(spend.encode(), spend.terms.session, tick)
+        assert result is Decline.BUSY
+        there.street.wires.nodes[MINT.id] = real
+
+
+async def test_a_full_disk_is_busy_and_takes_no_work(autojump_clock):
+    async with trade() as there:
+        session, tick = there.session()
+        spend = session.spend
+        await there.worker.store.write(lambda c: list(c.execute("PRAGMA query_only=1")))
+        with capture_logs():
+            result = await there.till.lock(spend.encode(), spend.terms.session, tick)
+        assert result is Decline.BUSY
+        await there.worker.store.read(lambda c: list(c.execute("PRAGMA query_only=0")))
+
+
+# --- settling ---
+
+
+async def test_ticks_become_a_voucher_and_the_rest_change(autojump_clock):
+    async with trade() as there:
+        session = await there.lock()
+        for i in range(1, 8):
+            there.reveal(session, i)
+        there.till.settle(session.spend.lock_id, final=False)
+        await trio.sleep(1)
+        assert await there.worker.held() == session.spend.terms.tick * 7
+        there.till.settle(session.spend.lock_id, final=True)
+        await there.settled()
+        reply = await there.change(session)
+        assert isinstance(reply, Changed)
+        assert reply.paid_ticks == 7
+        back = Nano(sum(1 << j for j, _ in reply.sigs))
+        assert await there.worker.held() + back == session.spend.amount
+        assert (await there.mint.balanced()).locked == ZERO
+
+
+async def test_a_settlement_without_new_ticks_asks_nobody(autojump_clock):
+    async with trade() as there:
+        session = await there.lock()
+        there.reveal(session, 2)
+        for _ in range(3):
+            there.till.settle(session.spend.lock_id, final=False)
+            await trio.sleep(1)
+        asked = [r for _, _, r in there.street.wires.carried if isinstance(r, Settle)]
+        assert len(asked) == 1
+
+
+@pytest.mark.parametrize("lost", ["request", "reply"])
+async def test_whatever_is_lost_the_worker_is_paid_once(autojump_clock, lost):
+    async with trade() as there:
+        session = await there.lock()
+        there.reveal(session, 5)
+        there.street.wires.lose = [lost] * 3
+        there.till.settle(session.spend.lock_id, final=True)
+        await there.settled()
+        assert await there.worker.held() == session.spend.terms.tick * 5 + remainder(
+            await there.change(session), session, 5
+        )
+
+
+def remainder(reply, session, ticks):
+    """What of a lock is too little for a credit."""
+    back = Nano(sum(1 << j for j, _ in reply.sigs))
+    return session.spend.amount - session.spend.terms.tick * ticks - back
+
+
+async def test_a_chain_that_cannot_be_reached_delays_the_voucher(autojump_clock):
+    async with trade() as there:
+        session = await there.lock()
+        there.reveal(session, 5)
+        there.street.ground.down = True
+        there.till.settle(session.spend.lock_id, final=True)
+        await trio.sleep(60)
+        assert there.till.statistics().open == 1
+        there.street.ground.down = False
+        await there.settled()
+        assert await there.worker.held() >= session.spend.terms.tick * 5
+
+
+async def test_many_sessions_are_settled_to_the_nano(autojump_clock):
+    async with trade() as there:
+        sessions = [await there.lock(amount=Nano(20_000)) for _ in range(12)]
+        async with trio.open_nursery() as nursery:
+            for count, session in enumerate(sessions):
+                nursery.start_soon(finish, there, session, count % 11)
+        await there.settled()
+        sheet = await there.mint.balanced()
+        assert sheet.locked == ZERO
+        assert sheet.given == await there.worker.held()
+        changes = [await there.change(session) for session in sessions]
+        assert [reply.paid_ticks for reply in changes] == [n % 11 for n in range(12)]
+
+
+async def finish(there, session, ticks):
+    for i in range(1, ticks + 1):
+        there.reveal(session, i)
+        await trio.sleep(0.05)
+        if i % 4 == 0:
+            there.till.settle(session.spend.lock_id, final=False)
+    there.till.settle(session.spend.lock_id, final=True)
+
+
+async def test_ticks_that_came_too_late_are_lost_and_no_more(autojump_clock):
+    async with trade() as there:
+        session = await there.lock(life=60)
+        there.reveal(session, 3)
+        there.till.settle(session.spend.lock_id, final=False)
+        await trio.sleep(1)
+        there.reveal(session, 9)
+        await trio.sleep(60 + DEV.final_delay + 40)
+        there.till.settle(session.spend.lock_id, final=True)
+        await there.settled()
+        reply = await there.change(session)
+        assert reply.paid_ticks == 3
+        tick = session.spend.terms.tick
+        assert await there.worker.held() == tick * 3 + remainder(reply, session, 3)
+
+
+async def test_a_mint_that_pays_less_than_it_says_gets_no_more_work(autojump_clock):
+    async with trade() as there:
+        session = await there.lock()
+        real = there.street.wires.nodes[MINT.id]
+
+        async def cheats(peer, body):
+            reply = await real(peer, body)
+            if isinstance(wire.read_request(body), Settle):
+                return wire.encode(replace(wire.answer(reply, Settled), voucher=None))
+            return reply
+
+        there.street.wires.nodes[MINT.id] = cheats
+        there.reveal(session, 5)
+        there.till.settle(session.spend.lock_id, final=True)
+        await there.settled()
+        assert there.till.mints() == []
+        there.street.wires.nodes[MINT.id] = real
+
+
+@pytest.mark.parametrize("code", list(Code))
+async def test_no_refusal_of_a_mint_stops_the_till(autojump_clock, code):
+    async with trade() as there:
+        session = await there.lock()
+        real = there.street.wires.nodes[MINT.id]
+
+        async def refuses(peer, body):
+            if isinstance(wire.read_request(body), Settle):
+                return wire.encode(Err(code, "no"))
+            return await real(peer, body)
+
+        there.street.wires.nodes[MINT.id] = refuses
+        there.reveal(session, 5)
+        there.till.settle(session.spend.lock_id, final=False)
+        await trio.sleep(5)
+        there.street.wires.nodes[MINT.id] = real
+        there.till.settle(session.spend.lock_id, final=True)
+        await there.settled()
+        second = await there.lock()
+        there.till.settle(second.spend.lock_id, final=True)
+        await there.settled()
+
+
+@pytest.mark.parametrize("answer", [b"", b"\x80", b"\x81\xa1t\xa3err", bytes(20_000)])
+async def test_nonsense_of_a_mint_stops_nothing(autojump_clock, answer):
+    async with trade() as there:
+        session = await there.lock()
+        real = there.street.wires.nodes[MINT.id]
+
+        async def babbles(peer, body):
+            return answer
+
+        there.street.wires.nodes[MINT.id] = babbles
+        there.reveal(session, 5)
+        there.till.settle(session.spend.lock_id, final=True)
+        await trio.sleep(5)
+        there.street.wires.nodes[MINT.id] = real
+        await there.settled()
+        assert await there.worker.held() >= session.spend.terms.tick * 5
+
+
+# --- restarts ---
+
+
+async def test_a_worker_that_stops_is_paid_for_every_tick_it_kept(autojump_clock):
+    async with trade() as there:
+        session = await there.lock()
+        for i in range(1, 7):
+            there.reveal(session, i)
+        await there.restart()
+        await there.settled()
+        reply = await there.change(session)
+        assert reply.paid_ticks == 6
+        assert await there.worker.held() >= session.spend.terms.tick * 6
+
+
+async def test_a_lock_that_a_stopped_worker_forgot_is_the_askers_again(autojump_clock):
+    async with trade() as there:
+        session, tick = there.session(life=60)
+        spend = session.spend
+        there.street.wires.lose = ["reply", "request"]
+        assert await there.till.lock(spend.encode(), spend.terms.session, tick) is Decline.BUSY
+        assert isinstance(await there.change(session), Pending)
+        await there.restart()
+        await trio.sleep(60 + DEV.final_delay + 35)
+        reply = await there.change(session)
+        assert isinstance(reply, Changed)
+        assert reply.paid_ticks == 0
+
+
+# --- lanes ---
+
+
+async def test_without_a_lane_no_mint_is_taken(autojump_clock):
+    street = Street()
+    async with Store.open(None) as one, Store.open(None) as two, trio.open_nursery() as nursery:
+        worker = street.worker(two)
+        assert worker.till.mints() == []
+        await nursery.start(worker.till.run)
+        await trio.sleep(20)
+        assert worker.till.mints() == []
+        await nursery.start(street.mint(one).run)
+        await trio.sleep(70)
+        assert worker.till.mints() == [MINT.id]
+        nursery.cancel_scope.cancel()
+
+
+async def test_work_may_be_owed_until_it_is_worth_a_lane(autojump_clock):
+    async with trade(replace(MAIN, iou_limit=Nano(400_000))) as there:
+        for _ in range(3):
+            session = await there.lock()
+            there.reveal(session, 10)
+            there.till.settle(session.spend.lock_id, final=True)
+            await there.settled()
+        tick = session.spend.terms.tick
+        account = await there.worker.store.read(lambda c: takings.account(c, MINT.id))
+        assert account.owed + account.held >= tick * 30
+        assert there.till.mints() == [MINT.id]
+        await trio.sleep(120)
+        assert there.till.statistics().lanes == 1
+        session = await there.lock()
+        there.reveal(session, 1)
+        there.till.settle(session.spend.lock_id, final=True)
+        await there.settled()
+        account = await there.worker.store.read(lambda c: takings.account(c, MINT.id))
+        assert account.owed == ZERO
+        assert account.held >= tick * 31
+        assert not account.is_short
+
+
+async def test_requests_that_are_a_mints_are_refused(autojump_clock):
+    async with trade() as there:
+        session, _ = there.session()
+        for body in (wire.encode(Lock(session.spend.encode())), b"\x80", b""):
+            reply = wire.read_reply(await there.till.answer_peer(AdnlId(bytes(32)), body))
+            assert isinstance(reply, Err)
+            assert reply.code is Code.BAD_REQUEST
+
+
+def test_amounts_of_these_tests_fit_a_bundle():
+    assert Nano(4_000_000) > AMOUNT * 3
