@@ -6,6 +6,8 @@ times each, with prompts, prices, ticks and moments drawn from a seed.
 
 from hashlib import sha256
 
+import pytest
+
 from inference import body, protocol
 from inference.asking import AskCore, State
 from inference.asking_effects import Collect, Open, Release, Reserve, Upload
