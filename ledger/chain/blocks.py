@@ -98,8 +98,8 @@ def _pruned(cell: Cell) -> Cell:
 
 
 def _block(network: int, head: Head, workchain: int, state: Cell) -> Cell:
-    """block#11ef55aa; the state before is left out of the update, flows and messages are empty."""
-    update = begin_cell().store_ref(_EMPTY).store_ref(state).end_cell()
+    """block#11ef55aa of a state, which is pruned; nothing before it, no flows and messages."""
+    update = begin_cell().store_ref(_EMPTY).store_ref(_pruned(state)).end_cell()
     block = begin_cell().store_uint(0x11EF55AA, 32).store_int(network, 32)
     block.store_ref(_block_info(head, workchain)).store_ref(_pruned(_EMPTY))
     return _cell(block.store_ref(update).store_ref(_pruned(_EMPTY)))

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar, final
 
 import trio
-from pytoniq.liteclient.client import LiteClient, LiteServerError
+from pytoniq.liteclient.client import LiteClient, LiteClientError, LiteServerError
 from pytoniq_core import Address, BlockIdExt, Cell
 from pytoniq_core.crypto.crc import crc16
 
@@ -59,6 +59,9 @@ WAIT_TIME: Final = 5.0
 LATE_TIME: Final = 1.0
 """seconds that the slowest server gets once enough have told their newest block."""
 
+PRICES_TIME: Final = 60.0
+"""seconds that prices are believed; they change by a vote of validators, over days."""
+
 MOST_ASKED: Final = 3
 ENOUGH: Final = 2
 """servers asked, and equal answers needed; fewer if fewer are configured."""
@@ -88,6 +91,8 @@ class LiteChain:
         self._portal = portal
         self._servers = servers
         self._network = network
+        self._fees: Fees | None = None
+        self._fees_until = 0.0
 
     @classmethod
     @asynccontextmanager
@@ -154,7 +159,11 @@ class LiteChain:
         return head
 
     async def fees(self) -> Fees:
-        return read_fees(await self._portal.call(self._servers.config))
+        """Prices as the config said at most `PRICES_TIME` ago: they take 0.2 s to read."""
+        if self._fees is None or trio.current_time() > self._fees_until:
+            self._fees = read_fees(await self._portal.call(self._servers.config))
+            self._fees_until = trio.current_time() + PRICES_TIME
+        return self._fees
 
 
 @final
@@ -498,7 +507,7 @@ class _Server:
             await self._fail(client)
             raise Timeout("a lite-server does not answer") from error
         except Exception as error:  # whatever pytoniq runs into: a lost link, a stranger's bytes
-            if _alive(client):
+            if _alive(client) and not isinstance(error, (LiteClientError, EOFError, OSError)):
                 raise RemoteError(f"no answer of a lite-server: {error!r}") from error
             await self._fail(client)
             raise Unreachable("the link to a lite-server broke") from error

@@ -1,7 +1,7 @@
 """Bags of cells: several roots, shared cells, and bytes made to hurt."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytoniq_core import Cell, begin_cell
 from ton_core import Cell as OtherCell
@@ -23,6 +23,7 @@ def cells(draw):
     return made
 
 
+@settings(max_examples=40)
 @given(cells(), st.data())
 def test_roots_come_back_in_order_whoever_reads_them(made, data):
     roots = data.draw(st.lists(st.sampled_from(made), min_size=1, max_size=5))
@@ -31,6 +32,7 @@ def test_roots_come_back_in_order_whoever_reads_them(made, data):
     assert [cell.hash for cell in OtherCell.from_boc(boc)] == [cell.hash for cell in roots]
 
 
+@settings(max_examples=40)
 @given(cells())
 def test_a_cell_that_others_wrote_is_read(made):
     assert read_cell(made[-1].to_boc()) == made[-1]
@@ -49,6 +51,7 @@ def test_a_bag_of_two_is_no_cell():
         read_cell(write_boc([begin_cell().end_cell(), deep(1)]))
 
 
+@settings(max_examples=40)
 @given(st.binary(max_size=100))
 def test_any_bytes_are_cells_or_a_codec_error(data):
     for boc in (data, bytes.fromhex("b5ee9c72") + data):
@@ -58,6 +61,7 @@ def test_any_bytes_are_cells_or_a_codec_error(data):
             continue
 
 
+@settings(max_examples=40)
 @given(st.integers(0, 200), st.integers(1, 255))
 def test_a_changed_bag_is_cells_or_a_codec_error(at, change):
     boc = bytearray(write_boc([deep(8), begin_cell().store_uint(7, 60).end_cell()]))

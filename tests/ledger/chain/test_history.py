@@ -1,11 +1,16 @@
 """Pages of transactions: each names the one before, and nothing else is believed."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pytoniq_core import begin_cell
 
+from ledger.chain import blocks
+from ledger.chain.base import Head
 from ledger.chain.boc import write_boc
-from ledger.chain.history import PAGE, read_page
+from ledger.chain.history import PAGE, read_last, read_page
 from p2p.errors import RemoteError
-from tests.ledger.chain.standin import ALICE, NOBODY, transaction
+from tests.ledger.chain.standin import ALICE, NETWORK, NOBODY, deep, shard_account, transaction
 
 
 def past(count, address=ALICE):
@@ -72,3 +77,39 @@ def test_time_runs_backwards_only():
 def test_no_page_is_a_remote_error(boc):
     with pytest.raises(RemoteError):
         read_page(boc, ALICE, 10, bytes(32))
+
+
+HEAD = Head(seqno=7, time=1_700_000_000, lt=9_000_000)
+GONE = begin_cell().store_ref(begin_cell().store_bit(0).end_cell())
+GONE = GONE.store_bytes(bytes([9]) * 32).store_uint(42, 64).end_cell()
+
+
+@pytest.mark.parametrize("entry", [GONE, shard_account(ALICE, 5, lt=42, last_hash=bytes([9]) * 32)])
+def test_the_last_transaction_is_read_though_the_account_is_gone(entry):
+    _, proof = blocks.account_proof(NETWORK, HEAD, ALICE, entry)
+    assert read_last(proof, ALICE) == (42, bytes([9]) * 32)
+    assert read_last(proof, NOBODY) == (0, b"")
+
+
+def test_no_proof_tells_of_no_transaction():
+    assert read_last(b"", ALICE) == (0, b"")
+    assert read_last(write_boc([deep(1)]), ALICE) == (0, b"")
+    with pytest.raises(RemoteError):
+        read_last(write_boc([deep(1), deep(2)]), ALICE)
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 1_000), st.integers(1, 255))
+def test_changed_bytes_are_read_or_a_remote_error(at, change):
+    cells = past(2)
+    _, proof = blocks.account_proof(NETWORK, HEAD, ALICE, GONE)
+    for boc, read in (
+        (proof, lambda data: read_last(data, ALICE)),
+        (write_boc(cells), lambda data: read_page(data, ALICE, 20, cells[0].hash)),
+    ):
+        changed = bytearray(boc)
+        changed[at % len(boc)] ^= change
+        try:
+            read(bytes(changed))
+        except RemoteError:
+            continue

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 import trio
+import trio.testing
 
 from ledger.chain import lite
 from ledger.chain.base import Head, NotAccepted
@@ -43,7 +44,7 @@ async def lite_chain(*chains):
         yield await stack.enter_async_context(opened)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def embedded():
     chain = EmbeddedChain.open(None)
     yield chain
@@ -175,7 +176,7 @@ async def test_calls_cancelled_at_any_moment_leave_the_chain_usable():
 
 async def test_many_calls_share_one_connection():
     async with lite_chain(StandIn()) as chain, trio.open_nursery() as nursery:
-        for _ in range(60):
+        for _ in range(20):
             nursery.start_soon(chain.account, ALICE)
 
 
@@ -184,6 +185,24 @@ async def test_a_closed_chain_says_so():
         await chain.head()
     with pytest.raises(Closed):
         await chain.head()
+
+
+async def test_calls_under_way_end_when_the_chain_closes():
+    source = StandIn()
+    source.let_go = trio.Event()
+    async with served(source) as port, trio.open_nursery() as nursery:
+        async with LiteChain.open([server(port)], NETWORK, trust=2) as chain:
+            ended = []
+
+            async def call():
+                with pytest.raises(Unreachable):
+                    await chain.run_get(ALICE, "seqno")
+                ended.append(True)
+
+            nursery.start_soon(call)
+            await source.busy.wait()
+        await trio.testing.wait_all_tasks_blocked()
+        assert ended
 
 
 async def test_a_wait_outlives_the_servers_own_limit(monkeypatch):
@@ -219,6 +238,17 @@ async def test_prices_of_another_network_are_refused():
     source.network = -239
     async with lite_chain(source) as chain:
         with pytest.raises(RemoteError, match="-239"):
+            await chain.fees()
+
+
+async def test_prices_are_read_once_a_minute(monkeypatch):
+    source = StandIn()
+    async with lite_chain(source) as chain:
+        prices = await chain.fees()
+        source.network = -239
+        assert await chain.fees() == prices
+        monkeypatch.setattr(chain, "_fees_until", 0.0)
+        with pytest.raises(RemoteError):
             await chain.fees()
 
 

@@ -1,7 +1,7 @@
 """Stacks of get-methods, against pytoniq-core's, and against stacks made to hurt."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytoniq_core import Cell, Slice, VmStack, VmTuple, begin_cell
 
@@ -14,11 +14,13 @@ SIMPLE = st.one_of(st.none(), st.integers(-(1 << 256), (1 << 256) - 1), st.just(
 VALUES = st.recursive(SIMPLE, lambda inner: st.lists(inner, max_size=4).map(tuple), max_leaves=12)
 
 
+@settings(max_examples=40)
 @given(st.lists(VALUES, max_size=6))
 def test_a_stack_comes_back_as_it_was(values):
     assert read_stack(write_stack(values)) == tuple(values)
 
 
+@settings(max_examples=40)
 @given(st.lists(VALUES, max_size=6))
 def test_others_read_what_is_written(values):
     theirs = VmStack.deserialize(Slice.one_from_boc(write_stack(values)))
@@ -78,6 +80,7 @@ def test_values_that_get_methods_do_not_exchange_are_refused(tag):
         read_stack(one(value))
 
 
+@settings(max_examples=40)
 @given(st.integers(0, 400), st.integers(1, 255))
 def test_a_changed_stack_is_a_stack_or_a_codec_error(at, change):
     boc = bytearray(write_stack([1, -1, (1 << 200, (CELL, None, 4)), CELL.begin_parse(), None]))

@@ -3,7 +3,7 @@
 from base64 import b64encode
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytoniq import LiteClient
 
@@ -37,6 +37,7 @@ def test_what_either_side_frames_the_other_reads():
     assert frame[36:-32] == b"from us"
 
 
+@settings(max_examples=40)
 @given(st.lists(st.binary(max_size=300), max_size=5), st.lists(st.integers(1, 200), min_size=1))
 def test_frames_are_read_however_the_stream_is_cut(payloads, cuts):
     theirs, ours = joined()
@@ -54,6 +55,7 @@ def test_a_handshake_for_another_key_is_refused():
         tcp.accept(OTHER, CLIENT.handshake(), seeded(1))
 
 
+@settings(max_examples=40)
 @given(st.integers(0, 255), st.integers(1, 255))
 def test_a_handshake_with_any_byte_changed_is_refused(at, change):
     hello = bytearray(CLIENT.handshake())
@@ -81,6 +83,7 @@ def test_the_largest_frame_is_read():
     assert ours.feed(theirs.encrypt(theirs.serialize_packet(payload))) == [payload]
 
 
+@settings(max_examples=40)
 @given(st.integers(4, 4 + 64 + 5 - 1), st.integers(1, 255))
 def test_a_frame_with_any_byte_changed_is_refused(at, change):
     theirs, ours = joined()
