@@ -152,7 +152,7 @@ class Externals:
         """Wait until nothing is on its way to an account."""
         while True:
             news = self._news
-            if not await self._store.read(lambda c: pending(c, dest=dest)):
+            if not await self._store.read(lambda c: pending(c, dest)):
                 return
             await news.wait()
 
@@ -165,30 +165,45 @@ class Externals:
 
     async def run(self) -> None:
         """Send and follow until cancelled. Nothing is lost by that: rows are taken up again."""
-        self._kick.set()
         while True:
-            await self._kick.wait()
             self._kick = trio.Event()
-            while unfinished := await self._store.read(lambda c: list(_unfinished(c))):
+            unfinished = await self._store.read(lambda c: list(_unfinished(c)))
+            if unfinished:
                 await self._round(unfinished)
                 await self._next_block()
+            else:
+                await self._kick.wait()
 
     async def _round(self, unfinished: Sequence[External]) -> None:
         try:
             head = await self._clock.hear()
             for external in unfinished:
-                await self._tend(external, head)
+                await self._tend_safely(external, head)
         except (Unreachable, RemoteError) as error:
             log.info("chain.unreachable", reason=str(error))
             await trio.sleep(AGAIN)
 
     async def _next_block(self) -> None:
-        """Or a while, if there is none. What is posted meanwhile waits, too."""
+        """Or a new external, or a while."""
         with trio.move_on_after(PAUSE):
-            try:
-                await self._clock.next_block()
-            except (Unreachable, RemoteError):
-                await trio.sleep_forever()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._until_kicked, nursery.cancel_scope)
+                try:
+                    await self._clock.next_block()
+                except (Unreachable, RemoteError):
+                    await trio.sleep_forever()
+                nursery.cancel_scope.cancel()
+
+    async def _until_kicked(self, scope: trio.CancelScope) -> None:
+        await self._kick.wait()
+        scope.cancel()
+
+    async def _tend_safely(self, external: External, head: Head) -> None:
+        """What the chain says wrongly of one account must not keep the others waiting."""
+        try:
+            await self._tend(external, head)
+        except RemoteError as error:
+            log.info("chain.nonsense", kind=external.kind.value, reason=str(error))
 
     async def _tend(self, external: External, head: Head) -> None:
         """`head` is older than what is looked at, so what is not found by then was not there."""
@@ -338,16 +353,20 @@ def load(connection: Connection, message: bytes) -> External:
     return _external(row)
 
 
-def pending(
-    connection: Connection, *, dest: Account | None = None, lane: bytes | None = None
-) -> list[External]:
-    """What may still be taken by the chain, to an account or about a lane."""
+def pending(connection: Connection, dest: Account) -> list[External]:
+    """What an account may still take."""
     rows = connection.execute(
-        f"SELECT {_COLUMNS} FROM chain_msg WHERE state = 'made'"  # noqa: S608
-        " AND (? IS NULL OR dest = ?) AND (? IS NULL OR lane = ?) ORDER BY made_at",
-        (dest, dest, lane, lane),
+        f"SELECT {_COLUMNS} FROM chain_msg WHERE state = 'made' AND dest = ?"  # noqa: S608
+        " ORDER BY made_at, rowid",
+        (dest,),
     )
     return [_external(row) for row in rows]
+
+
+def busy(connection: Connection, lane: bytes) -> bool:
+    """Whether something about a lane is still on its way, so that a look at it may mislead."""
+    query = "SELECT 1 FROM chain_msg WHERE state IN ('made', 'seen') AND lane = ?"
+    return first(connection, query, lane) is not None
 
 
 def about(connection: Connection, lane: bytes) -> list[External]:

@@ -179,6 +179,7 @@ class LaneRow:
     deposit: Nano = ZERO
     """Payer: what it wants the lane to hold after each top-up."""
     claimed: Nano = ZERO
+    """What the payee took, as far as is known."""
     balance: Nano = ZERO
     close_at: int = 0
     seen_at: float = 0.0
@@ -370,7 +371,7 @@ def _seen(row: LaneRow, state: LaneState | None, now: float) -> LaneRow:
     if row.phase is Phase.CLOSED:
         return row  # for ever: whatever stands at the address later is no lane of ours
     if state is None:
-        return replace(row, phase=Phase.CLOSED, balance=ZERO) if _gone(row, now) else row
+        return _ended(row) if _gone(row, now) else row
     if state.seen_at < row.seen_at or state.claimed < row.claimed:
         return row  # an old view: time and the total claimed never run back
     row = replace(row, opened_at=row.opened_at or state.seen_at, phase=_phase(row, state))
@@ -382,6 +383,15 @@ def _gone(row: LaneRow, now: float) -> bool:
     if row.phase in (Phase.PROPOSED, Phase.OPENING):
         return False
     return row.phase is not Phase.OPEN or now - row.opened_at > LAG
+
+
+def _ended(row: LaneRow) -> LaneRow:
+    """What the payee took at last is not to be seen any more; it had a right to all that was due.
+
+    But if the payer began to close, it may have slept.
+    """
+    last = ZERO if row.phase is Phase.CLOSING else row.due
+    return replace(row, phase=Phase.CLOSED, claimed=row.claimed + last, balance=ZERO)
 
 
 def _phase(row: LaneRow, state: LaneState) -> Phase:

@@ -252,21 +252,25 @@ class Lanes:
         try:
             costs = await self.costs()
             for lane in lanes:
-                self._mind(await self._see(lane), costs, nursery)
+                await self._mind(lane, costs, nursery)
         except (Unreachable, RemoteError) as error:
             log.info("chain.unreachable", reason=str(error))
 
-    def _mind(self, row: LaneRow, costs: Costs, nursery: trio.Nursery) -> None:
-        if row.lane not in self._busy:
-            task = self._payee_task if row.role is Role.PAYEE else self._payer_task
-            if (due := task(row, costs)) is not None:
-                self._busy.add(row.lane)
-                nursery.start_soon(self._do, row.lane, due)
+    async def _mind(self, lane: bytes, costs: Costs, nursery: trio.Nursery) -> None:
+        try:
+            row = await self._see(lane)
+        except RemoteError as error:  # of this lane; the others are looked at all the same
+            log.info("chain.nonsense", lane=_short(lane), reason=str(error))
+            return
+        task = self._payee_task if row.role is Role.PAYEE else self._payer_task
+        if lane not in self._busy and (due := task(row, costs)) is not None:
+            self._busy.add(lane)
+            nursery.start_soon(self._do, lane, due)
 
     async def _do(self, lane: bytes, task: _Task) -> None:
         """One thing at a time for each lane; what fails is due again at the next look."""
         try:
-            if not await self._store.read(lambda c: externals.pending(c, lane=lane)):
+            if not await self._store.read(lambda c: externals.busy(c, lane)):
                 await task()
         except TussahError as error:
             log.warning("lane.postponed", lane=_short(lane), reason=str(error))

@@ -95,12 +95,13 @@ class Orders:
         that, and what the chain does.
         """
         kind = _KINDS[op]
-        waiting = await self._store.read(lambda c: externals.pending(c, lane=row.lane))
+        lane = Account(row.lane)
+        waiting = await self._store.read(lambda c: externals.pending(c, lane))
         for external in waiting:
             if external.kind is kind:
                 return external.hash
         _check_order(row, op, costs)
-        return await self._order(row, op, await self._chain.account(Account(row.lane)))
+        return await self._order(row, op, await self._chain.account(lane))
 
     async def _order(self, row: LaneRow, op: Op, holds: Contract | None) -> bytes:
         now = self._clock.now

@@ -411,6 +411,22 @@ def test_a_young_lane_that_a_lagging_server_misses_is_not_given_up():
         assert not lane.row.live
 
 
+def test_what_was_due_at_the_end_was_taken():
+    lane = payee_lane()
+    lane.receive(voucher(300), NOW)
+    lane.order(Op.CLOSE, int(NOW) + 60, NOW)
+    lane.on_chain(None, NOW + 1)
+    assert (lane.row.claimed, lane.row.due) == (Nano(300), ZERO)
+
+
+def test_who_let_the_payer_close_alone_may_have_got_nothing():
+    lane = payee_lane()
+    lane.receive(voucher(300), NOW)
+    lane.on_chain(state(close_at=int(NOW) + 86_400), NOW)
+    lane.on_chain(None, NOW + 90_000)
+    assert (lane.row.phase, lane.row.claimed, lane.row.due) == (Phase.CLOSED, ZERO, ZERO)
+
+
 def test_the_age_of_a_lane_and_of_its_claims_is_remembered():
     lane = payee_lane()
     lane.on_chain(state(claimed=Nano(1), at=NOW + 10), NOW + 10)
