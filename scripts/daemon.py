@@ -5,6 +5,7 @@ does not close the others; `status` says which and why. The end is gentle at fir
 taken, running answers finish; asked twice, it is at once.
 """
 
+import math
 import os
 import signal
 import time
@@ -25,6 +26,10 @@ from inference.engine import base
 from inference.engine.base import Engine, EngineState, Plan
 from inference.market import Memory
 from inference.worker import Service, Serving, serve
+from ledger import desk, tariff
+from ledger.money import Nano
+from ledger.policy import DEV, MAIN
+from ledger.till import Till
 from p2p.entropy import SystemEntropy
 from p2p.errors import LocalError
 from p2p.identity import Identity
@@ -33,8 +38,8 @@ from p2p.overlay.advert import Fields, Role
 from p2p.overlay.directory import Entry
 from p2p.stack import Peer
 from p2p.wire import Endpoint, Link
+from scripts import funds, networks, serving, version
 from scripts import log as logs
-from scripts import networks, serving, version
 from scripts.api import control, listing, local
 from scripts.api import server as http
 from scripts.api import status as statuses
@@ -43,6 +48,7 @@ from scripts.api.asking import Wish
 from scripts.api.common import address
 from scripts.api.status import Alert, NodeState, WorkerState
 from scripts.failure import CODES, Document, Failed, unwrap
+from scripts.funds import Treasury
 from scripts.home import SEED_BYTES, Home, locked
 from scripts.networks import Profile
 from scripts.serving import Model
@@ -228,6 +234,8 @@ class Daemon:
         self._engine: Engine | None = None
         self._serving: Serving | None = None
         self._model: Model | None = None
+        self._treasury: Treasury | None = None
+        self._funded = trio.Event()
 
     def _identity(self) -> Identity:
         """Who serves keeps its name; who only asks has a new one each time, so that none sticks."""
@@ -249,6 +257,8 @@ class Daemon:
         """Do what the roles ask for, until `stop` and the drain after it."""
         async with trio.open_nursery() as parts:
             parts.start_soon(self._watch_join)
+            if self._pays:
+                parts.start_soon(self._part, "wallet")
             for role in self.roles:
                 parts.start_soon(self._part, role)
             await self.stopping.wait()
@@ -270,7 +280,8 @@ class Daemon:
             else:
                 log.exception("part.failed", part=role)
                 self._alert(role, f"The {role} has failed inside.", "Its log has the reason.")
-            await self._unlist(_FLAGS[role])
+            if role in _FLAGS:
+                await self._unlist(_FLAGS[role])
 
     async def _unlist(self, role: Role) -> None:
         """Say that this role is not played any more: nobody should draw it."""
@@ -281,11 +292,54 @@ class Daemon:
             await node.withdraw()
 
     async def _relay(self) -> None:
-        """Be listed as a relay; once a worker of the same node is ready, it lists both."""
-        if "worker" not in self.roles:
-            await self._publish(Fields(roles=self.role_flags()))
-        else:
-            await self._publish(Fields(roles=self.role_flags(without=Role.WORKER)))
+        """Be listed as a relay; once a worker or mint of the same node is ready, it lists both."""
+        await self._publish(Fields(roles=self.role_flags(without=Role.WORKER | Role.MINT)))
+
+    @property
+    def _pays(self) -> bool:
+        """Whether this node has to do with money; a node that only relays does not."""
+        return self.profile.chain is not None and self.roles != ("relay",)
+
+    async def _fund(self) -> None:
+        """Store, chain, lanes and purse; the mint and a worker with prices wait for it."""
+        opening = funds.opened(self.home, self.profile, self.settings, self._node(), self.identity)
+        async with opening as self._treasury:
+            self._funded.set()
+            log.info("wallet.open", chain=self._treasury.chain.network)
+            await trio.sleep_forever()
+
+    async def _mint(self) -> None:
+        """Sell and redeem credits, and be listed with the keyset of the week."""
+        if self.identity.id not in self.profile.mints or "worker" in self.roles:
+            raise Failed(
+                "invalid_setting",
+                "This node cannot be a mint: the network's profile does not name it, or it is a "
+                "worker too.",
+                "A mint is named when the network is made, and has a home of its own.",
+            )
+        treasury = await self._money()
+        service, node = treasury.mint(self.identity), self._node()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(service.run, node)
+            while True:
+                await self._publish(Fields(roles=self.role_flags(), mint=service.digest))
+                await service.rolled()
+
+    async def _money(self) -> Treasury:
+        """The treasury, once it is open. Raises `Failed` on a network that pays nothing."""
+        funds.needed(self.profile)
+        await self._funded.wait()
+        assert self._treasury is not None
+        return self._treasury
+
+    async def _till(self, nursery: trio.Nursery) -> Till | None:
+        """What a worker with prices takes payments by."""
+        if funds.prices(self.settings).free:
+            return None
+        till = (await self._money()).till(self.identity, self._node())
+        await nursery.start(till.run)
+        nursery.start_soon(desk.attend_links, self._node(), till.answer_peer)
+        return till
 
     async def _work(self) -> None:
         async with serving.opened(self.settings.worker) as (engine, model):
@@ -293,7 +347,10 @@ class Daemon:
             service = await self._load(engine, model)
             assert self.node is not None
             async with trio.open_nursery() as nursery:
-                offering = partial(serve, self.node, engine, service, identity=self.identity)
+                till = await self._till(nursery)
+                offering = partial(
+                    serve, self.node, engine, service, identity=self.identity, till=till
+                )
                 self._serving = await nursery.start(offering)
                 self._worker = WorkerState(state="serving", service=service)
                 log.info("worker.serving", rate=round(service.answer_rate, 1))
@@ -323,6 +380,9 @@ class Daemon:
             answer_rate=loaded.answer_rate,
             quant=model.quant,
             label=chosen.label or model.label,
+            prices=funds.prices(self.settings),
+            settle_ticks=DEV.settle_ticks if self.profile.dev else MAIN.settle_ticks,
+            settle_every=DEV.settle_every if self.profile.dev else MAIN.settle_every,
         )
 
     async def _publish(self, fields: Fields) -> None:
@@ -330,7 +390,7 @@ class Daemon:
         await self.node.publish(fields)
         log.info("node.published", roles=int(fields.roles))
 
-    _PARTS: Final = {"relay": _relay, "worker": _work}
+    _PARTS: Final = {"relay": _relay, "worker": _work, "mint": _mint, "wallet": _fund}
 
     def _alert(self, code: str, message: str, advice: str) -> None:
         self._alerts.append(Alert(code=code, message=message, advice=advice))
@@ -490,6 +550,11 @@ class Daemon:
             relays=self.settings.ask.relays if wish.relays is None else wish.relays,
             deadline_s=deadline_s,
             worker=wish.worker,
+            max_price=Nano.parse(self.settings.ask.max_price)
+            if wish.max_price is None
+            else wish.max_price,
+            purse=None if self._treasury is None else self._treasury.purse,
+            lock_margin=DEV.lock_margin if self.profile.dev else MAIN.lock_margin,
         )
 
     def _with_model(self, request: AskRequest) -> AskRequest:
@@ -499,6 +564,54 @@ class Daemon:
         """What the ask document says of the network."""
         claimed = statuses.clients_claimed(self._entries())
         return Terms(dev=self.profile.dev, clients_claimed=claimed)
+
+    async def keep(self, done: Done) -> None:
+        """Keep a receipt, if this node has a store."""
+        entry = self._node().directory.find(done.worker)
+        if self._treasury is not None and entry is not None:
+            session = tariff.read(done.receipt).offer
+            await self._treasury.keep_receipt(
+                session, done.receipt, entry.advert.public, time.time()
+            )
+
+    # --- money ---
+
+    def _open_treasury(self) -> Treasury:
+        funds.needed(self.profile)
+        if self._treasury is None:
+            raise Failed(
+                "stopping",
+                "This node's wallet is not open.",
+                "Try again in a moment; `tussah status` says if something is wrong.",
+            )
+        return self._treasury
+
+    async def wallet(self) -> Document:
+        """What this node has."""
+        return await self._open_treasury().wallet()
+
+    async def credits(self) -> Document:
+        """The credits at hand."""
+        return await self._open_treasury().credits()
+
+    async def buy(self, bundle: str | None) -> Document:
+        """Buy credits, once the network is there. Raises `Failed`."""
+        treasury = self._open_treasury()
+        await self._join(self._node(), math.inf)
+        return await treasury.buy(bundle)
+
+    async def lanes(self) -> Document:
+        """Its lanes."""
+        return await self._open_treasury().open_lanes()
+
+    async def move(self, action: str, lane: str) -> Document:
+        """Settle or close a lane. Raises `Failed`."""
+        treasury, account = self._open_treasury(), funds.account(lane)
+        return await (treasury.settle if action == "settle" else treasury.close)(account)
+
+    async def receipts(self) -> Document:
+        """What workers have signed for."""
+        return funds.receipts_document(await self._open_treasury().receipts())
 
     def up(self) -> Document:
         """The `up` document: what `tussah up` says once the node is there."""

@@ -11,8 +11,10 @@ from typing import Final, TypeAlias, final
 
 import trio
 from pytoniq_core import Address
+from pytoniq_core.boc.address import AddressError
 
 from ledger import tariff
+from ledger.chain import wallet
 from ledger.chain.lite import LiteChain, LiteServer
 from ledger.coins import Holdings
 from ledger.credit import EPOCH_SECONDS
@@ -29,6 +31,7 @@ from ledger.purse import Purse
 from ledger.service import MintService
 from ledger.store import Connection, Store, blob
 from ledger.tariff import Prices
+from ledger.till import Till
 from p2p.drive import SystemClock
 from p2p.entropy import Entropy, SystemEntropy
 from p2p.errors import (
@@ -37,7 +40,7 @@ from p2p.errors import (
     RemoteError,
     Unreachable,
 )
-from p2p.identity import Identity
+from p2p.identity import AdnlId, Identity
 from p2p.node import Node
 from scripts.api import money
 from scripts.api.money import Coins, Funds, LaneView, Move
@@ -70,9 +73,24 @@ def persistent_master(home: Home, entropy: Entropy) -> Master:
     return Master(secret)
 
 
+def persistent_account(home: Home, network: int) -> Account:
+    """The wallet of a home on a chain; the node need not run."""
+    return wallet.address(persistent_master(home, SystemEntropy()).wallet.public, network)
+
+
 def address(account: Account) -> str:
     """An account as wallets show it."""
     return str(Address((0, account)).to_str(is_bounceable=False))
+
+
+def account(text: str) -> bytes:
+    """The account in an address that a person typed. Raises `Failed`."""
+    try:
+        found = Address(text)
+    except (ValueError, LookupError, AddressError) as error:
+        message = f"{text} is no address of the chain."
+        raise Failed("usage", message, "`tussah lanes list` shows the lanes.") from error
+    return bytes(found.hash_part)
 
 
 def prices(settings: Settings) -> Prices:
@@ -172,6 +190,25 @@ class Treasury:
             self.policy,
             SystemClock(),
             fee_bp=self.settings.mint.fee_bp,
+        )
+
+    def till(self, identity: Identity, node: Node) -> Till:
+        """The till of this node's worker."""
+
+        def public(peer: AdnlId) -> bytes | None:
+            entry = node.directory.find(peer)
+            return None if entry is None else entry.advert.public
+
+        return Till(
+            identity.id,
+            node,
+            self.store,
+            self.lanes,
+            Payee(self.lanes, self.store),
+            self.policy,
+            SystemClock(),
+            mints=self.profile.mints,
+            public=public,
         )
 
     # --- for people ---

@@ -15,18 +15,20 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Final, final
 
+from ledger.chain.embedded import NETWORK as LOCAL
 from p2p.entropy import SystemEntropy
+from p2p.identity import AdnlId
 from p2p.wire import Endpoint
-from scripts import networks
+from scripts import funds, networks
 from scripts.api import client as control
 from scripts.failure import Document, Failed
 from scripts.home import Home, write_private
-from scripts.networks import Profile
+from scripts.networks import Chain, Profile, Server
 
 LOOPBACK: Final = "127.0.0.1"
 
@@ -47,6 +49,12 @@ LOG_LINES: Final = 12
 """lines of a failed party's log that are shown."""
 
 MODULE: Final = "scripts.party"
+
+CHAIN: Final = "chain"
+"""Name and role of the party that is the chain."""
+
+COINS: Final[Mapping[str, int]] = {"mint": 5_000_000_000, "client": 1_000_000_000}
+"""nano that the chain's giver hands to the wallets of a role before anything starts"""
 
 
 @final
@@ -134,6 +142,8 @@ class Plan:
     relays: int
     workers: int
     clients: int = 1
+    mints: int = 0
+    """If there is any, there is a chain too."""
     arguments: Sequence[str] = ()
     """Added to every party's command line."""
     config: Mapping[str, str] = field(default_factory=dict)
@@ -144,12 +154,17 @@ class Plan:
     def names(self) -> Iterator[tuple[str, str]]:
         """Role and name of every party, in the order of their start."""
         for role, count in (
+            (CHAIN, min(1, self.mints)),
             ("relay", self.relays),
+            ("mint", self.mints),
             ("worker", self.workers),
             ("client", self.clients),
         ):
             for number in range(1, count + 1):
-                yield role, f"{role}-{number}" if role != "client" or count > 1 else role
+                yield role, role if role not in _NUMBERED and count == 1 else f"{role}-{number}"
+
+
+_NUMBERED: Final = ("relay", "worker")
 
 
 @contextmanager
@@ -175,39 +190,73 @@ def running(plan: Plan, tell: Callable[[str], None] = lambda line: None) -> Iter
 def _lay_out(plan: Plan, directory: Path) -> Network:
     """Every party's home and settings; the first relay is whom the others ask first."""
     parties = [_party(plan, role, name, directory) for role, name in plan.names()]
+    first = next(party for party in parties if party.role == "relay")
     listening = Endpoint(LOOPBACK, free_port())
-    profile = networks.create(
-        parties[0].home, NETWORK, endpoint=listening, entropy=SystemEntropy(), dev=True
+    bare = networks.create(
+        first.home, NETWORK, endpoint=listening, entropy=SystemEntropy(), dev=True
     )
+    network = Network(profile=bare, parties=parties)
+    network.profile = replace(bare, chain=_chain(network), mints=_mints(network))
     for party in parties:
-        networks.save(party.home, profile, replace=True)
+        networks.save(party.home, network.profile, replace=True)
         write_private(party.home.config, _settings(party.role) + plan.config.get(party.role, ""))
-    return Network(profile=profile, parties=parties)
+    return network
+
+
+def _chain(network: Network) -> Chain | None:
+    """The chain of the network, which listens where it is told to."""
+    for party in network.of(CHAIN):
+        endpoint = Endpoint(LOOPBACK, free_port())
+        party.command = [*party.command, "--port", str(endpoint.port)]
+        key = networks.persistent_identity(party.home, SystemEntropy())
+        return Chain(network=LOCAL, servers=(Server(endpoint=endpoint, key=key.public),))
+    return None
+
+
+def _mints(network: Network) -> tuple[AdnlId, ...]:
+    entropy = SystemEntropy()
+    return tuple(
+        networks.persistent_identity(party.home, entropy).id for party in network.of("mint")
+    )
 
 
 def _party(plan: Plan, role: str, name: str, directory: Path) -> Party:
-    command = plan.commands.get(name, [sys.executable, "-m", MODULE, *plan.arguments])
+    usual = [sys.executable, "-m", MODULE, *plan.arguments]
+    if role == CHAIN:
+        usual = [sys.executable, "-m", "scripts.localchain"]
+    command = plan.commands.get(name, usual)
     return Party(name=name, role=role, home=Home(directory / name), command=command)
 
 
 def _settings(role: str) -> str:
-    roles = "[]" if role == "client" else f'["{role}"]'
+    roles = "[]" if role in ("client", CHAIN) else f'["{role}"]'
     return f'network = "{NETWORK}"\nnode.roles = {roles}\nlog.format = "json"\n'
 
 
 def _start(network: Network, tell: Callable[[str], None]) -> None:
-    """Start all, the bootstrap peer first, and wait until each is up and known."""
+    """Start all, those first that the others need, and wait until each is up and known."""
     until = time.monotonic() + START_SECONDS
-    first, *others = network.parties
-    for group in ([first], others):
+    nodes = [party for party in network.parties if party.role != CHAIN]
+    for group in (network.of(CHAIN), nodes[:1], nodes[1:]):
         for party in group:
             party.start()
         for party in group:
             _wait_for(party, _is_up, until)
             tell(f"{party.name:<10}{_serves(party)}")
+        if group == network.of(CHAIN):
+            _fund(network)
     # Relays too: one that has not heard of the next hop refuses the circuit.
-    for party in network.parties:
+    for party in nodes:
         _wait_for(party, partial(_knows, party=party, network=network), until)
+
+
+def _fund(network: Network) -> None:
+    """Give the wallets of the network coins of its own chain."""
+    for chain in network.of(CHAIN):
+        for party in network.parties:
+            if coins := COINS.get(party.role):
+                wallet = funds.persistent_account(party.home, LOCAL)
+                chain.call("POST", "/fund", {"account": wallet.hex(), "nano": coins})
 
 
 def _wait_for(party: Party, ready: Callable[[Document], bool], until: float) -> None:
@@ -222,17 +271,17 @@ def _wait_for(party: Party, ready: Callable[[Document], bool], until: float) -> 
 
 
 def _is_up(status: Document) -> bool:
-    worker = status["worker"]
+    worker = status.get("worker")
     return not isinstance(worker, Mapping) or worker["state"] == "serving"
 
 
 def _knows(status: Document, party: Party, network: Network) -> bool:
-    """Whether a party has heard of every relay and worker but itself."""
+    """Whether a party has heard of every other one that is listed."""
     known = status["network"]
     assert isinstance(known, Mapping)
     return all(
         known[f"{role}s"] == len([other for other in network.of(role) if other is not party])
-        for role in ("relay", "worker")
+        for role in ("relay", "worker", "mint")
     )
 
 
@@ -240,6 +289,8 @@ def _serves(party: Party) -> str:
     """What a party says of itself, for the line of progress."""
     status = party.status() or {}
     worker, reach = status.get("worker"), status.get("reach")
+    if party.role == CHAIN:
+        return f"{status['address']}, TON's own machine, a block every {status['block_time']} s"
     assert isinstance(reach, Mapping)
     if isinstance(worker, Mapping):
         return f"{worker['model']}, {worker['tokens_per_s']:.0f} tokens/s"

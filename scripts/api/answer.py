@@ -8,6 +8,7 @@ from inference.client import Done, Offered, Progress
 from ledger import tariff
 from scripts.api.common import ASSURANCE, prices
 from scripts.failure import Document
+from scripts.receipts import words
 
 FEW_SLOTS: Final = 20
 """worker slots below which the choice of one hides little."""
@@ -51,8 +52,8 @@ def ask(done: Done, terms: Terms, request_id: str) -> Document:
         "usage": _usage(done),
         "cost": {
             "quoted_nano": done.quoted.value,
-            "paid_nano": done.cost.value,
-            "change_nano": 0,
+            "paid_nano": done.paid.value,
+            "change_nano": max(0, done.quoted.value - done.paid.value),
             "prices": prices(done.prices),
         },
         "timing_ms": {
@@ -121,20 +122,4 @@ def _weaknesses(relays: int, slots: int, terms: Terms) -> Iterable[str]:
 
 
 def _receipt(signed: bytes) -> Document:
-    receipt = tariff.read(signed)
-    prompt, cached, completion, reasoning = receipt.tokens
-    return {
-        "v": 1,
-        "offer": receipt.offer.hex(),
-        "model": receipt.model.hex(),
-        "prompt_hash": receipt.prompt_hash.hex(),
-        "answer_hash": receipt.answer_hash.hex(),
-        "tokens": [prompt, cached, completion, reasoning],
-        "cost": receipt.cost.value,
-        "ticks": receipt.ticks,
-        "stop": int(receipt.stop),
-        "started": receipt.started,
-        "ended": receipt.ended,
-        "worker": receipt.worker.hex(),
-        "signed": signed.hex(),
-    }
+    return {**words(tariff.read(signed)), "signed": signed.hex()}

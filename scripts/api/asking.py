@@ -11,6 +11,7 @@ from typing import Final, Protocol, TypeAlias
 
 from inference.client import Answer, AskFailed, AskRequest, Chosen, Done, Offered, Piece, Progress
 from inference.engine.base import MAX_STOPS, MILLE, ChatMessage
+from ledger.money import MAX_NANO, Nano
 from p2p.identity import AdnlId
 from scripts.api import answer as answers
 from scripts.api.events import Stream, Work
@@ -29,6 +30,7 @@ class Wish:
     relays: int | None = None
     deadline_s: float | None = None
     worker: AdnlId | None = None
+    max_price: Nano | None = None
 
 
 class Asker(Protocol):
@@ -39,6 +41,9 @@ class Asker(Protocol):
 
     def terms(self, done: Done) -> answers.Terms:
         """What the ask document says beside the answer itself."""
+
+    async def keep(self, done: Done) -> None:
+        """Keep the receipt of an answer."""
 
 
 def work(asker: Asker, request: AskRequest, wish: Wish, request_id: str) -> Work:
@@ -61,6 +66,7 @@ async def _tell(stream: Stream, event: object, asker: Asker, request_id: str) ->
         case Piece(text=text, channel=channel) if text:
             await stream.event("piece", {"text": text, "channel": channel})
         case Done():
+            await asker.keep(event)
             document = answers.ask(event, asker.terms(event), request_id)
             await stream.event("done", document)
         case AskFailed():
@@ -102,7 +108,7 @@ FIELDS: Final = (
     *("top_k", "min_p", "frequency_penalty", "presence_penalty", "stop", "seed", "tussah"),
 )
 
-WISHES: Final = ("relays", "deadline_s", "worker")
+WISHES: Final = ("relays", "deadline_s", "worker", "max_price_nano")
 
 
 def _request(body: Body) -> AskRequest:
@@ -125,7 +131,9 @@ def _request(body: Body) -> AskRequest:
 
 def _wish(tussah: Body) -> Wish:
     deadline = _real(tussah, "deadline_s", low=1.0, high=MAX_DEADLINE)
+    cap = _whole(tussah, "max_price_nano", low=0, high=MAX_NANO)
     return Wish(
+        max_price=None if cap is None else Nano(cap),
         relays=_whole(tussah, "relays", low=0, high=3),
         deadline_s=deadline,
         worker=_worker(tussah),

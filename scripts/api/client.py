@@ -57,9 +57,10 @@ def question(
     max_tokens: int | None = None,
     relays: int | None = None,
     deadline_s: float | None = None,
+    max_price_nano: int | None = None,
 ) -> Document:
     """The body of `POST /ask` for a single question; None leaves it to the node's settings."""
-    tussah = {"relays": relays, "deadline_s": deadline_s}
+    tussah = {"relays": relays, "deadline_s": deadline_s, "max_price_nano": max_price_nano}
     fields = {"model": model, "max_tokens": max_tokens}
     return {
         "messages": [{"role": "user", "content": prompt}],

@@ -1,16 +1,20 @@
 """The control API: the node's owner speaks to it over a socket that nobody else can open."""
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final, Protocol
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from ledger.credit import BUNDLES
 from scripts.api import asking, local
 from scripts.api.events import Events
-from scripts.failure import Document
+from scripts.failure import Document, Failed
+
+ACTIONS: Final = ("settle", "close")
+"""What can be done to a lane."""
 
 
 class Operator(asking.Asker, Protocol):
@@ -28,6 +32,24 @@ class Operator(asking.Asker, Protocol):
     def models(self) -> Document:
         """What can be asked."""
 
+    async def wallet(self) -> Document:
+        """What it has on the chain and in credits."""
+
+    async def credits(self) -> Document:
+        """The credits at hand."""
+
+    async def buy(self, bundle: str | None) -> Document:
+        """Buy credits. Raises `Failed`."""
+
+    async def lanes(self) -> Document:
+        """Its lanes, and their transactions."""
+
+    async def move(self, action: str, lane: str) -> Document:
+        """Settle or close a lane. Raises `Failed`."""
+
+    async def receipts(self) -> Document:
+        """What workers have signed for."""
+
     def stop(self) -> None:
         """Begin to drain; returns at once."""
 
@@ -40,6 +62,12 @@ def app(operator: Operator, routes: Sequence[BaseRoute] = ()) -> Starlette:
             _document("/status", operator.status),
             _document("/peers", operator.peers),
             _document("/models", operator.models),
+            _document("/wallet", operator.wallet),
+            _document("/credits", operator.credits),
+            _document("/lanes", operator.lanes),
+            _document("/receipts", operator.receipts),
+            Route("/credits/buy", _buy(operator), methods=["POST"]),
+            Route("/lanes/{lane}/{action}", _move(operator), methods=["POST"]),
             Route("/ask", _ask(operator), methods=["POST"]),
             Route("/shutdown", local.shutdown(operator.stop), methods=["POST"]),
             *routes,
@@ -47,11 +75,35 @@ def app(operator: Operator, routes: Sequence[BaseRoute] = ()) -> Starlette:
     )
 
 
-def _document(path: str, make: Callable[[], Document]) -> Route:
+def _document(path: str, make: Callable[[], Document | Awaitable[Document]]) -> Route:
     async def endpoint(request: Request) -> Response:
-        return local.answer(make())
+        made = make()
+        return local.answer(made if isinstance(made, Mapping) else await made)
 
     return Route(path, endpoint, methods=["GET"])
+
+
+def _buy(operator: Operator) -> Callable[[Request], object]:
+    async def endpoint(request: Request) -> Response:
+        body = await local.read_json(request)
+        bundle = body.get("bundle") if isinstance(body, Mapping) else None
+        if bundle not in (None, *BUNDLES):
+            message = f"The bundle is {bundle!r}; only {', '.join(BUNDLES)} are sold."
+            raise Failed("invalid_request", message, param="bundle")
+        return local.answer(await operator.buy(None if bundle is None else str(bundle)))
+
+    return endpoint
+
+
+def _move(operator: Operator) -> Callable[[Request], object]:
+    async def endpoint(request: Request) -> Response:
+        action, lane = request.path_params["action"], request.path_params["lane"]
+        if action not in ACTIONS:
+            message = f"A lane cannot be told to {action}."
+            raise Failed("unsupported_endpoint", message, f"Known: {', '.join(ACTIONS)}.")
+        return local.answer(await operator.move(str(action), str(lane)))
+
+    return endpoint
 
 
 def _ask(operator: Operator) -> Callable[[Request], object]:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from ledger.money import Nano
 from scripts.api import client
 from scripts.cli.client import reach_or_start
 from scripts.cli.common import PLAIN, Common, give, out, say
@@ -26,6 +27,7 @@ def ask(
     max_tokens: int | None = None,
     relays: int | None = None,
     deadline: float | None = None,
+    max_price: str | None = None,
     common: Common = PLAIN,
 ) -> int:
     """Ask a question; the answer is printed as it comes.
@@ -46,6 +48,8 @@ def ask(
         Relays in between, 0 to 3. Fewer are faster and hide less; 0 shows the worker who asks.
     deadline
         Seconds after which the request ends, whatever has come.
+    max_price
+        The most that the request may cost: 0.01 is in TON, 20n in nano.
     """
     body = client.question(
         _question(prompt, file),
@@ -53,6 +57,7 @@ def ask(
         max_tokens=max_tokens,
         relays=relays,
         deadline_s=deadline,
+        max_price_nano=_nano(max_price),
     )
     path = reach_or_start(common.home)
     document = _listen(path, body, _silent if common.as_json else out)
@@ -62,6 +67,16 @@ def ask(
         _finish(document)
     late = LATE_FINISH.get(str(document["finish"]))
     return CODES[late].exit if late else 0
+
+
+def _nano(amount: str | None) -> int | None:
+    if amount is None:
+        return None
+    try:
+        return Nano.parse(amount).value
+    except ValueError as error:
+        message = f"--max-price {amount} is no amount: {error}."
+        raise Failed("usage", message, "Write 0.01 for TON, 20n for nano.") from error
 
 
 def _listen(path: Path, body: Document, tell: client.Tell) -> Document:
