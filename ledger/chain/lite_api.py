@@ -25,6 +25,9 @@ TIMED_OUT: Final = 652
 BAD_REQUEST: Final = -400
 FAILED: Final = -500
 
+MAX_QUERY: Final = 131_072
+"""bytes: an external takes 65,535, everything else far less."""
+
 MOST_LIBRARIES: Final = 16
 MOST_PARAMS: Final = 256
 
@@ -201,6 +204,8 @@ def read_payload(payload: bytes) -> Ping | Asked | None:
     """What a frame carries; None for the empty frame. Raises `CodecError`."""
     if not payload:
         return None
+    if len(payload) > MAX_QUERY:
+        raise CodecError("a query is too long")
     reader = _Reader(payload)
     kind = reader.take(4)
     if kind == _PING:

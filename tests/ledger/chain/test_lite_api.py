@@ -148,6 +148,11 @@ def test_queries_and_answers_travel_in_adnl_messages(body):
     assert (answer["query_id"], answer["answer"]["status"]) == ("0a" * 32, 1)
 
 
+def test_a_payload_longer_than_any_query_is_refused():
+    with pytest.raises(CodecError, match="too long"):
+        read_payload(bytes.fromhex("7af98bb4") + bytes(lite_api.MAX_QUERY))
+
+
 def test_pings_are_answered_in_kind():
     ping = SCHEMAS.serialize(SCHEMAS.get_by_name("tcp.ping"), {"random_id": -5})
     assert read(read_payload(ping).pong()) == {"@type": "tcp.pong", "random_id": -5}
