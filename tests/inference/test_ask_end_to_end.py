@@ -1,6 +1,7 @@
 """An ask over real nodes on a memory carrier in virtual time; only the model is a fake."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import trio
@@ -24,10 +25,14 @@ from inference.engine.fake import FakeEngine
 from inference.market import Known, Memory
 from inference.protocol import PLAIN, Abort, Want, Work
 from inference.protocol import Prompt as WirePrompt
+from inference.service import FREE
 from inference.worker import Service, serve
 from ledger import tariff
-from ledger.money import ZERO
+from ledger.money import ZERO, Nano
+from ledger.payment import CannotPay, Decline, Unpaid
+from ledger.tariff import Count, Prices
 from p2p import codec
+from p2p.drive import SystemClock
 from p2p.entropy import seeded
 from p2p.identity import Identity
 from p2p.node import NodeConfig, open_node
@@ -36,11 +41,14 @@ from p2p.overlay.advert import Fields, Role
 from p2p.stack import Peer
 from p2p.transport.memory import Ether, MemoryCarrier
 from p2p.wire import Endpoint
+from simulations.purse import FINAL_DELAY, FakeMint, FakePurse, FakeTill
 
 NETWORK = 78
 NOBODY = Role(0)
 MODEL = b"m" * 32
 KNOWN = Known(base="fake", quant="f0", file=b"f" * 32, identity=MODEL)
+PRICES = Prices(5_000_000, 2_500_000, 20_000_000, 20_000_000)
+FUNDS = Nano(100_000_000)
 QUESTION = AskRequest(
     messages=(ChatMessage(role="user", content="What is wild silk?"),), max_tokens=40, seed=7
 )
@@ -49,8 +57,12 @@ QUESTION = AskRequest(
 class Village:
     """Relays, workers with fake engines, and clients, each in a task that can be killed."""
 
-    def __init__(self, nursery):
+    def __init__(self, nursery, prices=FREE):
         self.nursery = nursery
+        self.prices = prices
+        self.mint = FakeMint(Identity(b"M" * 32))
+        self.purse = FakePurse(self.mint, FUNDS, seeded(5))
+        self.tills = {}
         self.ether = Ether()
         self.first = ()
         self.scopes = {}
@@ -111,8 +123,11 @@ class Village:
                 prompt_rate=loaded.prompt_rate,
                 answer_rate=loaded.answer_rate,
                 label="fake",
+                prices=self.prices,
             )
-            self.servings[node.id] = await nursery.start(serve, node, engine, service, identity)
+            till = self.tills[node.id] = FakeTill(self.mint, node.id, SystemClock().now)
+            serving = partial(serve, node, engine, service, identity, till=till)
+            self.servings[node.id] = await nursery.start(serving)
             nursery.start_soon(node.publish, Fields(roles=Role.WORKER, models=(service.listing(),)))
             task_status.started(node)
 
@@ -134,6 +149,14 @@ class Village:
 async def village():
     async with trio.open_nursery() as nursery:
         yield Village(nursery)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+async def market():
+    """A village whose workers are paid."""
+    async with trio.open_nursery() as nursery:
+        yield Village(nursery, PRICES)
         nursery.cancel_scope.cancel()
 
 
@@ -392,3 +415,204 @@ async def test_a_callers_own_error_leaves_the_block_unwrapped(village, autojump_
     with pytest.raises(ZeroDivisionError):
         async with ask(QUESTION, client, policy()):
             1 / 0  # noqa: B018
+
+
+# --- paid ---
+
+
+async def paid(village, client, request=QUESTION, **changes):
+    """All events of an ask that may cost something."""
+    return await asked(client, request, purse=village.purse, max_price=FUNDS, **changes)
+
+
+def balanced(village):
+    """Whether every coin is somewhere, none of them set aside any more."""
+    village.purse.fetch()
+    earned = sum(village.mint.earned.values(), ZERO)
+    return village.purse.open == [] and village.purse.balance + earned == FUNDS
+
+
+async def test_a_paid_answer_is_the_free_one_and_costs_its_receipt(market, autojump_clock):
+    client = await market.built()
+    done = (await paid(market, client))[-1]
+    assert isinstance(done, Done), done
+    receipt = tariff.verify(done.receipt, client.directory.find(done.worker).advert.public)
+    assert receipt.cost == done.cost == tariff.cost(receipt.tokens, PRICES) > ZERO
+    assert receipt.ticks > 1
+    await trio.sleep(1)
+    tick = market.purse.over[0][0].terms.tick
+    assert done.paid == market.mint.earned[done.worker]
+    assert tick * receipt.ticks <= done.paid <= tick * (receipt.ticks + 1)
+    assert balanced(market)
+    events = await directly(market.engines[done.worker], done)
+    ids = [id_ for event in events if isinstance(event, EnginePiece) for id_ in event.ids]
+    assert tuple(ids) == done.ids
+
+
+async def test_a_paid_answer_never_waits_for_its_payment(market, autojump_clock):
+    """A tick lasts longer than its way: the answer is as quick as the model."""
+    client = await market.built()
+    done = (await paid(market, client, replace(QUESTION, max_tokens=200, seed=3)))[-1]
+    assert isinstance(done, Done), done
+    seconds = (done.timing.total - done.timing.first_token) / 1_000
+    assert seconds <= len(done.ids) / 20.0 + 0.5
+
+
+async def test_a_long_prompt_is_paid_step_by_step(market, autojump_clock):
+    client = await market.built()
+    request = replace(
+        QUESTION, messages=(ChatMessage(role="user", content="silk " * 160),), max_tokens=5
+    )
+    done = (await paid(market, client, request))[-1]
+    assert isinstance(done, Done), done
+    await trio.sleep(1)
+    assert balanced(market)
+
+
+async def test_leaving_a_paid_answer_costs_what_came_and_a_tick(market, autojump_clock):
+    client = await market.built()
+    options = policy(purse=market.purse, max_price=FUNDS)
+    tokens = 0
+    async with ask(replace(QUESTION, max_tokens=900), client, options) as answer:
+        async for event in answer:
+            if isinstance(event, Piece):
+                tokens += len(event.ids)
+            if tokens > 40:
+                break
+    await trio.sleep(1)
+    assert balanced(market)
+    ((payment, locked, revealed),) = market.purse.over
+    assert locked
+    (earned,) = market.mint.earned.values()
+    assert earned == payment.terms.tick * revealed
+    read = tariff.cost(Count(prompt=35, completion=tokens), PRICES)
+    assert earned <= read + payment.terms.tick * 2
+
+
+async def test_a_worker_killed_in_mid_answer_leaves_a_lock_that_ends(market, autojump_clock):
+    client = await market.built(workers=2)
+    options = policy(purse=market.purse, max_price=FUNDS)
+    async with ask(QUESTION, client, options) as answer:
+        async for event in answer:
+            if isinstance(event, Piece) and event.first > 3:
+                market.kill(event_worker(market))
+    assert isinstance(event, AskFailed)
+    assert event.code == "worker_lost"
+    assert event.paid > ZERO
+    ((payment, locked, revealed),) = market.purse.over
+    assert locked
+    assert not balanced(market)
+    market.mint.expire(payment.terms.expiry + FINAL_DELAY)
+    assert balanced(market)
+    assert market.mint.earned.get(payment.terms.payee, ZERO) <= payment.terms.tick * revealed
+
+
+def event_worker(village):
+    """Who holds the one lock."""
+    (held,) = village.mint.held.values()
+    return held.worker
+
+
+@pytest.mark.parametrize(
+    ("reason", "code"),
+    [
+        (Unpaid.NO_CREDITS, "no_credits"),
+        (Unpaid.LANE, "no_credits"),
+        (Unpaid.MINT_DOWN, "mint_unreachable"),
+        (Unpaid.CHAIN_DOWN, "chain_unreachable"),
+    ],
+)
+async def test_what_cannot_be_paid_never_sends_the_prompt(market, autojump_clock, reason, code):
+    client = await market.built()
+
+    async def cannot():
+        await trio.sleep(0.1)
+        raise CannotPay(reason)
+
+    market.purse.before = cannot
+    events = await paid(market, client)
+    assert [type(event) for event in events] == [Chosen, AskFailed]
+    assert events[-1].code == code
+    assert balanced(market)
+    assert market.mint.held == {}
+
+
+async def test_a_purse_that_buys_first_is_waited_for(market, autojump_clock):
+    client = await market.built()
+
+    async def buys():
+        market.purse.before = None
+        await trio.sleep(40)
+
+    market.purse.before = buys
+    events = await paid(market, client)
+    assert isinstance(events[-1], Done), events[-1]
+    await trio.sleep(1)
+    assert balanced(market)
+
+
+async def test_leaving_while_coins_are_set_aside_leaves_none_aside(market, autojump_clock):
+    client = await market.built()
+    market.purse.before = trio.sleep_forever
+    options = policy(purse=market.purse, max_price=FUNDS)
+    async with ask(QUESTION, client, options) as answer:
+        async for event in answer:
+            if isinstance(event, Chosen):
+                break
+        await trio.sleep(2)
+    assert balanced(market)
+
+
+async def test_a_mint_that_is_down_at_the_lock_is_said_and_costs_nothing(market, autojump_clock):
+    client = await market.built()
+
+    async def goes():
+        market.mint.down = True
+        await trio.sleep(0.1)
+
+    for till in market.tills.values():
+        till.before = goes
+    failed = (await paid(market, client))[-1]
+    assert failed.code == "mint_unreachable"
+    assert balanced(market)
+
+
+async def test_coins_spent_twice_are_replaced_once(market, autojump_clock):
+    client = await market.built()
+    (worker,) = market.tills
+    till = market.tills[worker]
+    lock, calls = till.take, []
+
+    def spent_at_first(spend, session, tick):
+        calls.append(session)
+        return Decline.SPENT if len(calls) == 1 else lock(spend, session, tick)
+
+    till.take = spent_at_first
+    done = (await paid(market, client))[-1]
+    assert isinstance(done, Done)
+    assert len(set(calls)) == 2
+    await trio.sleep(1)
+    assert balanced(market)
+
+
+async def test_without_a_purse_or_below_its_price_no_worker_is_asked(market, autojump_clock):
+    client = await market.built()
+    (failed,) = await asked(client, max_price=FUNDS)
+    assert failed.code == "no_credits"
+    (failed,) = await asked(client, purse=market.purse, max_price=Nano(1))
+    assert failed.code == "price_above_cap"
+
+
+async def test_prices_without_a_till_are_an_error_of_ours(village, autojump_clock):
+    client = await village.built()
+    service = Service(
+        identity=MODEL,
+        numerics=b"numerics",
+        context=8,
+        slots=1,
+        prompt_rate=1.0,
+        answer_rate=1.0,
+        prices=PRICES,
+    )
+    with pytest.raises(ValueError, match="till"):
+        await serve(client, FakeEngine(seed=1), service, Identity(b"i" * 32))

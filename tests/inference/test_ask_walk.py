@@ -5,14 +5,15 @@ Whatever happens, the ask ends once and in time, and no worker is left with a jo
 
 import heapq
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from inference.asking import SHARE, AskCore, State
-from inference.asking_effects import Leave, Open, Upload
+from inference.asking_effects import Collect, Leave, Open, Release, Reserve, Upload
+from inference.asking_effects import Say as SayTick
 from inference.engine.base import (
     Begun,
     ChatMessage,
@@ -37,15 +38,22 @@ from inference.serving_effects import (
     GiveUp,
     GoOn,
     Hold,
+    Keep,
+    Lock,
     Prepare,
     Say,
+    Settle,
 )
+from ledger.money import ZERO, Nano
+from ledger.payment import CannotPay
+from ledger.tariff import Prices
 from p2p.core import Command, step
 from p2p.entropy import seeded
 from p2p.identity import Identity
 from p2p.onion import events as onion
 from p2p.onion.cell import Code as Hop
 from p2p.onion.cell import FailCode
+from simulations.purse import FakeMint, FakePurse, FakeTill
 
 NOW = 1_795_000_000.0
 MODEL = b"m" * 32
@@ -71,9 +79,13 @@ FAULTS = (
     *("refuse_hop", "guard", "timeout", "lose", "lose_relay", "deaf"),
     # of the engine
     *("no_prepare", "bad_prepare", "engine_fails", "engine_stops", "engine_late", "crash"),
+    # of what pays
+    *("poor", "purse_slow", "purse_late", "mint_down", "lock_slow", "lock_late", "till_dies"),
     # of the caller
     "cancel",
 )
+PRICED = replace(SERVICE, prices=Prices(20_000_000, 20_000_000, 20_000_000, 20_000_000))
+FUNDS = Nano(100_000_000)
 
 
 @dataclass
@@ -103,14 +115,18 @@ class Served:
     core: WorkerCore
     jobs: dict = field(default_factory=dict)
     pairs: dict = field(default_factory=dict)
+    till: FakeTill | None = None
     dead: bool = False
 
 
 class World:
     """Virtual time: a heap of happenings, one asker, some workers."""
 
-    def __init__(self, entries, faults, seed, deadline):
+    def __init__(self, entries, faults, seed, deadline, service=SERVICE):
         self.now = NOW
+        self.service = service
+        self.mint = FakeMint(Identity(b"M" * 32))
+        self.purse = FakePurse(self.mint, FUNDS, seeded(seed))
         self.heap = []
         self.count = 0
         self.faults = list(faults)
@@ -122,21 +138,28 @@ class World:
             number = next(n for n in range(1, 9) if worker_identity(n).id == entry.id)
             self.workers[entry.id] = self._served(number)
         policy = Policy(
-            known=(KNOWN,), entropy=self.entropy.fork("ask"), memory=Memory(), deadline_s=deadline
+            known=(KNOWN,),
+            entropy=self.entropy.fork("ask"),
+            memory=Memory(),
+            deadline_s=deadline,
+            max_price=FUNDS,
         )
         self.ask = AskCore(QUESTION, policy, b"a" * 32)
         self.events = []
         self.pairs = {}
         self.ended_at = None
+        self.lost = ZERO
 
     def _served(self, number):
         served = Served(worker_identity(number), None)
         served.core = WorkerCore(
             served.identity,
-            SERVICE,
+            self.service,
             seeded(number),
             lambda circuit: served.pairs[circuit].room if served.pairs[circuit].alive else 0,
+            lambda: (self.mint.identity.id,),
         )
+        served.till = FakeTill(self.mint, served.identity.id, lambda: self.now)
         return served
 
     # --- time ---
@@ -146,7 +169,7 @@ class World:
         heapq.heappush(self.heap, (self.now + seconds, self.count, run))
 
     def run(self):
-        self._ask(lambda core, now: core.start(now))
+        self._ask(lambda core, now: core.start(now, self.purse.mints()))
         self.after(0.2, lambda: self._ask(lambda core, now: core.listed(now, self.entries)))
         for _ in range(100_000):
             if not self.heap:
@@ -167,8 +190,6 @@ class World:
     # --- the asker ---
 
     def _ask(self, run=lambda core, now: None):
-        if self.ask.state is State.DONE:
-            return
         _, events = step(self.ask, self.now, [Command("ask", run)], [])
         for happened in events:
             self._effect_of_ask(happened)
@@ -177,13 +198,21 @@ class World:
         deadline = self.ask.next_deadline()
         if deadline is not None:
             self.after(max(0.0, deadline - self.now), self._ask)
-        if self.faulty("cancel"):
+        if self.ask.state is not State.DONE and self.faulty("cancel"):
             self.after(0.01, lambda: self._ask(lambda core, now: core.cancel(now)))
 
     def _effect_of_ask(self, effect):
         match effect:
             case Open():
                 self._open(effect)
+            case Reserve():
+                self._reserve(effect)
+            case Release(payment=payment):
+                self.purse.release(payment)
+            case Collect(payment=payment, locked=locked, revealed=revealed):
+                self.purse.collect(payment, locked=locked, revealed=revealed)
+            case SayTick(attempt=attempt, data=data):
+                self._carry(attempt, "up", data)
             case Upload(attempt=attempt, data=data):
                 for at in range(0, len(data), 100):
                     self._carry(attempt, "up", data[at : at + 100])
@@ -194,6 +223,29 @@ class World:
                     self.after(0.1, lambda: self._lose_at_worker(pair))
             case _:
                 self.events.append(effect)
+
+    def _reserve(self, wanted):
+        """Coins are set aside, or not, now or long after."""
+        attempt, delay = wanted.attempt, 0.01
+        match self.faulty("poor", "purse_slow", "purse_late"):
+            case "poor":
+                self.purse.balance, self.lost = ZERO, self.purse.balance
+            case "purse_slow":
+                delay = 5.0
+            case "purse_late":
+                delay = 25.0
+        try:
+            payment = self.purse.take(wanted.terms)
+        except CannotPay as error:
+            reason = error.reason
+            self.after(
+                delay,
+                lambda: self._ask(lambda core, now: core.unreserved(now, attempt, reason, "")),
+            )
+        else:
+            self.after(
+                delay, lambda: self._ask(lambda core, now: core.reserved(now, attempt, payment))
+            )
 
     def _open(self, wanted):
         attempt = wanted.attempt
@@ -307,6 +359,12 @@ class World:
                 self.after(
                     0.1, lambda: self._ask(lambda core, now: core.reset(now, pair.attempt, code))
                 )
+            case Lock():
+                self._lock(worker, effect)
+            case Keep(lock_id=lock_id, index=index, preimage=preimage):
+                worker.till.keep(lock_id, index, preimage)
+            case Settle(lock_id=lock_id, final=final):
+                worker.till.settle(lock_id, final=final)
             case Prepare(token=token):
                 self._prepare(worker, token)
             case Generate(job=job):
@@ -321,6 +379,24 @@ class World:
 
     def _denied(self, pair, reply):
         self._ask(lambda core, now: core.failed(now, pair.attempt, 3, Hop.REFUSED, reply))
+
+    def _lock(self, worker, lock):
+        delay = 0.05
+        match self.faulty("mint_down", "lock_slow", "lock_late", "till_dies"):
+            case "mint_down":
+                self.mint.down = True
+                self.after(20.0, lambda: setattr(self.mint, "down", False))
+            case "lock_slow":
+                delay = 8.0
+            case "lock_late":
+                delay = 30.0
+            case "till_dies":
+                return
+        self.after(delay, lambda: self._locked(worker, lock))
+
+    def _locked(self, worker, lock):
+        result = worker.till.take(lock.spend, lock.session, lock.tick)
+        self._work(worker, lambda core, now: core.locked(now, lock.token, result))
 
     # --- its engine ---
 
@@ -388,7 +464,25 @@ def check(world, deadline=DEADLINE):
             assert worker.jobs == {}, "an orphan"
             sizes = worker.core.sizes()
             assert not any(sizes[name] for name in sizes), sizes
+    check_coins(world)
     return finals[0] if finals else None
+
+
+def check_coins(world):
+    """No coin is lost, and no worker has more than it was shown ticks for."""
+    mint, purse = world.mint, world.purse
+    assert purse.open == []
+    for worker in world.workers.values():
+        held = [held for held in mint.held.values() if held.worker == worker.identity.id]
+        assert worker.dead or all(held.final for held in held)
+    for payment, locked, revealed in purse.over:
+        held = mint.held.get(payment.lock_id)
+        assert locked or not revealed
+        assert held is not None or not locked
+        assert held is None or held.verifier.index <= revealed
+    mint.expire(world.now + 1_000)
+    purse.fetch()
+    assert purse.balance + world.lost + sum(mint.earned.values(), ZERO) == FUNDS
 
 
 faults = st.lists(
@@ -405,19 +499,27 @@ def entries(entry):
 @settings(
     max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(faults=faults, seed=st.integers(0, 2**32), deadline=st.sampled_from([3.0, 30.0, DEADLINE]))
-def test_every_ask_ends_in_time_and_leaves_no_orphan(entries, faults, seed, deadline):
-    world = World(entries, faults, seed, deadline)
+@given(
+    faults=faults,
+    seed=st.integers(0, 2**32),
+    deadline=st.sampled_from([3.0, 30.0, DEADLINE]),
+    service=st.sampled_from([SERVICE, PRICED]),
+)
+def test_every_ask_ends_in_time_and_leaves_no_orphan(entries, faults, seed, deadline, service):
+    world = World(entries, faults, seed, deadline, service)
     world.run()
     final = check(world, deadline)
     event(final.code if isinstance(final, AskFailed) else type(final).__name__)
 
 
-def test_without_faults_the_answer_is_whole(entries):
-    world = World(entries, [], 1, DEADLINE)
+@pytest.mark.parametrize("service", [SERVICE, PRICED], ids=["free", "paid"])
+def test_without_faults_the_answer_is_whole(entries, service):
+    world = World(entries, [], 1, DEADLINE, service)
     world.run()
     done = check(world)
     assert isinstance(done, Done)
+    assert done.paid == world.mint.earned.get(done.worker, ZERO)
+    assert done.cost <= done.paid
     assert done.text == "".join(f" {n}" for n in range(len(done.ids)))
     assert done.refusals == ()
 
@@ -427,12 +529,24 @@ def test_without_faults_the_answer_is_whole(entries):
     [
         *("drop", "swap", "flip", "cut", "late"),
         *("refuse_hop", "guard", "timeout", "crash", "no_prepare"),
+        *("purse_slow", "purse_late", "lock_slow", "lock_late", "till_dies"),
     ],
 )
-def test_one_fault_before_the_answer_costs_no_answer(entries, name):
-    world = World(entries, [Trouble(name, 1)], 1, DEADLINE)
+@pytest.mark.parametrize("service", [SERVICE, PRICED], ids=["free", "paid"])
+def test_one_fault_before_the_answer_costs_no_answer(entries, name, service):
+    world = World(entries, [Trouble(name, 1)], 1, DEADLINE, service)
     world.run()
     assert isinstance(check(world), Done), world.events
+
+
+@pytest.mark.parametrize(
+    ("name", "code"), [("poor", "no_credits"), ("mint_down", "mint_unreachable")]
+)
+def test_what_cannot_be_paid_is_said_and_costs_nothing(entries, name, code):
+    world = World(entries, [Trouble(name, 1)], 1, DEADLINE, PRICED)
+    world.run()
+    assert check(world).code == code
+    assert world.purse.balance + world.lost == FUNDS
 
 
 def test_a_request_that_the_engine_cannot_read_is_the_callers(entries):
