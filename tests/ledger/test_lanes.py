@@ -1,6 +1,6 @@
 """Lanes on a chain of this process, with the real contract, wallets and fees."""
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 
 import pytest
@@ -8,6 +8,7 @@ import trio
 
 from ledger import lane_rows
 from ledger.chain.embedded import EmbeddedChain, Faults
+from ledger.chain.lite import LiteChain, LiteServer
 from ledger.contracts import cells
 from ledger.externals import Fate, Kind
 from ledger.keys import Master
@@ -27,6 +28,7 @@ from p2p.errors import (
     Rejected,
     Unreachable,
 )
+from tests.ledger.chain.clients import KEY, served
 
 TON = Nano(10**9)
 START = TON * 5
@@ -41,6 +43,7 @@ class Wire:
     def __init__(self, chain):
         self.chain = chain
         self.down = self.deaf = self.forgetful = False
+        self.hidden = None
         self.sent = []
         self.heard = trio.Event()
 
@@ -64,8 +67,10 @@ class Wire:
         return await self.chain.account(address)
 
     async def transactions(self, address, after_lt, limit=100):
-        """`forgetful`: as a lite-server, which knows no history of an account that is gone."""
+        """Late for `hidden`; `forgetful` as a lite-server is of an account that is gone."""
         self._check()
+        if address == self.hidden:
+            return []
         if self.forgetful and await self.chain.account(address) is None:
             return []
         return await self.chain.transactions(address, after_lt, limit)
@@ -124,22 +129,23 @@ class Party:
         return all(one.finished for story in stories for one, _ in story.externals)
 
 
-async def until(true):
+async def until(true, *, step=BLOCK):
     """Wait for it, block by block, and not for ever."""
-    with trio.fail_after(1_000):
+    with trio.fail_after(2_500 * step):
         while not await true():  # noqa: ASYNC110 - what a chain says has no event
-            await trio.sleep(BLOCK)
+            await trio.sleep(step)
 
 
 class World:
-    """A chain, a payer with coins, a payee without."""
+    """A chain, and how parties see it: as it is, or through a lite-server."""
 
-    def __init__(self, chain, nursery):
+    def __init__(self, chain, nursery, seen=None):
         self.chain = chain
         self.nursery = nursery
+        self.seen = seen or chain
 
     async def party(self, seed, store, *, running=True):
-        wire = Wire(self.chain)
+        wire = Wire(self.seen)
         master = Master(bytes([seed] * 32))
         lanes = Lanes(wire, store, master, DEV, entropy=seeded(seed))
         party = Party(lanes, store, wire, trio.CancelScope())
@@ -277,6 +283,16 @@ async def test_a_lane_that_runs_low_is_topped_up(autojump_clock):
         assert await payee.lanes.receive(await payer.lanes.pay(lane, DEPOSIT - TON.ceil_div(10)))
         tops = [one for one, _ in (await payer.lanes.snapshot())[0].externals]
         assert [one.kind for one in tops] == [Kind.OPEN, Kind.TOP_UP]
+
+
+async def test_a_top_up_on_its_way_is_not_made_twice(autojump_clock):
+    async with two() as (there, payer, payee):
+        lane = await there.open(payer, payee)
+        payer.wire.hidden = lane
+        await payer.lanes.pay(lane, (await payer.row(lane)).unpromised)
+        await trio.sleep(60 * BLOCK)
+        kinds = [one.kind for one, _ in (await payer.lanes.snapshot())[0].externals]
+        assert kinds == [Kind.OPEN, Kind.TOP_UP]
 
 
 # --- closing alone ---
@@ -517,6 +533,57 @@ async def test_a_chain_that_is_away_is_waited_for(autojump_clock):
         assert await payee.balance() >= Nano(299_500_000)
 
 
+@pytest.mark.parametrize("lanes", [3, pytest.param(30, marks=pytest.mark.slow)])
+async def test_many_lanes_settle_exactly_though_messages_are_lost_and_nodes_restart(
+    lanes, autojump_clock
+):
+    """Payments, claims, top-ups, closes of both kinds, in an order that a seed gives."""
+    faults = Faults(entropy=seeded(9), drop=30, duplicate=30, delay_blocks=3, reject=30)
+    entropy, deposit = seeded(10), Nano(100_000_000)
+    async with two(faults) as (there, payer, payee):
+        start = await payer.balance()
+        opened = [await there.open(payer, payee, deposit) for _ in range(lanes)]
+        for _ in range(8 * lanes):
+            lane = opened[entropy.below(lanes)]
+            match entropy.below(8):
+                case 0:
+                    payer.stop.cancel()
+                    payer = await there.party(1, payer.store)
+                case 1:
+                    payee.stop.cancel()
+                    payee = await there.party(2, payee.store)
+                case 2:
+                    await _tried(payee.lanes.claim(lane))
+                case 3:
+                    await _tried(
+                        (payee.lanes.close, payer.lanes.start_close)[entropy.below(2)](lane)
+                    )
+                case _:
+                    await _tried(_paid(payer, payee, lane, Nano(entropy.below(30_000_000))))
+            await trio.sleep(entropy.below(4) * BLOCK)
+        for lane in opened:
+            await _tried(payee.lanes.close(lane))
+            await payee.phase(lane, Phase.CLOSED)
+            await payer.phase(lane, Phase.CLOSED)
+        await sees_no_nano_lost(payer, payee, start)
+        assert (await there.chain.supply()).exact
+
+        stories = await payee.lanes.snapshot()
+        owed = sum((story.row.cumulative for story in stories), ZERO)
+        orders = [one for story in stories for one, _ in story.externals if one.fate is Fate.DONE]
+        costs = await payee.lanes.costs()
+        assert owed >= await payee.balance() >= owed - costs.claim * len(orders)
+
+
+async def _tried(work):
+    with suppress(Closing, Insufficient, NoCapacity):
+        await work
+
+
+async def _paid(payer, payee, lane, amount):
+    await payee.lanes.receive(await payer.lanes.pay(lane, amount))
+
+
 # --- restarts ---
 
 
@@ -582,3 +649,31 @@ async def test_two_lanes_take_turns_at_one_wallet(autojump_clock):
         assert len({row.lane for row in rows}) == 3
         assert all(row.phase is Phase.OPEN and row.role is Role.PAYER for row in rows)
         assert Account(rows[0].lane) != payer.lanes.account
+
+
+async def test_a_life_seen_through_a_lite_server():
+    """In real time, by pytoniq: the same coins, and the same fees to the nano."""
+    step = 0.05
+    chain = EmbeddedChain.open(None, block_time=step)
+    async with Store.open(None) as ours, Store.open(None) as theirs, served(chain) as port:
+        servers = [LiteServer(host="127.0.0.1", port=port, key=KEY.public)]
+        async with (
+            LiteChain.open(servers, chain.network, 2) as lite,
+            trio.open_nursery() as nursery,
+        ):
+            await nursery.start(chain.run)
+            there = World(chain, nursery, lite)
+            payer, payee = await there.party(1, ours), await there.party(2, theirs)
+            await chain.fund(payer.lanes.account, START)
+            await until(lambda: _rich(payer), step=step)
+
+            start = await payer.balance()
+            with trio.fail_after(30):
+                lane = await there.open(payer, payee)
+                await payee.lanes.receive(await payer.lanes.pay(lane, Nano(300_000_000)))
+                assert await payee.lanes.outcome(await payee.lanes.claim(lane), whole=True)
+                assert await payee.lanes.outcome(await payee.lanes.close(lane), whole=True)
+                await sees_no_nano_lost(payer, payee, start)
+            assert (await payee.row(lane)).phase is Phase.CLOSED
+            nursery.cancel_scope.cancel()
+    chain.close()
