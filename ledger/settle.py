@@ -13,8 +13,8 @@ from ledger.chain.base import Fees
 from ledger.lane import RESERVE, LaneRow, Phase
 from ledger.money import Nano
 
-GAS_CLAIM: Final = 8_000
-GAS_CLOSE: Final = 10_500
+GAS_CLAIM: Final = 6_600
+GAS_CLOSE: Final = 8_400
 """What `lane.fc` counts for an external, above what it uses."""
 
 IMPORT_BITS: Final = 1_720
