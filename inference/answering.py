@@ -36,7 +36,8 @@ BEAT: Final = 5.0
 """seconds between two words on a prompt that is being read"""
 
 LOOK_AGAIN: Final = 0.05
-"""seconds until a circuit without room is looked at again"""
+LOOK_RARELY: Final = 0.4
+"""seconds until a circuit without room is looked at again: at first, and after a second of it"""
 
 
 @final
@@ -152,6 +153,7 @@ class Answering:
         return order.earning is None or order.told
 
     def _say_chunk(self, order: Order, limit: int | None) -> None:
+        order.looks = 0
         chunk = order.outbox.take(limit)
         self._orders.say(order, codec.frame(chunk.encode()))
         order.sent += len(chunk.ids)
@@ -199,7 +201,9 @@ class Answering:
 
     def _look_again(self, order: Order) -> None:
         if order.look is None:
-            order.look = self._at(LOOK_AGAIN, lambda: self._looked(order))
+            order.looks += 1
+            seconds = LOOK_AGAIN if order.looks * LOOK_AGAIN <= 1.0 else LOOK_RARELY
+            order.look = self._at(seconds, lambda: self._looked(order))
 
     def _looked(self, order: Order) -> None:
         order.look = None

@@ -38,17 +38,17 @@ from inference.asking_effects import (
     Say,
     Upload,
 )
+from inference.blame import After, Blame
 from inference.drawing import Drawing
 from inference.endings import Why
+from inference.hearing import hear, pay
 from inference.market import Choice
 from inference.meter import Spending, pace_of
 from inference.protocol import (
     PLAIN,
     Billed,
-    Chunk,
     Offer,
     Pay,
-    Progress,
     Prompt,
     Refusal,
     Refuse,
@@ -73,12 +73,6 @@ from p2p.onion import events as onion
 from p2p.onion.cell import Code as Hop
 from p2p.overlay.directory import Entry
 
-MAX_PATHS: Final = 3
-"""paths tried to one worker, as long as relays are to blame"""
-
-MAX_PATHS_BLAMED: Final = 2
-"""paths that may end at a worker out of reach: one relay's word is checked through others"""
-
 SHARE: Final = 0.95
 """Each inner party has this part of the time of the one outside it, to fail first and say why."""
 
@@ -92,12 +86,8 @@ RECEIPT_WAIT: Final = 5.0
 OFFER_MARGIN: Final = 5
 """seconds of an offer's life that are left for the prompt's way"""
 
-PATIENCE: Final = 5.0
-"""seconds from the first draw in which relays may still not know each other, or be too few: the
-age at which the nodes of a network have met"""
-
 PATIENCE_PAUSE: Final = 0.4
-"""seconds between two looks meanwhile"""
+"""seconds between two looks while a network is young"""
 
 DAY: Final = 86_400
 
@@ -124,7 +114,7 @@ class AskCore:
         self._body, self._objection = _body(request)
         self._drawing = Drawing(request, policy, asker, self._body)
 
-        self._now = self._began = self._drew = 0.0
+        self._now = self._began = 0.0
         self._state = State.DRAW
         self._deadlines = Deadlines()
         self._limit: Handle | None = None
@@ -134,7 +124,7 @@ class AskCore:
         self._nonce = b""
         self._try: Trial | None = None
         self._tries = 0
-        self._suspects: dict[AdnlId, None] = {}
+        self._blame = Blame()
         self._telling = Telling(self._out_event)
 
     @property
@@ -160,7 +150,8 @@ class AskCore:
 
     def listed(self, now: float, entries: Sequence[Entry]) -> None:
         """The directory is there, with these workers."""
-        self._now = self._drew = now
+        self._now = now
+        self._blame.begin(now)
         self._drawing.entries = entries
         if self._state == State.DRAW:
             self._draw()
@@ -179,7 +170,7 @@ class AskCore:
         trying = self._current(attempt, State.OPENING)
         if trying is None:
             return
-        if not full and self._is_early():
+        if not full and self._blame.early(now):
             self._open_soon(trying)
         else:
             self._fail(endings.NODE_FULL if full else endings.no_path(self._policy.relays))
@@ -205,7 +196,7 @@ class AskCore:
         if status == Hop.REFUSED and hop == len(trying.path) - 1:
             self._refusal_in(trying, reason)
         else:
-            self._no_circuit(trying, hop, status)
+            self._unopened(trying, hop, status)
 
     def reserved(self, now: float, attempt: int, payment: Payment) -> None:
         """Coins are set aside for a try."""
@@ -284,12 +275,11 @@ class AskCore:
         trying = self._current(attempt, *_WITH_CIRCUIT)
         if trying is None:
             return
-        culprit = trying.lost_by(hop, code)
-        if culprit >= trying.last:
+        after = self._blame.lost(trying, hop, code)
+        if after is None:
             self._worker_gone(trying, Why.LOST)
         else:
-            self._suspect(trying, culprit)
-            self._circuit_gone(trying)
+            self._circuit_gone(trying, after)
 
     def cancel(self, now: float) -> None:
         """The caller does not want the answer any more; no event follows."""
@@ -345,10 +335,7 @@ class AskCore:
         trying.want = self._drawing.want(trying).encode()
         self._try = trying
         self._enter(State.OPENING, OPEN_WAIT, self._no_reply)
-        self._do(Open(trying.number, trying.entry.id, PLAIN + trying.want, tuple(self._suspects)))
-
-    def _is_early(self) -> bool:
-        return self._now < self._drew + PATIENCE
+        self._do(Open(trying.number, trying.entry.id, PLAIN + trying.want, self._blame.suspects))
 
     def _open_soon(self, trying: Trial) -> None:
         """Look again in a moment: in a network that is seconds old, nobody is to blame."""
@@ -360,36 +347,27 @@ class AskCore:
     def _no_reply(self) -> None:
         trying = self._try
         assert trying is not None
-        self._no_circuit(trying, None, onion.TIMED_OUT)
+        self._unopened(trying, None, onion.TIMED_OUT)
 
-    def _no_circuit(self, trying: Trial, hop: int | None, status: int) -> None:
-        """Blame who is to blame, and try another path or another worker."""
-        if status == Hop.UNKNOWN_NEXT and self._is_early():
-            self._open_soon(trying)
-            return
-        culprit = trying.culprit(hop, status)
-        if culprit is not None and culprit < trying.last:
-            self._suspect(trying, culprit)
-        else:
-            trying.blamed += 1
-        self._circuit_gone(trying)
+    def _unopened(self, trying: Trial, hop: int | None, status: int) -> None:
+        self._circuit_gone(trying, self._blame.unopened(trying, hop, status, self._now))
 
-    def _suspect(self, trying: Trial, hop: int) -> None:
-        if hop < trying.last:
-            self._suspects[trying.path[hop]] = None
-
-    def _circuit_gone(self, trying: Trial) -> None:
+    def _circuit_gone(self, trying: Trial, after: After) -> None:
         """Through other relays if that may help, else to another worker."""
         self._leave()
         if trying.begun:
             self._fail(endings.CIRCUIT_LOST)
-        elif trying.paths < MAX_PATHS and trying.blamed < MAX_PATHS_BLAMED:
-            self._open(trying.again())
-        elif trying.blamed:
-            self._policy.memory.lost(self._now, trying.entry.id)
-            self._next(trying, Why.UNREACHABLE)
-        else:
-            self._next(trying, Why.CIRCUIT)
+            return
+        match after:
+            case After.SOON:
+                self._open_soon(trying)
+            case After.AGAIN:
+                self._open(trying.again())
+            case After.UNREACHABLE:
+                self._policy.memory.lost(self._now, trying.entry.id)
+                self._next(trying, Why.UNREACHABLE)
+            case After.CIRCUIT:
+                self._next(trying, Why.CIRCUIT)
 
     # --- PAYING ---
 
@@ -460,52 +438,26 @@ class AskCore:
     # --- STREAMING ---
 
     def _take(self, trying: Trial, message: bytes) -> None:
-        reading, spending = trying.reading, trying.spending
+        reading = trying.reading
         assert reading is not None
-        match protocol.read_worker(message):
-            case Refusal() as refusal:
-                self._refusal(trying, refusal)
-            case Pay(body=receipt) if spending is not None and not spending.locked:
-                spending.lock(receipt)
-                self._heard(trying, reading)
-            case _ if spending is not None and not spending.locked:
-                raise RemoteError("an answer before its payment was locked")
-            case Progress() as progress:
-                self._progress(trying, reading, progress)
-            case Chunk() as chunk:
-                reading.chunk(chunk)
-                trying.owe_answer()
-                self._telling.piece(self._now, chunk)
-                self._heard(trying, reading)
+        match hear(trying, message, self._telling, self._now):
             case Billed() as billed:
                 self._done(trying, reading, billed)
-            case _:
-                raise RemoteError("a message out of turn")
-
-    def _progress(self, trying: Trial, reading: Reading, progress: Progress) -> None:
-        reading.progress(progress)
-        spending = trying.spending
-        if spending is not None and spending.too_dear(progress.prompt, progress.cached):
-            self._next(trying, Why.PRICE)
-            return
-        if spending is not None:
-            trying.due = spending.told(progress.prompt, progress.cached, progress.done)
-        self._telling.read(progress)
-        self._heard(trying, reading)
+            case Refusal() as refusal:
+                self._refusal(trying, refusal)
+            case Why() as why:
+                self._next(trying, why)
+            case None if reading.full and self._state != State.CHECKING:
+                self._enter(State.CHECKING, RECEIPT_WAIT, self._silent)
+            case None if self._state == State.STREAMING:
+                self._enter(State.STREAMING, trying.patience, self._silent)
+            case None:
+                pass
 
     def _pay(self, trying: Trial) -> None:
-        """Reveal the newest tick that is due."""
-        if trying.spending is None:
-            return
-        tick = trying.spending.reveal(trying.due)
+        tick = pay(trying)
         if tick is not None:
             self._do(Say(trying.number, codec.frame(tick.encode())))
-
-    def _heard(self, trying: Trial, reading: Reading) -> None:
-        if reading.full and self._state != State.CHECKING:
-            self._enter(State.CHECKING, RECEIPT_WAIT, self._silent)
-        elif self._state == State.STREAMING:
-            self._enter(State.STREAMING, trying.patience, self._silent)
 
     def _silent(self) -> None:
         trying = self._try

@@ -94,6 +94,8 @@ class Order:
     """text of the answer that was said"""
     held_since: float | None = None
     look: Handle | None = None
+    looks: int = 0
+    """in a row that found no room"""
     owed: Handle | None = None
     """when the wait for a tick ends"""
     ending: engine.Finished | engine.Failed | None = None

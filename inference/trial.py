@@ -130,13 +130,6 @@ class Trial:
             exact=exact,
         )
 
-    def owe_answer(self) -> None:
-        """More of the answer has come: what is due for it."""
-        if self.spending is not None and self.reading is not None:
-            count = self.reading.count
-            full = self.reading.full
-            self.due = self.spending.total(count) if full else self.spending.due(count)
-
     def offered(self, offer: Offer, terms: Terms) -> Offered:
         """What the caller is told of the offer."""
         return Offered(

@@ -9,7 +9,6 @@ from inference import protocol
 from inference.asking import (
     JOIN_WAIT,
     OPEN_WAIT,
-    PATIENCE,
     PATIENCE_PAUSE,
     RECEIPT_WAIT,
     SHARE,
@@ -18,6 +17,7 @@ from inference.asking import (
     State,
 )
 from inference.asking_effects import Leave, Open, Upload
+from inference.blame import PATIENCE
 from inference.engine.base import ChatMessage
 from inference.market import BAN, COOL_LOST, COOL_REFUSED, Known, Memory, Reason
 from inference.protocol import (

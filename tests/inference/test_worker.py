@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference import body, protocol
-from inference.answering import CLOSE_WAIT, LOOK_AGAIN, STALL
+from inference.answering import CLOSE_WAIT, LOOK_AGAIN, LOOK_RARELY, STALL
 from inference.body import Field, Question
 from inference.engine.base import (
     Begun,
@@ -260,7 +260,7 @@ def test_the_core_knows_no_asker_but_its_circuit(worker):
         *("token", "conversation", "stream", "state", "timer", "unframer", "upload_began"),
         *("want", "session", "pace", "spend", "question", "earning", "prompt_hash", "settings"),
         *("until", "started", "job", "read", "done", "told", "beat", "outbox", "sent", "reasoned"),
-        *("answer", "held_since", "look", "owed", "ending", "billed"),
+        *("answer", "held_since", "look", "looks", "owed", "ending", "billed"),
     }
     assert set(type(order.conversation).__dataclass_fields__) == {
         *("circuit", "tag", "newest", "orders", "said")
@@ -650,8 +650,8 @@ def test_an_asker_that_takes_nothing_is_given_up(worker):
     worker.room = 0
     worker.engine(job.id, Piece(first=0, ids=tuple(range(300)), text=""))
     told = []
-    for _ in range(int(STALL / LOOK_AGAIN) + 2):
-        told += worker.wait(LOOK_AGAIN)
+    for _ in range(int(STALL / LOOK_RARELY) + 4):
+        told += worker.wait(LOOK_RARELY)
     assert told == [GiveUp(1, 1, Abort.SILENT), Cancel(job.id)]
     assert worker.nothing_left
 
