@@ -23,7 +23,7 @@ IMPORT_CELLS: Final = 3
 
 LANE_BITS: Final = 12_000
 LANE_CELLS: Final = 24
-"""What a lane stores, code and all, from above: 8,800 bits in 17 cells were measured."""
+"""What a lane stores, code and all, from above."""
 
 MUCH: Final = Nano(1_000_000_000)
 """Due, and claimed at once: more is not left on a promise."""

@@ -6,16 +6,15 @@ from dataclasses import dataclass, replace
 import pytest
 import trio
 
-from ledger import lane_rows
+from ledger import lane_rows, orders
 from ledger.chain.embedded import EmbeddedChain, Faults
 from ledger.chain.lite import LiteChain, LiteServer
 from ledger.contracts import cells
 from ledger.externals import Fate, Kind
 from ledger.keys import Master
-from ledger.lane import LOOK_LIFE, Account, Phase, Role, Unfit
+from ledger.lane import CLOCK_MARGIN, LOOK_LIFE, Account, Phase, Role, Unfit
 from ledger.lanes import Lanes
 from ledger.money import ZERO, Nano
-from ledger.orders import LIFE
 from ledger.policy import DEV
 from ledger.store import Store
 from ledger.voucher import sign
@@ -245,6 +244,8 @@ async def test_every_transaction_and_fee_can_be_shown(autojump_clock):
             (wallet, cells.Paid.REST),
         ]
         assert opening[1].value == DEPOSIT
+        costs = await payee.lanes.costs()
+        assert claim[1].value == Nano(300_000_000) - costs.claim
         for external, caused in (*ours.externals, *theirs.externals):
             assert external.fees == sum((one.fees for one in caused), ZERO) > ZERO
             assert all(len(one.hash) == 32 for one in caused)
@@ -450,7 +451,10 @@ async def test_too_little_is_not_claimed(autojump_clock):
 # --- a close that is out ---
 
 
-async def test_no_voucher_counts_while_a_close_is_out_and_all_do_once_it_is_dead(autojump_clock):
+async def test_no_voucher_counts_while_a_close_is_out_and_all_do_once_it_is_dead(
+    monkeypatch, autojump_clock
+):
+    monkeypatch.setattr(orders, "LIFE", 20)
     async with two() as (there, payer, payee):
         lane = await there.open(payer, payee)
         await payee.lanes.receive(await payer.lanes.pay(lane, Nano(100_000_000)))
@@ -462,7 +466,7 @@ async def test_no_voucher_counts_while_a_close_is_out_and_all_do_once_it_is_dead
             await payee.lanes.receive(later)
 
         assert not await payee.lanes.outcome(message)
-        assert trio.current_time() > LIFE
+        assert trio.current_time() > 20 + CLOCK_MARGIN
         await payee.phase(lane, Phase.OPEN)
         assert await payee.lanes.receive(later) == Nano(50_000_000)
         payee.wire.deaf = False
@@ -507,7 +511,8 @@ async def test_a_life_on_a_bad_network_ends_with_the_same_coins(faults, autojump
         assert (await payee.row(lane)).claimed <= Nano(300_000_000)
 
 
-async def test_an_opening_that_expired_is_tried_again(autojump_clock):
+async def test_an_opening_that_expired_is_tried_again(monkeypatch, autojump_clock):
+    monkeypatch.setattr(orders, "LIFE", 20)
     async with two() as (_there, payer, payee):
         payer.wire.deaf = True
         with pytest.raises(Unreachable, match="tried again"):
