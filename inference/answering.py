@@ -35,6 +35,10 @@ STALL: Final = 60.0
 BEAT: Final = 5.0
 """seconds between two words on a prompt that is being read"""
 
+SLOT: Final = 0.04
+"""seconds between two chunks of an answer, unless one is full: a cell costs each relay the same
+whether it carries one token or twenty, and nobody reads faster"""
+
 LOOK_AGAIN: Final = 0.05
 LOOK_RARELY: Final = 0.4
 """seconds until a circuit without room is looked at again: at first, and after a second of it"""
@@ -132,7 +136,7 @@ class Answering:
 
     def flush(self, order: Order) -> None:
         """Say what there is room and payment for; hold the job while its asker is too slow."""
-        while len(order.outbox) and self._orders.free(order) >= CELL and self._is_told(order):
+        while self._is_time(order) and self._orders.free(order) >= CELL and self._is_told(order):
             limit = self._limit(order)
             if order.outbox.blocked(limit):
                 break
@@ -146,6 +150,12 @@ class Answering:
         elif order.ending is not None:
             self._finish(order, order.ending)
 
+    def _is_time(self, order: Order) -> bool:
+        """Whether something waits that need not wait for more to go with it."""
+        slot_is_over = self._orders.now >= order.said_at + SLOT
+        is_last = order.ending is not None
+        return bool(len(order.outbox)) and (slot_is_over or is_last or order.outbox.fills_cell)
+
     def _is_told(self, order: Order) -> bool:
         """Who pays must know the prompt's tokens before it sees any of the answer."""
         if order.earning is not None and not order.told:
@@ -153,7 +163,7 @@ class Answering:
         return order.earning is None or order.told
 
     def _say_chunk(self, order: Order, limit: int | None) -> None:
-        order.looks = 0
+        order.looks, order.said_at = 0, self._orders.now
         chunk = order.outbox.take(limit)
         self._orders.say(order, codec.frame(chunk.encode()))
         order.sent += len(chunk.ids)
@@ -200,10 +210,13 @@ class Answering:
         self._orders.refuse(order, Refusal(Refuse.UNPAID, order.sent))
 
     def _look_again(self, order: Order) -> None:
-        if order.look is None:
+        if order.look is not None:
+            return
+        seconds = order.said_at + SLOT - self._orders.now
+        if seconds <= 0:
             order.looks += 1
             seconds = LOOK_AGAIN if order.looks * LOOK_AGAIN <= 1.0 else LOOK_RARELY
-            order.look = self._at(seconds, lambda: self._looked(order))
+        order.look = self._at(seconds, lambda: self._looked(order))
 
     def _looked(self, order: Order) -> None:
         order.look = None

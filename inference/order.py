@@ -94,6 +94,8 @@ class Order:
     """text of the answer that was said"""
     held_since: float | None = None
     look: Handle | None = None
+    said_at: float = 0.0
+    """when a chunk was last said"""
     looks: int = 0
     """in a row that found no room"""
     owed: Handle | None = None

@@ -49,6 +49,11 @@ class Outbox:
         return limit == 0 and bool(self._held) and bool(self._held[0].ids)
 
     @property
+    def fills_cell(self) -> bool:
+        """Whether waiting for more would not save a cell."""
+        return sum(map(_size, self._held)) >= ROOM
+
+    @property
     def reasons(self) -> bool:
         """Whether what leaves next is reasoning."""
         return bool(self._held) and self._held[0].channel is Channel.REASONING

@@ -260,7 +260,7 @@ def test_the_core_knows_no_asker_but_its_circuit(worker):
         *("token", "conversation", "stream", "state", "timer", "unframer", "upload_began"),
         *("want", "session", "pace", "spend", "question", "earning", "prompt_hash", "settings"),
         *("until", "started", "job", "read", "done", "told", "beat", "outbox", "sent", "reasoned"),
-        *("answer", "held_since", "look", "looks", "owed", "ending", "billed"),
+        *("answer", "held_since", "said_at", "look", "looks", "owed", "ending", "billed"),
     }
     assert set(type(order.conversation).__dataclass_fields__) == {
         *("circuit", "tag", "newest", "orders", "said")
