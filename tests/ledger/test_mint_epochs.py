@@ -173,9 +173,10 @@ def test_expiring_happens_whole_or_not_at_all(desk, customer):
 
 
 def test_keysets_of_eight_weeks_are_named_and_no_older(desk):
-    for _ in range(12):
+    for week in range(12):
+        assert len(desk.call("keysets").keysets) == min(week + 1, 8)
         desk.call("expire")
-        assert len(desk.call("keysets").keysets) <= 8
+        assert len(desk.call("keysets").keysets) == min(week + 1, 8)
         desk.now += WEEK
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from ledger import voucher, wire
-from ledger.credit import worth
+from ledger.credit import BUNDLES, worth
 from ledger.lane import Phase
 from ledger.messages import Change, Changed, Code, Err, Lock, Pending, Restore, Settle, Settled
 from ledger.mint import BATCH
@@ -223,7 +223,9 @@ def test_change_is_there_in_time_even_if_the_mint_was_asleep(desk, session):
     assert change(desk, session).paid_ticks == 0
 
 
-def test_a_mint_that_slept_ends_its_locks_in_batches(desk, customer):
+@pytest.mark.parametrize("slept", [7_200, 60 * 86_400])
+def test_a_mint_that_slept_ends_its_locks_in_batches(desk, customer, slept):
+    """Before it forgets their epoch."""
     for _ in range(4):
         desk.stock(customer)
     desk.open_out(LANE)
@@ -231,9 +233,11 @@ def test_a_mint_that_slept_ends_its_locks_in_batches(desk, customer):
     for n, coin in enumerate(coins):
         session = customer.spend(keyset, coin.value, coins=(coin,), ticks=1, blanks=0, life=600 + n)
         desk.call("lock", Lock(session.spend.encode(), LANE), WORKER.id)
-    desk.now += 7_200
+    desk.now += slept
     assert [desk.call("expire") for _ in range(3)] == [BATCH, 6, 0]
-    assert desk.sheet().locked == ZERO
+    sheet = desk.sheet()
+    assert sheet.locked == ZERO
+    assert sheet.given + sheet.outstanding + sheet.expired == worth(BUNDLES["S"]) * 4
 
 
 # --- lanes that close, and debts ---
