@@ -33,8 +33,8 @@ class Taking:
     """No more ticks will come."""
 
 
-def add(connection: Connection, taking: Taking) -> None:
-    """Before any work is done for it. Adding again changes nothing."""
+def add(connection: Connection, taking: Taking) -> bool:
+    """Before any work is done for it. False if it is there already, and then nothing changes."""
     connection.execute(
         f"INSERT INTO taking ({_COLUMNS}, done) VALUES (?,?,?,?,?,?,?,?,?,?,0)"  # noqa: S608
         " ON CONFLICT DO NOTHING",
@@ -51,6 +51,7 @@ def add(connection: Connection, taking: Taking) -> None:
             int(taking.final),
         ),
     )
+    return connection.changes() == 1
 
 
 def keep(connection: Connection, lock: bytes, i: int, x: bytes) -> None:
@@ -86,15 +87,12 @@ def unfinished(connection: Connection) -> list[Taking]:
     return [_taking(row) for row in rows]
 
 
-def note(connection: Connection, mint: AdnlId, iou: Iou, signed: bytes) -> None:
-    """What a mint owes us without a lane; the newest word counts."""
-    values = (mint, iou.owed.value, signed)
-    connection.execute("INSERT OR REPLACE INTO debt VALUES (?, ?, ?)", values)
-
-
-def forgive(connection: Connection, mint: AdnlId) -> None:
-    """The mint has paid its debt onto a lane."""
+def owe(connection: Connection, mint: AdnlId, iou: Iou | None, signed: bytes | None) -> None:
+    """What a mint owes us without a lane; its newest word counts, None: nothing."""
     connection.execute("DELETE FROM debt WHERE mint = ?", (mint,))
+    if iou is not None:
+        values = (mint, iou.owed.value, signed)
+        connection.execute("INSERT INTO debt VALUES (?, ?, ?)", values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

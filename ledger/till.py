@@ -230,9 +230,11 @@ class Till:
         if isinstance(receipt, Decline):
             return receipt
         try:
-            await self._take(spend)
+            new = await self._take(spend)
         except LocalError:  # the disk, which the store has logged
             return Decline.BUSY
+        if not new:
+            return Decline.SPENT
         return Locked(
             lock_id=spend.lock_id,
             receipt=receipt,
@@ -263,8 +265,11 @@ class Till:
             log.info("till.lock.unanswered", mint=mint.hex()[:8], reason=str(error))
             return None
 
-    async def _take(self, spend: Spend) -> None:
-        """Durable before any work: what we forget, the asker gets back as change."""
+    async def _take(self, spend: Spend) -> bool:
+        """Durable before any work: what we forget, the asker gets back as change.
+
+        False for one that was taken before: the mint says yes to it again, but it pays once.
+        """
         terms = spend.terms
         taking = Taking(
             lock=spend.lock_id,
@@ -275,8 +280,10 @@ class Till:
             expiry=terms.expiry,
             x=terms.root,
         )
-        await self._store.write(lambda c: takings.add(c, taking))
-        self._sessions.setdefault(taking.lock, _Session(taking))
+        new = await self._store.write(lambda c: takings.add(c, taking))
+        if new:
+            self._sessions[taking.lock] = _Session(taking)
+        return new
 
     # --- keeping ---
 
@@ -369,11 +376,16 @@ class Till:
         """The voucher is durable before the ticks count as settled."""
         if reply.voucher is not None and not await self._receive(asked.mint, reply.voucher):
             return False
-        await self._note_debt(asked.mint, reply)
+        iou = self._iou(asked.mint, reply)
         settled = max(held.taking.settled, reply.i)
         held.taking = replace(held.taking, settled=settled)
-        await self._store.write(lambda c: takings.paid(c, asked.lock, settled))
-        await self._check(asked.mint)
+
+        def write(connection: Connection) -> takings.Account:
+            takings.paid(connection, asked.lock, settled)
+            takings.owe(connection, asked.mint, iou, reply.iou)
+            return takings.account(connection, asked.mint)
+
+        self._judge(asked.mint, await self._store.write(write))
         if asked.final and reply.change_ready:
             await self._finish(held)
         return True
@@ -386,20 +398,18 @@ class Till:
             return False
         return True
 
-    async def _note_debt(self, mint: AdnlId, reply: Settled) -> None:
+    def _iou(self, mint: AdnlId, reply: Settled) -> Iou | None:
+        """What the mint owes us, in its own words. Raises `RemoteError` if they are none."""
         public = self._public(mint)
         if reply.iou is None or public is None:
-            await self._store.write(lambda c: takings.forgive(c, mint))
-            return
-        signed = reply.iou
-        iou = Iou.parse(signed, public)
+            return None
+        iou = Iou.parse(reply.iou, public)
         if iou.worker != self._me:
             raise BadSignature("a debt to somebody else")
-        await self._store.write(lambda c: takings.note(c, mint, iou, signed))
+        return iou
 
-    async def _check(self, mint: AdnlId) -> None:
+    def _judge(self, mint: AdnlId, account: takings.Account) -> None:
         """A mint that says it paid what we do not hold gets no more work."""
-        account = await self._store.read(lambda c: takings.account(c, mint))
         if account.is_short:
             log.warning("till.short", mint=mint.hex()[:8], earned=str(account.earned))
             self._trusted = tuple(other for other in self._trusted if other != mint)
