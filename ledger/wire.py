@@ -73,7 +73,9 @@ E = TypeVar("E", bound=StrEnum)
 
 
 def encode(message: Message) -> bytes:
-    """The canonical map of a message."""
+    """The canonical map of a message. What an `Err` says to people is cut to what may be said."""
+    if isinstance(message, Err):
+        message = Err(message.code, _sayable(message.detail))
     values = {field.name: _plain(getattr(message, field.name)) for field in fields(message)}
     return codec.pack({"t": _NAMES[type(message)], "v": VERSION, **values})
 
@@ -94,6 +96,12 @@ def answer(data: bytes, kind: type[R]) -> R | Err:
     if not isinstance(reply, (kind, Err)):
         raise CodecError(f"{_NAMES[type(reply)]} is no answer to what was asked")
     return reply
+
+
+def _sayable(detail: str) -> str:
+    """Often an error's text, which may be of any length and kind; never a reason to fail."""
+    plain = "".join(c if c.isascii() and c.isprintable() else "?" for c in detail)
+    return plain[:MAX_DETAIL]
 
 
 def _plain(value: object) -> Value:
