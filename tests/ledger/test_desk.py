@@ -42,6 +42,11 @@ class Village:
         await trio.sleep(0.1)
         return request[::-1]
 
+    async def answer_peer(self, peer, request):
+        self.asked.append((peer, request))
+        await trio.sleep(0.1)
+        return request[:1] + b"yes"
+
     async def up(self, roles):
         self.count += 1
         config = NodeConfig(
@@ -63,6 +68,7 @@ class Village:
                 self.nursery.start_soon(node.publish, Fields(roles=config.roles))
             task_status.started(node)
             if Role.MINT in config.roles:
+                self.nursery.start_soon(desk.attend_links, node, self.answer_peer)
                 await desk.attend(node, self.answer)
             await trio.sleep_forever()
 
@@ -158,3 +164,18 @@ async def test_a_full_desk_refuses_until_somebody_leaves(village, monkeypatch, a
     await trio.sleep(5)
     async with line.opened(village.client, second.id) as mint:
         assert await mint.call(b"abc") == b"cba"
+
+
+async def test_a_peer_is_answered_by_name_over_its_link(village, autojump_clock):
+    answers = []
+
+    async def ask(body):
+        answers.append(await village.client.query(village.mint.id, body))
+
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        for n in range(30):
+            nursery.start_soon(ask, b"\x80" + bytes([n]))
+    assert answers == [b"\x80yes"] * 30
+    assert {peer for peer, _ in village.asked} == {village.client.id}
+    assert trio.current_time() - began < 1, "queries are not answered one after the other"
