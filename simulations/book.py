@@ -41,7 +41,7 @@ class MemoryBook:
         self._undo.clear()
         try:
             return work(self)
-        except BaseException:
+        except BaseException:  # a transaction: whatever stops it, cancellation too, undoes it
             for undo in reversed(self._undo):
                 undo()
             raise

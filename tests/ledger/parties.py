@@ -40,6 +40,7 @@ FEE_BP = 50
 
 MINT = Identity(b"mint" * 8)
 KEYS = MintKeys(Master(b"M" * 32), MINT)
+KEYS.sign, KEYS.keyset = cache(KEYS.sign), cache(KEYS.keyset)  # nearly all the time of these tests
 WORKER, OTHER = Identity(b"work" * 8), Identity(b"othe" * 8)
 PLENTY = Nano(10**9)
 AMOUNT = Nano(100_000)

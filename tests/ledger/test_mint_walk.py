@@ -303,7 +303,7 @@ class SqlWalk(Walk):
 @pytest.mark.parametrize("walk", [Walk, SqlWalk])
 def test_random_histories_balance(walk):
     run_state_machine_as_test(
-        walk, settings=settings(max_examples=20, stateful_step_count=25, deadline=None)
+        walk, settings=settings(max_examples=15, stateful_step_count=20, deadline=None)
     )
 
 
