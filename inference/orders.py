@@ -61,6 +61,11 @@ class Orders:
             for order in list(conversation.orders.values()):
                 self.forget(order)
 
+    def part_all(self) -> None:
+        """All circuits are as good as gone."""
+        for circuit in list(self._circuits):
+            self.part(circuit)
+
     def begin(self, conversation: Conversation, stream: int) -> Order:
         """A new stream of a circuit."""
         self._tokens += 1

@@ -197,6 +197,11 @@ class WorkerCore:
         self._orders.now = now
         self._quoting.paused = False
 
+    def stop(self, now: float) -> None:
+        """This worker is gone in a moment: every session is settled as far as it was paid."""
+        self.drain_out(now)
+        self._orders.part_all()
+
     @property
     def idle(self) -> bool:
         """Whether nothing is being answered; offers do not count."""

@@ -62,7 +62,7 @@ async def serve(
     `identity` is the node's, and signs offers and receipts. The engine is loaded already, and the
     caller publishes the advert (roles with `WORKER`, models with `service.listing()`) once this has
     started. A dead engine is answered with refusals. A service with prices needs a `till`, which
-    outlives this call: sessions that are cut short by it are settled. Raises `ValueError`.
+    outlives this call: sessions that its end cuts short are settled. Raises `ValueError`.
     """
     if till is None and not service.prices.free:
         raise ValueError("a service with prices needs a till")
@@ -72,8 +72,11 @@ async def serve(
         serving = Serving(core, node, engine, nursery, till)
         nursery.start_soon(serving.run_timers)
         task_status.started(serving)
-        async for incoming in node.incoming:
-            serving.take(incoming)
+        try:
+            async for incoming in node.incoming:
+                serving.take(incoming)
+        finally:
+            serving.stop()
         nursery.cancel_scope.cancel()
 
 
@@ -122,6 +125,10 @@ class Serving:
         while not self._core.idle:
             self._idle = trio.Event()
             await self._idle.wait()
+
+    def stop(self) -> None:
+        """Settle what is paid; nothing is answered any more."""
+        self._do("stop", lambda core, now: core.stop(now))
 
     # --- tasks ---
 

@@ -489,7 +489,7 @@ async def test_leaving_a_paid_answer_costs_what_came_and_a_tick(market, autojump
     assert earned <= read + payment.terms.tick * 2
 
 
-async def test_a_worker_killed_in_mid_answer_leaves_a_lock_that_ends(market, autojump_clock):
+async def test_a_worker_that_stops_in_mid_answer_settles_what_it_was_paid(market, autojump_clock):
     client = await market.built(workers=2)
     options = policy(purse=market.purse, max_price=FUNDS)
     async with ask(QUESTION, client, options) as answer:
@@ -501,10 +501,24 @@ async def test_a_worker_killed_in_mid_answer_leaves_a_lock_that_ends(market, aut
     assert event.paid > ZERO
     ((payment, locked, revealed),) = market.purse.over
     assert locked
+    assert balanced(market)
+    assert market.mint.earned.get(payment.terms.payee, ZERO) <= payment.terms.tick * revealed
+
+
+async def test_a_worker_killed_in_mid_answer_leaves_a_lock_that_ends(market, autojump_clock):
+    client = await market.built(workers=2)
+    for till in market.tills.values():
+        till.settle = lambda lock_id, final: None
+    options = policy(purse=market.purse, max_price=FUNDS)
+    async with ask(QUESTION, client, options) as answer:
+        async for event in answer:
+            if isinstance(event, Piece) and event.first > 3:
+                market.kill(event_worker(market))
+    ((payment, _, _),) = market.purse.over
     assert not balanced(market)
     market.mint.expire(payment.terms.expiry + FINAL_DELAY)
     assert balanced(market)
-    assert market.mint.earned.get(payment.terms.payee, ZERO) <= payment.terms.tick * revealed
+    assert market.mint.earned == {}
 
 
 def event_worker(village):

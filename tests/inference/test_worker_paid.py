@@ -298,3 +298,11 @@ def test_an_asker_that_leaves_is_settled_in_every_state(worker, reach, how):
     expected = [] if reach == "locking" else [Settle(worker.payment.lock_id, final=True)]
     assert settled == expected
     assert worker.nothing_left
+
+
+def test_a_worker_that_stops_settles_all_that_it_was_paid(worker):
+    worker.running()
+    worker.pays(3)
+    told = worker.do(lambda core, now: core.stop(now))
+    assert told == [Cancel(worker.job.id), Settle(worker.payment.lock_id, final=True)]
+    assert worker.core.sizes()["circuits"] == 0
