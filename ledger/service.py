@@ -56,6 +56,9 @@ if TYPE_CHECKING:  # the stubs that libp2p brings stand before trio's own types
 LOOK_AGAIN: Final = 2.0
 """seconds between looks at one lane that customers' vouchers can cause"""
 
+CUSTOMERS: Final = 8
+"""whose requests share a commit: each may take 10 ms of signing, for which no worker should wait"""
+
 ROUND: Final = 30.0
 """seconds between looks for expired locks: no lock is shorter, so none is finalised late"""
 
@@ -97,6 +100,7 @@ class MintService:
         self._policy = policy
         self._clock = clock
         self._core = MintCore(keys, policy, fee_bp)
+        self._customers = trio.CapacityLimiter(CUSTOMERS)
         self._payouts: Payouts | None = None
         self._looked: dict[bytes, float] = {}
         self._rolled = trio.Event()
@@ -161,15 +165,15 @@ class MintService:
         core = self._core
         match request:
             case Keysets():
-                return await self._do(lambda book, now: core.keysets(book, now))
+                return await self._sell(lambda book, now: core.keysets(book, now))
             case Buy():
                 return await self._buy(request)
             case Change():
-                return await self._do(lambda book, now: core.change(book, now, request))
+                return await self._sell(lambda book, now: core.change(book, now, request))
             case Swap():
-                return await self._do(lambda book, now: core.swap(book, now, request))
+                return await self._sell(lambda book, now: core.swap(book, now, request))
             case Restore():
-                return await self._do(lambda book, now: core.restore(book, now, request))
+                return await self._sell(lambda book, now: core.restore(book, now, request))
             case LaneTerms() | LanePropose() | LaneVoucher() | LaneClose():
                 return await self._payee.answer(request, None)
             case _:
@@ -198,13 +202,17 @@ class MintService:
 
     # --- buying ---
 
+    async def _sell(self, act: Callable[[MintBook, float], T]) -> T:
+        async with self._customers:
+            return await self._do(act)
+
     async def _buy(self, request: Buy) -> Reply:
         """A voucher counts if the chain was looked at lately, and showed coins for it."""
         core = self._core
-        reply: Reply = await self._do(lambda book, now: core.buy(book, now, request))
+        reply: Reply = await self._sell(lambda book, now: core.buy(book, now, request))
         doubted = isinstance(reply, Err) and reply.code is Code.VOUCHER
         if doubted and await self._look(request.voucher.lane):
-            return await self._do(lambda book, now: core.buy(book, now, request))
+            return await self._sell(lambda book, now: core.buy(book, now, request))
         return reply
 
     async def _look(self, lane: bytes) -> bool:
@@ -251,10 +259,13 @@ class MintService:
 
     async def _run_timer(self) -> None:
         while True:
-            now = self._clock.now()
-            due = await self._do(lambda book, now: self._core.next_deadline(book, now))
-            await trio.sleep(min(max(due - now, 0.0), ROUND))
             try:
+                await trio.sleep(await self._until_due())
                 await self.expire()
             except LocalError:
                 await trio.sleep(ROUND)  # the disk: the store has said so
+
+    async def _until_due(self) -> float:
+        now = self._clock.now()
+        due = await self._do(lambda book, now: self._core.next_deadline(book, now))
+        return min(max(due - now, 0.0), ROUND)

@@ -124,6 +124,8 @@ class Store:
 
         It must not write. Raises what `work` raises, `LocalError` if the disk does.
         """
+        if self._closing:
+            raise LocalError("the store is closed")
         return await self._file.read(lambda connection: _snapshot(connection, work))
 
     def statistics(self) -> StoreStatistics:

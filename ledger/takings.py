@@ -30,7 +30,7 @@ class Taking:
     settled: int = 0
     """ticks that the mint has paid"""
     final: bool = False
-    """No more ticks will come."""
+    """No more ticks will come; durable from the next start on, which is when it matters."""
 
 
 def add(connection: Connection, taking: Taking) -> bool:
@@ -57,11 +57,6 @@ def add(connection: Connection, taking: Taking) -> bool:
 def keep(connection: Connection, lock: bytes, i: int, x: bytes) -> None:
     """The newest tick; an older one changes nothing."""
     connection.execute("UPDATE taking SET i = ?, x = ? WHERE lock = ? AND i < ?", (i, x, lock, i))
-
-
-def close(connection: Connection, lock: bytes) -> None:
-    """No more ticks will come."""
-    connection.execute("UPDATE taking SET final = 1 WHERE lock = ?", (lock,))
 
 
 def close_all(connection: Connection) -> None:

@@ -7,6 +7,7 @@ its newest tick is on the disk.
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, final
 
@@ -65,6 +66,9 @@ AGAIN_FIRST, AGAIN_LAST = 0.5, 30.0
 
 WANT_FIRST, WANT_LAST = 0.5, 60.0
 """seconds between requests for a lane"""
+
+SWEEP: Final = 30.0
+"""seconds between looks for sessions that are past their time: a mint waits 120 for us"""
 
 PATIENCE: Final = 86_400
 """seconds past its expiry that a lock is asked for; then its mint is given up"""
@@ -147,6 +151,7 @@ class Till:
             async with trio.open_nursery() as self._nursery:
                 await self._resume()
                 self._nursery.start_soon(self._keep)
+                self._nursery.start_soon(self._sweep)
                 for mint in self._trusted:
                     self._nursery.start_soon(self._tend, mint)
                 task_status.started()
@@ -210,7 +215,6 @@ class Till:
             return
         if final and not held.taking.final:
             held.taking = replace(held.taking, final=True)
-            self._store.post(lambda c: takings.close(c, lock_id))
         self._begin(held)
 
     # --- locking ---
@@ -304,7 +308,7 @@ class Till:
 
     def _flush(self) -> None:
         unkept, self._unkept = self._unkept, {}
-        if unkept:
+        with suppress(LocalError):  # the disk: the store has logged it
             self._store.post(lambda c: _keep_all(c, unkept))
 
     # --- settling ---
@@ -315,6 +319,15 @@ class Till:
         for taking in await self._store.read(takings.unfinished):
             held = self._sessions[taking.lock] = _Session(taking)
             self._begin(held)
+
+    async def _sweep(self) -> None:
+        """Whatever happened to the work: what is past its time is settled."""
+        while True:
+            await trio.sleep(SWEEP)
+            now = self._clock.now()
+            for held in list(self._sessions.values()):
+                if held.taking.expiry < now and not held.taking.final:
+                    self.settle(held.taking.lock, final=True)
 
     def _begin(self, held: _Session) -> None:
         held.again = True
@@ -331,10 +344,6 @@ class Till:
             if await self._settle_once(held):
                 wait = AGAIN_FIRST
                 continue
-            if self._clock.now() > held.taking.expiry + PATIENCE:
-                log.warning("till.given.up", mint=held.taking.mint.hex()[:8])
-                await self._finish(held)
-                break
             held.again = True
             await trio.sleep(wait)
             wait = min(wait * 2, AGAIN_LAST)
@@ -346,6 +355,10 @@ class Till:
         if taking.i <= taking.settled and not taking.final:
             return True
         try:
+            if self._clock.now() > taking.expiry + PATIENCE:
+                log.warning("till.given.up", mint=taking.mint.hex()[:8], ticks=taking.i)
+                await self._finish(held)
+                return True
             async with self._turns[taking.mint]:
                 return await self._ask_settle(held, taking)
         except (Unreachable, RemoteError, LocalError) as error:
@@ -422,22 +435,29 @@ class Till:
     # --- lanes from mints ---
 
     def _takes(self, mint: AdnlId) -> bool:
+        if self._public(mint) is None:
+            return False
         return mint in self._open or self._policy.iou_limit > ZERO
 
     async def _tend(self, mint: AdnlId) -> None:
         """See to it that the mint has a lane to us."""
         wait = WANT_FIRST
         while True:
-            lane = await self._store.read(lambda c: _open_lane(c, mint))
-            if lane is not None:
-                self._open[mint] = lane
+            if await self._has_lane(mint):
                 wait = WANT_FIRST
                 await self._pause(self._policy.watch_every)
-                continue
+            else:
+                await self._want(mint)
+                await self._pause(wait)
+                wait = min(wait * 2, WANT_LAST)
+
+    async def _has_lane(self, mint: AdnlId) -> bool:
+        lane = await self._store.read(lambda c: _open_lane(c, mint))
+        if lane is None:
             self._open.pop(mint, None)
-            await self._want(mint)
-            await self._pause(wait)
-            wait = min(wait * 2, WANT_LAST)
+            return False
+        self._open[mint] = lane
+        return True
 
     async def _pause(self, seconds: float) -> None:
         """Shorter if a lane is accepted meanwhile."""
