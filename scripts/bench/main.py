@@ -5,12 +5,13 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
-from scripts.bench import path, report
+from scripts import log, settings
+from scripts.bench import ledger, path, report
 from scripts.failure import Failed, suggestion
 
 Measure: TypeAlias = Callable[[bool, Callable[[str], None]], report.Bench]
 
-BENCHES: Final[Mapping[str, Measure]] = {"path": path.measure}
+BENCHES: Final[Mapping[str, Measure]] = {"ledger": ledger.measure, "path": path.measure}
 
 
 def main(name: str, *, quick: bool = False, as_json: bool = False) -> int:
@@ -21,7 +22,8 @@ def main(name: str, *, quick: bool = False, as_json: bool = False) -> int:
             "usage", f"There is no benchmark {name}.", suggestion(name, known) or ", ".join(known)
         )
     chosen = BENCHES if name == "all" else {name: BENCHES[name]}
-    documents = [_run(measure, quick, as_json) for measure in chosen.values()]
+    with log.configured(settings.Log(level="warning")):
+        documents = [_run(measure, quick, as_json) for measure in chosen.values()]
     if as_json:
         sys.stdout.write(json.dumps(documents if name == "all" else documents[0]) + "\n")
     return 0

@@ -57,12 +57,14 @@ def document(bench: Bench, made_on: Mapping[str, object]) -> Mapping[str, object
 def lines(bench: Bench) -> list[str]:
     """As a person reads it."""
     aims = {aim.name: aim for aim in bench.aims}
+    width = max(len(result.name) for result in bench.results)
     rows = []
     for result in bench.results:
         ratio = f"  {result.ratio:.3f} x {result.against}" if result.ratio is not None else ""
         aim = aims.get(result.name)
         verdict = f"  aim {aim.aim}: {'met' if aim.met else 'missed'}" if aim else ""
-        rows.append(f"{result.name:<22} {result.value:>10.2f} {result.unit:<6}{ratio}{verdict}")
+        value = f"{result.value:>10.{2 if result.value >= 1.0 else 5}f}"
+        rows.append(f"{result.name:<{width}} {value} {result.unit:<6}{ratio}{verdict}")
     return [*rows, *(f"note: {note}" for note in bench.notes)]
 
 
