@@ -6,6 +6,7 @@ own. Proposals and vouchers make us look at the chain, so only so many are in wo
 
 from typing import Final, TypeAlias, final
 
+import structlog
 import trio
 
 from ledger import lane_rows
@@ -29,9 +30,10 @@ from p2p.errors import (
     BadSignature,
     Closing,
     Insufficient,
-    NoCapacity,
+    LocalError,
     OverCapacity,
     Rejected,
+    RemoteError,
     Stale,
     Unreachable,
 )
@@ -42,6 +44,8 @@ PayeeRequest: TypeAlias = LaneTerms | LanePropose | LaneVoucher | LaneClose
 IN_WORK: Final = 8
 WAITING: Final = 64
 """requests that look at the chain at once, and that wait for their turn; others are refused"""
+
+log = structlog.get_logger()
 
 
 @final
@@ -63,10 +67,12 @@ class Payee:
         async with self._places:
             try:
                 return await self._look(request, peer)
-            except Unreachable:
+            except (Unreachable, RemoteError) as error:
+                log.info("payee.chain.unreachable", reason=str(error))
                 return Err(Code.BUSY, "the chain cannot be asked")
-            except NoCapacity as error:
-                return Err(Code.BUSY, str(error))
+            except LocalError as error:  # a full disk, which the store logs, or too much to do
+                log.info("payee.busy", reason=str(error))
+                return Err(Code.BUSY)
 
     async def accepted(self) -> None:
         """Wait until a lane is accepted after this call."""

@@ -46,7 +46,7 @@ from ledger.policy import Policy
 from ledger.sqlbook import SqlBook
 from ledger.store import Connection, Store
 from p2p.drive import Clock
-from p2p.errors import CodecError, LocalError, RemoteError, Unreachable
+from p2p.errors import CodecError, LocalError, RemoteError, TussahError
 from p2p.identity import AdnlId
 from p2p.node import Node
 
@@ -149,17 +149,21 @@ class MintService:
         return await self._answer(body, peer)
 
     async def _answer(self, body: bytes, peer: AdnlId | None) -> bytes:
-        try:
-            request = wire.read_request(body)
-            reply = await (self._customer(request) if peer is None else self._peer(request, peer))
-        except CodecError as error:
-            reply = Err(Code.BAD_REQUEST, str(error))
-        except (LocalError, Unreachable) as error:  # a full disk among them, which the store logs
-            log.info("mint.busy", reason=str(error))
-            reply = Err(Code.BUSY)
+        reply = await self._reply(body, peer)
         self._requests += 1
         self._refused += isinstance(reply, Err)
         return wire.encode(reply)
+
+    async def _reply(self, body: bytes, peer: AdnlId | None) -> Reply:
+        try:
+            request = wire.read_request(body)
+        except CodecError as error:
+            return Err(Code.BAD_REQUEST, str(error))
+        try:
+            return await (self._customer(request) if peer is None else self._peer(request, peer))
+        except TussahError as error:  # the chain's, or a full disk, which the store logs
+            log.info("mint.busy", reason=str(error))
+            return Err(Code.BUSY)
 
     async def _customer(self, request: Request) -> Reply:
         core = self._core

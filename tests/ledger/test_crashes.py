@@ -96,8 +96,8 @@ def test_all_processes_die_at_a_write_and_begin_again(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("when", WHENS)
 @pytest.mark.parametrize("victim", POINTS)
-def test_all_processes_die_at_any_write(tmp_path, victim, when):
-    for at in range(1, POINTS[victim] + 1):
+def test_all_processes_die_at_every_other_write(tmp_path, victim, when):
+    for at in range(1 + len(when) % 2, POINTS[victim] + 1, 2):
         directory = tmp_path / str(at)
         directory.mkdir()
         all_die(directory, victim, at, when)

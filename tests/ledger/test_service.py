@@ -43,6 +43,7 @@ from ledger.money import ZERO, Nano
 from ledger.policy import DEV, MAIN
 from ledger.service import ROUND
 from ledger.store import Store
+from p2p.errors import CodecError, LocalError, Rejected, Stale, Unreachable
 from p2p.identity import AdnlId
 from tests.ledger.parties import MINT, OTHER, WORKER
 from tests.ledger.street import Street, newest, paid, stock
@@ -154,6 +155,23 @@ async def test_a_chain_that_is_away_makes_the_mint_busy_not_wrong(autojump_clock
         street.ground.down = True
         assert (await mint.ask(customer.buy(await newest(mint)), Err)).code is Code.BUSY
         street.ground.down = False
+
+
+@pytest.mark.parametrize("error", [Unreachable, CodecError, Rejected, LocalError, Stale])
+async def test_whatever_the_chain_does_the_answer_is_busy(autojump_clock, error):
+    async with at_work() as (street, mint):
+        customer = await street.customer(mint)
+
+        async def fails():
+            raise error("odd")
+
+        mint.lanes._reach = fails
+        known = await mint.store.read(lambda c: lane_rows.load(c, customer.lane))
+        proposal = LanePropose(
+            config=known.config, code=bytes(32), voucher=customer.voucher(), lt=0
+        )
+        assert (await mint.ask(proposal, Err)).code is Code.BUSY
+        assert (await over_link(mint, proposal)).code is Code.BUSY
 
 
 @pytest.mark.parametrize(
