@@ -413,7 +413,7 @@ class EmbeddedChain:
 
     def _mined_block(self, changes: Changes) -> None:
         self._newest = changes.block
-        self._backlog = bool(changes.queued)
+        self._backlog = bool(self._store.queue(1))
         if not self._pending and not self._backlog and self._work.is_set():
             self._work = trio.Event()  # one that is not set is what `run` waits for
         self._mined.set()
@@ -437,7 +437,7 @@ class EmbeddedChain:
         boc = self._store.account(external.dest)
         head = self._head()
         outcome = self._engine.transact(
-            ABSENT if boc is None else read_cell(boc),
+            boc or ABSENT,
             external.cell,
             now=head.time,
             lt=head.lt + LT_STEP,

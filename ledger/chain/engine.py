@@ -36,11 +36,25 @@ _EXIT: Final = re.compile(r"terminating vm with exit code (-?\d+)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """A transaction took place, which need not mean that the contract succeeded."""
+    """A transaction took place, which need not mean that the contract succeeded.
 
-    shard_account: Cell
-    """The account afterwards."""
-    transaction: Cell
+    Bags of cells, for reading one takes longer than making it: a history that only passes the
+    account on need not.
+    """
+
+    account_boc: bytes
+    """The `ShardAccount` afterwards."""
+    transaction_boc: bytes
+
+    @property
+    def shard_account(self) -> Cell:
+        """`account_boc`, read."""
+        return _cell(self.account_boc)
+
+    @property
+    def transaction(self) -> Cell:
+        """`transaction_boc`, read."""
+        return _cell(self.transaction_boc)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,9 +87,11 @@ class Engine:
         self._emulator = PyEmulator(self._config.cell)
 
     def transact(
-        self, shard_account: Cell, message: Cell, *, now: int, lt: int, seed: bytes
+        self, shard_account: Cell | bytes, message: Cell | bytes, *, now: int, lt: int, seed: bytes
     ) -> Outcome:
         """Deliver `message` at `now`; equal arguments give equal results, to the bit.
+
+        A `ShardAccount` and a message, as cells or as bags.
 
         `lt` is the transaction's logical time, `seed` the block's 32 bytes of randomness. Raises
         `RuntimeError` if an internal message cannot be delivered, which is the caller's mistake.
@@ -83,18 +99,17 @@ class Engine:
         emulator = self._emulator
         emulator.set_rand_seed(seed.hex().upper())
         account, incoming = _ton(shard_account).cell, _ton(message).cell
-        external = message.bits[:2].to01() == "10"
         try:
             taken = emulator.emulate_transaction(account, incoming, str(now), str(lt), 1, False)
         except RuntimeError as error:
-            if not external:
+            if not _is_external(message):
                 raise
             return Refused(exit_code=None, log=str(error))
         if not taken:
             return Refused(exit_code=_exit_code(emulator.vm_log), log=emulator.vm_log)
         return Done(
-            shard_account=_cell(emulator.account_cell.to_boc()),
-            transaction=_cell(emulator.transaction_cell.to_boc()),
+            account_boc=b64decode(emulator.account_cell.to_boc()),
+            transaction_boc=b64decode(emulator.transaction_cell.to_boc()),
         )
 
     def get_method(
@@ -145,12 +160,17 @@ def _stack(values: Sequence[StackValue]) -> Stack:
     return Stack.deserialize(CellSlice(_text(write_stack(values))))
 
 
-def _ton(cell: Cell) -> TonCell:
-    return TonCell(_text(write_boc([cell])))
+def _is_external(message: Cell | bytes) -> bool:
+    cell = message if isinstance(message, Cell) else _cell(message)
+    return bool(cell.bits[:2].to01() == "10")
 
 
-def _cell(boc: str) -> Cell:
-    return Cell.one_from_boc(b64decode(boc))
+def _ton(cell: Cell | bytes) -> TonCell:
+    return TonCell(_text(cell if isinstance(cell, bytes) else write_boc([cell])))
+
+
+def _cell(boc: bytes) -> Cell:
+    return Cell.one_from_boc(boc)
 
 
 def _text(boc: bytes) -> str:
