@@ -22,6 +22,11 @@ FUNC_LIFE, FUNC_CLAIM = 0.031, 0.0078
 """TON: the payment channel in FunC of 2022 from opening to close, and its close; it has no claim.
 Measured likewise, in TVM 12 with gas at 400 nano, when this contract was designed."""
 
+NOTE: Final = (
+    "the channel of 2022 has no claim: a claim is compared with its close, a life with its opening "
+    "and close"
+)
+
 PAYER, PAYEE = Identity(b"r" * 32), Identity(b"e" * 32)
 FUNDS: Final = Nano(NANO_PER_TON)
 CLAIMED, AT_END = Nano(100_000_000), Nano(150_000_000)

@@ -1,6 +1,7 @@
 """The ledger's benchmark, small: every row of it, in the one shape, and what it measures."""
 
 import json
+import sys
 
 import pytest
 
@@ -40,6 +41,14 @@ def test_prints_one_document_with_every_row_and_every_aim(capsys, validate):
     assert all(row["value"] > 0 for row in document["results"])
     assert {aim["name"] for aim in document["aims"]} == set(ledger.AIMS)
     assert "ticks_per_second" in printed.err
+
+
+def test_without_tons_machine_the_fees_are_left_out_and_the_notes_say_so(monkeypatch):
+    monkeypatch.delattr("scripts.bench.lane")
+    monkeypatch.setitem(sys.modules, "scripts.bench.lane", None)
+    rows, notes = ledger._lane_fees()
+    assert rows == []
+    assert "left out" in notes[0]
 
 
 @pytest.mark.parametrize(
