@@ -5,6 +5,7 @@ that the driver of the chain and a mint's transactions never work on two version
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 from ledger.lane import LaneConfig, LaneRow, Phase, Role
 from ledger.store import Connection, Row, Value, blob, first, integer, nano, number, text
@@ -72,11 +73,17 @@ def _values(row: LaneRow) -> tuple[Value, ...]:
     )
 
 
+@lru_cache(maxsize=4_096)
+def _config(packed: bytes) -> LaneConfig:
+    """A mint reads the same few for every lock, and they never change."""
+    return LaneConfig.parse(packed)
+
+
 def _row(row: Row) -> LaneRow:
     return LaneRow(
         lane=blob(row[0]),
         role=Role(text(row[1])),
-        config=LaneConfig.parse(blob(row[2])),
+        config=_config(blob(row[2])),
         phase=Phase(text(row[3])),
         cumulative=nano(row[4]),
         sig=blob(row[5]),
