@@ -338,7 +338,7 @@ def _migrate(connection: apsw.Connection) -> None:
         if version == 0:
             connection.execute(schema.NODE + schema.MINT)
             connection.execute(f"PRAGMA user_version={schema.VERSION}")
-    except BaseException:
+    except BaseException:  # whatever it was: half a schema must not stay
         connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")

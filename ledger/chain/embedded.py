@@ -8,6 +8,7 @@ the caller's thread: a block takes milliseconds, and virtual clocks stand still 
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -178,8 +179,9 @@ class EmbeddedChain:
         Raises `LocalError` for a file that is none or of another network.
         """
         wall = None if block_time is None else now or SystemClock().now
-        store = ChainStore.open(path)
-        try:
+        with ExitStack() as undone:
+            store = ChainStore.open(path)
+            undone.callback(store.close)
             if store.newest() is None:
                 time = BIRTH * 1_000 if wall is None else _milliseconds(wall())
                 store.found(
@@ -189,10 +191,9 @@ class EmbeddedChain:
                 )
             if store.meta("network") != network:
                 raise LocalError(f"the chain in {path} is of another network than {network}")
-            return cls(store, block_time=block_time, now=wall, faults=faults)
-        except BaseException:
-            store.close()
-            raise
+            chain = cls(store, block_time=block_time, now=wall, faults=faults)
+            undone.pop_all()
+            return chain
 
     def close(self) -> None:
         """Close the file. Externals that no block took are forgotten, as by any node."""

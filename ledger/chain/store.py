@@ -6,7 +6,7 @@ the chain at the end of one block or of the one before, with every coin in exact
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeAlias, final
@@ -87,14 +87,17 @@ class ChainStore:
     @classmethod
     def open(cls, path: Path | None) -> "ChainStore":
         """The file at `path`, made if need be; None: in memory. Raises `LocalError`."""
-        try:
-            connection = apsw.Connection(":memory:" if path is None else str(path))
-            connection.execute("PRAGMA locking_mode=EXCLUSIVE")
-            connection.execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL")
-            _migrate(connection)
-        except apsw.Error as error:
-            raise LocalError(f"the chain {path} cannot be opened: {error}") from error
-        return cls(connection)
+        with ExitStack() as undone:
+            try:
+                connection = apsw.Connection(":memory:" if path is None else str(path))
+                undone.callback(connection.close)
+                connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+                connection.execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL")
+                _migrate(connection)
+            except apsw.Error as error:
+                raise LocalError(f"the chain {path} cannot be opened: {error}") from error
+            undone.pop_all()
+            return cls(connection)
 
     def close(self) -> None:
         """Close the file."""
