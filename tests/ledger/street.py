@@ -131,22 +131,24 @@ class FakeLanes:
 
     async def receive(self, voucher):
         await self._reach()
+        now = self.now
         try:
-            return await self._store.write(lambda c: receive_on(c, voucher, self.now))
+            return await self._store.write(lambda c: receive_on(c, voucher, now))
         except (Stale, OverCapacity):
             await self.look(voucher.lane)
-        return await self._store.write(lambda c: receive_on(c, voucher, self.now))
+        return await self._store.write(lambda c: receive_on(c, voucher, now))
 
     async def look(self, lane):
         await self._reach()
         self._ground.looks += 1
+        state, now = self._state(lane), self.now
 
         def saw(connection):
             row = lane_rows.load(connection, lane)
             if row is None:
                 raise Rejected("no lane of ours")
             side = PayerLane(row) if row.role is Role.PAYER else PayeeLane(row)
-            side.on_chain(self._state(lane), self.now)
+            side.on_chain(state, now)
             lane_rows.save(connection, side.row)
             return side.row
 
