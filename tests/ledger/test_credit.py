@@ -231,6 +231,18 @@ def test_points_are_the_points_of_the_reference(data):
     assert is_point(data) == group.is_point(data)
 
 
+def test_what_is_multiplied_is_a_point():
+    """Every encoding that is not canonical, and others: signing asks nobody but the product."""
+    least = [*range(40), *range(group.P - 40, 2**255)]
+    for data in [(y | bit << 255).to_bytes(32, "little") for y in least for bit in (0, 1)]:
+        try:
+            sign(KEYS[10], KEYSET.key(10), data)
+            signed = True
+        except CodecError:
+            signed = False
+        assert signed == is_point(data)
+
+
 def test_another_key_for_one_credit_is_caught():
     """The tag: a mint that signs with a key of its own for this buyer."""
     secret = derive(SEED, MINT.id, EPOCH, 0)
