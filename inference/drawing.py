@@ -20,9 +20,6 @@ from p2p.overlay.directory import Entry
 MAX_DRAWS: Final = 3
 """workers tried for one request"""
 
-LEAST_LOCK: Final = 30
-"""seconds: no mint locks coins for less"""
-
 
 @final
 class Drawing:
@@ -128,7 +125,7 @@ class Drawing:
             session=session,
             tick=pace.tick,
             ticks=ticks,
-            expiry=ceil(now + max(left, LEAST_LOCK)) + self._policy.lock_margin,
+            expiry=ceil(now + max(left, self._policy.least_lock)) + self._policy.lock_margin,
         )
 
     def _common(self, offer: Offer) -> tuple[AdnlId, ...]:

@@ -95,6 +95,8 @@ class Policy:
     """Ask this worker only: the choice is no longer uniform."""
     purse: Purse | None = None
     """What pays; None: only who asks nothing is asked."""
+    least_lock: int = MAIN.least_lock
+    """seconds: no mint locks coins for less"""
     lock_margin: int = MAIN.lock_margin
     """seconds that coins stay locked beyond the ask's own limit"""
     entropy: Entropy = field(default_factory=SystemEntropy)

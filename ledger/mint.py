@@ -68,10 +68,9 @@ from p2p.errors import (
 )
 from p2p.identity import AdnlId
 
-MIN_LOCK: Final = 30
 MAX_LOCK: Final = 7_200
-"""seconds from a lock to its expiry. A worker needs a moment to settle, and an asker should not
-wait for its change for longer than an answer can take."""
+"""seconds from a lock to its expiry: an asker should not wait for its change for longer than an
+answer can take."""
 
 BATCH: Final = 64
 """locks finalised in one transaction: 50 ms of signing if all of them leave much change"""
@@ -174,7 +173,7 @@ class MintCore:
         refusal = self._wrong_terms(spend, worker)
         if refusal is not None:
             return refusal
-        if keyset is None or not keyset.spendable(now) or not _in_time(spend, now):
+        if keyset is None or not keyset.spendable(now) or not self._in_time(spend, now):
             return Err(Code.EXPIRED, "too late for these credits, or for this session")
         refusal = self._bad_coins(book, keyset, spend) or self._no_room(book, request, spend)
         if refusal is not None:
@@ -349,6 +348,9 @@ class MintCore:
 
     # --- locks ---
 
+    def _in_time(self, spend: Spend, now: float) -> bool:
+        return now + self._policy.least_lock <= spend.terms.expiry <= now + MAX_LOCK
+
     def _wrong_terms(self, spend: Spend, worker: AdnlId) -> Err | None:
         if spend.terms.mint != self._id:
             return Err(Code.BAD_REQUEST, "credits of another mint")
@@ -463,10 +465,6 @@ class MintCore:
             iou=iou.sign(self._keys.identity) if owed else None,
             change_ready=lock.final,
         )
-
-
-def _in_time(spend: Spend, now: float) -> bool:
-    return now + MIN_LOCK <= spend.terms.expiry <= now + MAX_LOCK
 
 
 def _nullifiers(keyset: Keyset, spend: Spend) -> tuple[bytes, ...]:

@@ -14,6 +14,8 @@ from ledger.money import ZERO, Nano
 class Policy:
     """See the module. Times are seconds."""
 
+    least_lock: int
+    """No lock is shorter: a worker needs a moment to settle."""
     lock_margin: int
     """A lock expires so long after the asker's own limit."""
     final_delay: int
@@ -47,6 +49,7 @@ class Policy:
 
 
 MAIN: Final = Policy(
+    least_lock=30,
     lock_margin=60,
     final_delay=120,
     settle_ticks=64,
@@ -66,6 +69,7 @@ MAIN: Final = Policy(
 )
 
 DEV: Final = Policy(
+    least_lock=5,
     lock_margin=5,
     final_delay=5,
     settle_ticks=4,

@@ -544,6 +544,7 @@ class Daemon:
         return self.settings.ask.deadline if wish.deadline_s is None else wish.deadline_s
 
     def _policy(self, wish: Wish, deadline_s: float) -> Policy:
+        money = DEV if self.profile.dev else MAIN
         return Policy(
             known=serving.known(self.settings.worker),
             memory=self._memory,
@@ -554,7 +555,8 @@ class Daemon:
             if wish.max_price is None
             else wish.max_price,
             purse=None if self._treasury is None else self._treasury.purse,
-            lock_margin=DEV.lock_margin if self.profile.dev else MAIN.lock_margin,
+            least_lock=money.least_lock,
+            lock_margin=money.lock_margin,
         )
 
     def _with_model(self, request: AskRequest) -> AskRequest:
