@@ -7,7 +7,6 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ledger.money import Nano
 from scripts.api import client
 from scripts.cli.client import reach_or_start
 from scripts.cli.common import PLAIN, Common, give, out, say
@@ -72,6 +71,8 @@ def ask(
 def _nano(amount: str | None) -> int | None:
     if amount is None:
         return None
+    from ledger.money import Nano
+
     try:
         return Nano.parse(amount).value
     except ValueError as error:

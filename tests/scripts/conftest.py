@@ -2,7 +2,7 @@
 
 import json
 from contextlib import asynccontextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import jsonschema
@@ -12,10 +12,13 @@ import trio
 from inference.client import Chosen, Done, Offered, Piece, Progress, Timing
 from inference.engine.base import Usage
 from ledger import tariff
-from ledger.money import ZERO
+from ledger.money import ZERO, Nano
 from ledger.tariff import Count, Receipt, Stop
 from p2p.identity import Identity
+from scripts import funds
+from scripts.api import money
 from scripts.api.answer import Terms
+from scripts.api.money import Coins, Funds, LaneView, Move
 from scripts.version import document as version
 
 SCHEMAS = Path(__file__).parent.parent / "schemas"
@@ -121,6 +124,49 @@ class FakeAnswer:
         raise StopAsyncIteration
 
 
+LANE = "UQCrq6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq8eu"
+
+FUNDS = Funds(
+    network=-4242,
+    address="UQDNzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3NzTSy",
+    state="active",
+    balance=Nano(792_300_000),
+    coins=Coins(
+        by_value=((Nano(1_024), 2), (Nano(1 << 24), 1)),
+        in_flight=Nano(4_096),
+        epoch_ends=1_700_000_000.0,
+    ),
+    lanes=(
+        LaneView(
+            address=LANE,
+            role="payer",
+            peer="ef" * 32,
+            deposit=Nano(200_000_000),
+            voucher=Nano(33_721_344),
+            claimed=Nano(30_000_000),
+            state="open",
+            expires_at=None,
+        ),
+    ),
+    per_request=Nano(10_000_000),
+    float_cap=Nano(200_000_000),
+    claim_fee=Nano(5_500_000),
+    close_fee=Nano(7_000_000),
+    history=(
+        Move(
+            at=1_700_000_000.0,
+            kind="open",
+            amount=Nano(200_000_000),
+            fee=Nano(1_234_567),
+            account=LANE,
+            peer="",
+            transaction="ab" * 32,
+        ),
+    ),
+)
+"""What a client has that bought a bundle."""
+
+
 class FakeOperator:
     """A node that says what a test wants."""
 
@@ -130,6 +176,9 @@ class FakeOperator:
         self.asked = []
         self.begun, self.ended = trio.Event(), trio.Event()
         self.stopped = False
+        self.funds = FUNDS
+        self.refuses = None
+        self.bought, self.moved, self.kept = [], [], []
 
     @asynccontextmanager
     async def answer(self, request, wish):
@@ -156,6 +205,36 @@ class FakeOperator:
 
     def models(self):
         return {"schema": "tussah/models/1"}
+
+    async def wallet(self):
+        return self._money(money.wallet)
+
+    async def credits(self):
+        return self._money(money.credits_)
+
+    async def lanes(self):
+        return self._money(money.lanes)
+
+    async def buy(self, bundle):
+        self.bought.append(bundle)
+        return self._money(
+            partial(money.purchase, bundle or "M", Nano(33_553_408), Nano(33_721_176))
+        )
+
+    async def move(self, action, lane):
+        self.moved.append((action, lane))
+        return self._money(money.lanes)
+
+    async def receipts(self):
+        return funds.receipts_document([(_receipt(["Luna"]), WORKER.public)])
+
+    async def keep(self, done):
+        self.kept.append(done)
+
+    def _money(self, make):
+        if self.refuses:
+            raise self.refuses
+        return make(self.funds)
 
     def stop(self):
         self.stopped = True

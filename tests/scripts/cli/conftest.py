@@ -1,6 +1,7 @@
 """The command line in this process, against a scripted node in a thread of its own."""
 
 import json
+import queue
 import threading
 
 import pytest
@@ -10,6 +11,9 @@ from scripts.api import control, local
 from scripts.api.server import serve
 from scripts.cli.main import main
 from scripts.home import Home
+
+PATIENCE = 20
+"""seconds for what takes milliseconds: a hang ends the test, nothing measures."""
 
 
 class Shell:
@@ -41,20 +45,29 @@ def node(shell, operator):
     """The scripted node, listening where the shell's home says."""
     shell.home.prepare()
     shell.home.prepare_socket()
-    up, token, scope = threading.Event(), [], trio.CancelScope()
+    ends, scope = queue.SimpleQueue(), trio.CancelScope()
 
     async def live():
-        token.append(trio.lowlevel.current_trio_token())
         with scope:
             async with trio.open_nursery() as nursery:
                 listeners = [local.listen(shell.home.socket)]
                 await nursery.start(serve, control.app(operator), listeners)
-                up.set()
+                ends.put(trio.lowlevel.current_trio_token())
 
-    thread = threading.Thread(target=trio.run, args=(live,))
+    def run():
+        """Whatever ends the node before it is up is the test's to see, at once."""
+        try:
+            trio.run(live)
+        except BaseException as error:  # handed over
+            ends.put(error)
+
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    assert up.wait(20)
+    up = ends.get(timeout=PATIENCE)
+    if isinstance(up, BaseException):
+        raise up
     yield operator
-    token[0].run_sync_soon(scope.cancel)
-    thread.join(20)
+    up.run_sync_soon(scope.cancel)
+    thread.join(PATIENCE)
     assert not thread.is_alive()
+    assert ends.empty(), ends.get()
