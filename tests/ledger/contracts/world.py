@@ -6,7 +6,7 @@ nothing: an account that is not deployed pays no gas. Wallets come in where fees
 
 from collections import deque
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from hashlib import sha256
 
 from pytoniq_core import Address, Builder, Cell
@@ -16,6 +16,7 @@ from ledger.chain.base import Contract, Tx
 from ledger.chain.config import mainnet_config
 from ledger.chain.engine import ABSENT, Done, Engine, Refused
 from ledger.chain.records import read_account, read_transaction
+from ledger.chain.wallet import external
 from ledger.contracts import cells
 from ledger.lane import Account, LaneConfig
 from ledger.money import Nano
@@ -57,6 +58,24 @@ def voucher(lane, total, key=PAYER_KEY):
     return vouchers.sign(key, lane, Nano(total))
 
 
+def signed_order(op, inner, lane, until, voucher_cell, *, payee=PAYEE_KEY, more=""):
+    """The body of an external, each field as one likes."""
+    order = Builder().store_address(Address((0, lane))).store_uint(until, 32)
+    order = order.store_uint(inner, 32).store_bits(more).store_ref(voucher_cell).end_cell()
+    body = Builder().store_uint(op, 32).store_bytes(payee.sign(order.hash)).store_cell(order)
+    return body.end_cell()
+
+
+def signed_voucher(lane, total, *, tag=0x4C414E45, key=PAYER_KEY, more="", refs=()):
+    """A voucher's cell, each field as one likes."""
+    body = Builder().store_uint(tag, 32).store_address(Address((0, lane))).store_coins(total)
+    body.store_bits(more)
+    for ref in refs:
+        body.store_ref(ref)
+    body = body.end_cell()
+    return Builder().store_bytes(key.sign(body.hash)).store_cell(body).end_cell()
+
+
 def internal(source, dest, value, body=None, *, init=None, bounce=True, bounced=False):
     message = Builder().store_bits("01").store_bit_int(bounce).store_bit_int(bounced)
     message.store_address(Address((0, source))).store_address(Address((0, dest)))
@@ -76,24 +95,36 @@ class World:
     code: Cell = cells.CODE
     prices: bytes | None = None
     now: int = START
-    accounts: dict[bytes, Cell] = field(default_factory=dict)
+    accounts: dict[bytes, bytes] = field(default_factory=dict)
+    """As bags of cells."""
     txs: list[Tx] = field(default_factory=list)
     transactions: list[Cell] = field(default_factory=list)
     lt: int = 10**6
 
-    @property
+    @cached_property
     def init(self):
         data = cells.data(self.config)
         return Builder().store_uint(0b00110, 5).store_ref(self.code).store_ref(data).end_cell()
 
-    @property
+    @cached_property
     def lane(self):
         return Account(bytes(self.init.hash))
+
+    def plant(self, balance, *, claimed=0, close_at=0):
+        """Put the lane there in a state of our choice."""
+        account = Builder().store_bit_int(1).store_address(Address((0, self.lane)))
+        account.store_uint(0, 9).store_uint(self.now, 32).store_bit_int(0).store_uint(0, 64)
+        account.store_coins(balance).store_bits("01").store_uint(0b00110, 5)
+        account.store_ref(self.code).store_ref(cells.data(self.config, Nano(claimed), close_at))
+        shard = Builder().store_ref(account.end_cell()).store_uint(0, 256 + 64)
+        self.accounts[self.lane] = shard.end_cell().to_boc()
+        return self
 
     # --- looking ---
 
     def account(self, address) -> Contract | None:
-        return read_account(address, self.accounts.get(address, ABSENT))
+        boc = self.accounts.get(address)
+        return None if boc is None else read_account(address, Cell.one_from_boc(boc))
 
     def balance(self, address=None):
         found = self.account(address or self.lane)
@@ -126,10 +157,11 @@ class World:
             if isinstance(outcome, Refused):
                 return outcome
             assert isinstance(outcome, Done)
-            self.accounts[dest] = outcome.shard_account
-            self.transactions.append(outcome.transaction)
-            txs.append(read_transaction(outcome.transaction))
-            queue.extend(sent(outcome.transaction))
+            self.accounts[dest] = outcome.account_boc
+            transaction = outcome.transaction
+            self.transactions.append(transaction)
+            txs.append(read_transaction(transaction))
+            queue.extend(sent(transaction))
         self.txs += txs
         return txs
 
@@ -143,11 +175,13 @@ class World:
 
     def open(self, deposit):
         self.send(PAYER, deposit, init=self.init, bounce=False)
-        assert self.state is not None
         return self
 
     def voucher(self, total, key=PAYER_KEY) -> Voucher:
         return voucher(self.lane, total, key)
+
+    def post_body(self, body):
+        return self.post(external(self.lane, body))
 
     def order(self, op, total, *, until=None, payee=PAYEE_KEY, lane=None, payer=PAYER_KEY):
         lane = lane or self.lane
