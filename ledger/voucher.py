@@ -26,6 +26,10 @@ MAX_VOUCHER: Final = 128
 _TAG: Final = 0x4C414E45
 _ADDR_STD: Final = 0b100
 """`addr_std$10`, no anycast; the 8 bits of workchain 0 follow."""
+_HEAD: Final = (_TAG << 11 | _ADDR_STD << 8) << 256
+"""What stands before the lane's 256 bits."""
+_DESCRIPTORS: Final = tuple(bytes((0, 75 + 2 * size)) for size in range(9))
+"""d1 and d2 by the bytes of the amount."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,13 +78,12 @@ def body_hash(lane: bytes, cumulative: Nano) -> bytes:
     """32 bytes: the hash of the cell that the payer signs."""
     if len(lane) != LANE_SIZE:
         raise ValueError(f"a lane's address is {LANE_SIZE} bytes")
-    size = (cumulative.value.bit_length() + 7) >> 3
-    bits = _TAG << 11 | _ADDR_STD << 8
-    bits = bits << 256 | int.from_bytes(lane, "big")
-    bits = (bits << 4 | size) << 8 * size | cumulative.value
+    amount = cumulative.value
+    size = (amount.bit_length() + 7) >> 3
+    bits = ((_HEAD | int.from_bytes(lane, "big")) << 4 | size) << 8 * size | amount
     # 303 bits and those of the amount; one more completes the last byte.
     data = (bits << 1 | 1).to_bytes(38 + size, "big")
-    return sha256(bytes((0, 75 + 2 * size)) + data).digest()
+    return sha256(_DESCRIPTORS[size] + data).digest()
 
 
 def _bytes(value: Value, size: int) -> bytes:

@@ -9,11 +9,13 @@ from typing import NewType, final
 
 from nacl.bindings import (
     crypto_scalarmult,
+    crypto_sign,
     crypto_sign_ed25519_pk_to_curve25519,
     crypto_sign_ed25519_sk_to_curve25519,
+    crypto_sign_open,
+    crypto_sign_seed_keypair,
 )
 from nacl.exceptions import CryptoError
-from nacl.signing import SigningKey, VerifyKey
 
 from p2p.errors import BadSignature
 
@@ -26,7 +28,7 @@ PUB_ED25519 = bytes.fromhex("c6b41348")
 PEER_ID_PREFIX = bytes.fromhex("002408011220")
 """Identity multihash of a libp2p Ed25519 public key."""
 
-SIGNATURE_SIZE = 64
+SEED_SIZE, SIGNATURE_SIZE = 32, 64
 
 
 def short_id(public: bytes) -> AdnlId:
@@ -43,22 +45,21 @@ def peer_id(public: bytes) -> str:
 class Identity:
     """A node's key. `seed` is 32 bytes and the whole secret."""
 
-    __slots__ = ("_key", "id", "peer_id", "public")
+    __slots__ = ("_secret", "id", "peer_id", "public")
 
     def __init__(self, seed: bytes) -> None:
-        self._key = SigningKey(seed)
-        self.public = bytes(self._key.verify_key)
+        self.public, self._secret = crypto_sign_seed_keypair(seed)
         self.id = short_id(self.public)
         self.peer_id = peer_id(self.public)
 
     @property
     def seed(self) -> bytes:
         """The secret; only a keystore and a transport's handshake ask for it."""
-        return bytes(self._key)
+        return self._secret[:SEED_SIZE]
 
     def sign(self, message: bytes) -> bytes:
         """64 bytes over `message`, which begins with its domain."""
-        return self._key.sign(message).signature
+        return crypto_sign(message, self._secret)[:SIGNATURE_SIZE]
 
     def shared(self, their_public: bytes) -> bytes:
         """X25519 of the two keys by the birational map, as ADNL uses it.
@@ -67,7 +68,7 @@ class Identity:
         """
         try:
             theirs = crypto_sign_ed25519_pk_to_curve25519(their_public)
-            ours = crypto_sign_ed25519_sk_to_curve25519(bytes(self._key) + self.public)
+            ours = crypto_sign_ed25519_sk_to_curve25519(self._secret)
             return crypto_scalarmult(ours, theirs)
         except (CryptoError, RuntimeError) as error:
             raise BadSignature("not a usable public key") from error
@@ -102,7 +103,7 @@ class SignatureMemo:
 
 def _verify(public: bytes, message: bytes, signature: bytes) -> bool:
     try:
-        VerifyKey(public).verify(message, signature)
+        crypto_sign_open(signature + message, public)
     except (CryptoError, ValueError):
         return False
     return True

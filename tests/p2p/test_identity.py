@@ -187,7 +187,7 @@ def test_the_memo_answers_again_without_asking_the_library(signed, monkeypatch):
     forged = signature[::-1]
     assert memo.verify(public, message, signature)
     assert not memo.verify(public, message, forged)
-    monkeypatch.setattr("p2p.identity.VerifyKey", None)
+    monkeypatch.setattr("p2p.identity.crypto_sign_open", None)
     assert memo.verify(public, message, signature)
     assert not memo.verify(public, message, forged)
 
