@@ -1,8 +1,9 @@
-"""`tussah demo`: a private answer on this machine, and what each party saw of it.
+"""`tussah demo`: a private and paid answer on this machine, and what each party saw of it.
 
-Starts relays, workers and a client as processes on loopback, asks one question through three
-relays, and prints a report in which nothing is assumed: the parties' recorders are searched for
-the asker's id and address, the prompt and the answer.
+Starts a chain, relays, a mint, workers and a client as processes on loopback, buys credits, asks
+one question through three relays, pays for it, and closes every lane on the chain. In the report
+nothing is assumed: the parties' recorders are searched for the asker's id, address and wallet, the
+prompt and the answer, and the money is added up from the chain.
 """
 
 import json
@@ -11,11 +12,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Final, TextIO, TypeAlias
 
+from ledger.chain.embedded import NETWORK as LOCAL
+from ledger.money import Nano
 from p2p.identity import AdnlId, short_id
-from scripts import networks, parties
+from scripts import books as books_of
+from scripts import funds, networks, parties
 from scripts.api import client as control
+from scripts.books import DUST, Books
 from scripts.failure import CODES, Document
 from scripts.parties import Network, Party, Plan
 from scripts.recorder import About, Markers, Saw, Seen
@@ -24,7 +30,20 @@ SCHEMA: Final = "tussah/demo/1"
 
 QUESTION: Final = "Why is silk strong? Answer in one sentence."
 
-PLAN: Final = Plan(relays=4, workers=2, arguments=("--record",))
+PLAN: Final = Plan(
+    relays=4,
+    workers=2,
+    mints=1,
+    arguments=("--record",),
+    config={
+        "worker": 'worker.price = "0.15"\nworker.price_prompt = "0.03"\n',
+        "client": 'ask.max_price = "0.033"\n',
+    },
+)
+"""Prices are a thousand times those of a real network: one answer is then worth claiming."""
+
+MAX_TOKENS: Final = 96
+"""tokens of the answer: what they may cost at the most is set aside for it."""
 
 HOPS: Final = 3
 
@@ -72,7 +91,7 @@ def main(
     """
     began = time.monotonic()
     say = partial(_say, sys.stderr if as_json else sys.stdout)
-    say(f"Starting {plan.relays} relays, {plan.workers} workers and a client, each a process:\n")
+    say(f"Starting {_parts(plan)}, each a process:\n")
     with parties.running(plan, lambda line: say(f"  {line}\n")) as network:
         say(f"  ready after {time.monotonic() - began:.1f} s\n")
         run = _run(network, question or QUESTION, say)
@@ -84,9 +103,19 @@ def main(
     return 0 if all(check.ok for check in run.checks) else CODES["failed"].exit
 
 
+def _parts(plan: Plan) -> str:
+    paid = "a chain, a mint, " if plan.mints else ""
+    return f"{paid}{plan.relays} relays, {plan.workers} workers and a client"
+
+
 def _say(stream: TextIO, text: str) -> None:
     stream.write(text)
     stream.flush()
+
+
+def ton(nano: object) -> str:
+    """An amount as people read it."""
+    return str(Nano(_nano(nano)))
 
 
 # --- the run ---
@@ -100,25 +129,54 @@ class Run:
     result: Document
     witnesses: Sequence[Witness]
     path: Sequence[Witness]
-    """Client, relays, worker: found by following who carried cells with whom."""
+    """Client, relays, worker."""
     checks: Sequence[Check]
+    books: Books | None
+    """None: a network that answers for free."""
 
 
 def _run(network: Network, question: str, say: Say) -> Run:
     client = network.party("client")
+    before = bought = None
+    if network.profile.chain is not None:
+        before = books_of.given(network)
+        say("\nThe client buys credits from the mint, over a circuit:\n")
+        bought = books_of.buy(network)
+        say(f"  {_bought(bought)}\n")
     say(f"\nQuestion  {question}\nAnswer    ")
-    result = control.ask(client.home.socket, control.question(question, relays=HOPS), say)
+    body = control.question(question, relays=HOPS, max_tokens=MAX_TOKENS)
+    result = control.ask(client.home.socket, body, say)
     say("\n\n")
+    books = None
+    if before is not None and bought is not None:
+        say("Then the money comes to rest:\n")
+        books = books_of.close(network, before, bought, lambda line: say(f"  {line}"))
+        say("\n")
 
-    about = {
-        party.name: About.from_json(party.call("GET", "/recorder")) for party in network.parties
-    }
-    markers = _markers(about, question, result)
-    witnesses = [_witness(party, about[party.name], markers) for party in network.parties]
-    path = _path(witnesses, _worker_id(result))
+    nodes = [party for party in network.parties if party.role != parties.CHAIN]
+    about = {party.name: About.from_json(party.call("GET", "/recorder")) for party in nodes}
+    markers = _markers(about, question, result, _accounts(client) if books else ())
+    witnesses = [_witness(party, about[party.name], markers) for party in nodes]
+    path = _path(witnesses, result)
     checks = list(_checks(result, witnesses, path))
     checks.append(_logs(markers, network))
-    return Run(question=question, result=result, witnesses=witnesses, path=path, checks=checks)
+    checks += _money(result, books)
+    return Run(
+        question=question,
+        result=result,
+        witnesses=witnesses,
+        path=path,
+        checks=checks,
+        books=books,
+    )
+
+
+def _accounts(client: Party) -> tuple[bytes, ...]:
+    """What is the asker's on the chain."""
+    lanes = client.call("GET", "/lanes")["lanes"]
+    assert isinstance(lanes, list)
+    wallet = funds.persistent_account(client.home, LOCAL)
+    return (wallet, *(funds.account(str(lane["address"])) for lane in lanes))
 
 
 def _witness(party: Party, about: About, markers: Markers) -> Witness:
@@ -126,7 +184,9 @@ def _witness(party: Party, about: About, markers: Markers) -> Witness:
     return Witness(party=party, id=short_id(about.public), seen=seen)
 
 
-def _markers(about: Mapping[str, About], question: str, result: Document) -> Markers:
+def _markers(
+    about: Mapping[str, About], question: str, result: Document, payer: tuple[bytes, ...]
+) -> Markers:
     """What to search for at every recorder."""
     publics = {short_id(party.public).hex(): party.public for party in about.values()}
     return Markers(
@@ -135,6 +195,7 @@ def _markers(about: Mapping[str, About], question: str, result: Document) -> Mar
         worker_public=publics[_worker_id(result)],
         prompt=question,
         answer=str(result["answer"]),
+        payer=payer,
     )
 
 
@@ -144,16 +205,13 @@ def _worker_id(result: Document) -> str:
     return str(worker["id"])
 
 
-def _path(witnesses: Sequence[Witness], worker: str) -> list[Witness]:
-    """From the client along the links that carried cells, as far as they lead one way."""
-    by_id = {witness.id: witness for witness in witnesses}
-    path = [witness for witness in witnesses if witness.role == "client"]
-    while path[-1].id.hex() != worker:
-        ahead = [by_id[n] for n in path[-1].seen.neighbours if n in by_id and by_id[n] not in path]
-        if not ahead:
-            break
-        path.append(ahead[0])
-    return path
+def _path(witnesses: Sequence[Witness], result: Document) -> list[Witness]:
+    """The client, the relays that it says it took, and the worker."""
+    by_id = {witness.id.hex(): witness for witness in witnesses}
+    privacy = result["privacy"]
+    assert isinstance(privacy, Mapping)
+    client = next(witness for witness in witnesses if witness.role == "client")
+    return [client, *(by_id[hop] for hop in [*privacy["path"], _worker_id(result)])]
 
 
 # --- what must hold ---
@@ -165,6 +223,7 @@ def _checks(result: Document, witnesses: Sequence[Witness], path: Sequence[Witne
     """Every statement of the report."""
     relays = [witness for witness in witnesses if witness.role == "relay"]
     workers = [witness for witness in witnesses if witness.role == "worker"]
+    mints = [witness for witness in witnesses if witness.role == "mint"]
 
     yield _answered(result)
     yield _whole(witnesses)
@@ -181,8 +240,12 @@ def _checks(result: Document, witnesses: Sequence[Witness], path: Sequence[Witne
     )
     yield _nobody("worker", "worker met the asker", workers, _met_client)
     yield _nobody("unlinked", "relay joined asker and worker", relays, _joined)
+    yield _carried(path)
     yield _bystander(workers, path[-1])
-    yield _money(result)
+    if mints:
+        yield _nobody("mint", "mint met the asker or read the text", mints, _met_or_read)
+        others = [*relays, *workers]
+        yield _nobody("payer", "relay or worker saw the asker's wallet", others, _saw_payer)
 
 
 def _answered(result: Document) -> Check:
@@ -228,6 +291,25 @@ def _joined(witness: Witness) -> bool:
     return _met_client(witness) and witness.seen.saw.worker_id
 
 
+def _met_or_read(witness: Witness) -> bool:
+    return _met_client(witness) or _read(witness)
+
+
+def _saw_payer(witness: Witness) -> bool:
+    return witness.seen.saw.payer
+
+
+def _carried(path: Sequence[Witness]) -> Check:
+    """The recorders of neighbours agree that cells went from one to the other."""
+    gaps = [
+        f"{one.name} - {other.name}"
+        for one, other in pairwise(path)
+        if other.id not in one.seen.neighbours or one.id not in other.seen.neighbours
+    ]
+    detail = f"no cells on {', '.join(gaps)}" if gaps else "every link of the path carried cells"
+    return Check(name="path", ok=not gaps, detail=detail)
+
+
 def _bystander(workers: Sequence[Witness], answering: Witness) -> Check:
     """The worker that was not asked knows nothing; the one that was must have read the prompt."""
     others = [worker for worker in workers if worker is not answering]
@@ -247,11 +329,43 @@ def _logs(markers: Markers, network: Network) -> Check:
     return Check(name="logs", ok=not guilty, detail=detail)
 
 
-def _money(result: Document) -> Check:
+def _money(result: Document, books: Books | None) -> Rows:
+    """That nothing was lost, and nobody was paid who did not work."""
     cost = result["cost"]
     assert isinstance(cost, Mapping)
-    detail = f"{cost['paid_nano']} nano paid; this network answers for free"
-    return Check(name="conserved", ok=cost["paid_nano"] == 0, detail=detail)
+    paid = cost["paid_nano"]
+    if books is None:
+        detail = f"{paid} nano paid; this network answers for free"
+        yield Check(name="conserved", ok=paid == 0, detail=detail)
+        return
+    gap = books.earned - paid
+    yield Check(
+        name="paid",
+        ok=books.paid == books.earned and 0 <= gap < DUST and paid > 0,
+        detail=f"client {ton(books.paid)}, worker {ton(books.earned)}: the same",
+    )
+    yield Check(
+        name="settled",
+        ok=books.open_lanes == 0 and books.claims > 0,
+        detail=f"{books.claims} claims and closes on the chain, {books.open_lanes} lanes left open",
+    )
+    yield _conserved(books)
+
+
+def _conserved(books: Books) -> Check:
+    """What the giver gave is there, but for the fees; the chain's own sheet is exact."""
+    supply = books.supply
+    before = sum(balance.on_chain for balance in books.before)
+    after = sum(balance.on_chain for balance in books.after)
+    gave = _nano(supply["genesis"]) - _nano(supply["giver"])
+    ok = bool(supply["exact"]) and before == gave == after + books.fees
+    detail = f"{ton(before)} before, {ton(after)} after, {ton(books.fees)} in fees"
+    return Check(name="conserved", ok=ok, detail=detail)
+
+
+def _nano(value: object) -> int:
+    assert isinstance(value, int)
+    return value
 
 
 # --- as a document, as a report ---
@@ -267,7 +381,7 @@ def _document(run: Run, wall_s: float) -> Document:
             "clients": count["client"],
             "relays": count["relay"],
             "workers": count["worker"],
-            "mints": 0,
+            "mints": sum(w.role == "mint" for w in run.witnesses),
         },
         "model": run.result["model"],
         "question": run.question,
@@ -276,21 +390,22 @@ def _document(run: Run, wall_s: float) -> Document:
         "cost": run.result["cost"],
         "timing_ms": run.result["timing_ms"],
         "path": [witness.name for witness in run.path],
-        "chain": None,
-        "parties": [_party(witness) for witness in run.witnesses],
+        "chain": None if run.books is None else books_of.document(run.books),
+        "parties": [_party(witness, run) for witness in run.witnesses],
         "checks": [asdict(check) for check in run.checks],
         "wall_s": round(wall_s, 1),
     }
 
 
-def _party(witness: Witness) -> Document:
+def _party(witness: Witness, run: Run) -> Document:
+    books, answering = run.books, run.path[-1]
     return {
         "name": witness.name,
         "role": witness.role,
         "id": witness.id.hex(),
         "saw": asdict(witness.seen.saw),
-        "earned_nano": 0,
-        "paid_nano": 0,
+        "earned_nano": books.earned if books and witness is answering else 0,
+        "paid_nano": books.paid if books and witness.role == "client" else 0,
         "cells": witness.seen.frames,
         "bytes": witness.seen.bytes,
     }
@@ -302,13 +417,14 @@ COLUMNS: Final = {
     "worker_id": "the worker",
     "prompt": "the question",
     "answer": "the answer",
+    "payer": "your wallet",
 }
 
 
 def _report(run: Run) -> Iterator[str]:
     yield f"Path      {' - '.join(witness.name for witness in run.path)}"
     yield from _timing(run.result)
-    yield "Paid      nothing: this network answers for free"
+    yield from _paid(run.result, run.books)
     yield ""
     yield "What each party saw, searched in everything that reached it and all that it decrypted:"
     yield "  ".join([f"  {'':<9}", *COLUMNS.values()])
@@ -316,6 +432,49 @@ def _report(run: Run) -> Iterator[str]:
     yield "  (Everybody's directory lists all workers; what counts is meeting one on a circuit.)"
     yield ""
     yield from (f"{'ok  ' if c.ok else 'FAIL'} {c.name:<10} {c.detail}" for c in run.checks)
+
+
+def _paid(result: Document, books: Books | None) -> Iterator[str]:
+    if books is None:
+        yield "Paid      nothing: this network answers for free"
+        return
+    receipt = result["receipt"]
+    assert isinstance(receipt, Mapping)
+    yield (
+        f"Paid      {ton(books.paid)} in {receipt['ticks']} ticks for a cost of "
+        f"{ton(receipt['cost'])}; {ton(books.change)} of the bundle is left or came back"
+    )
+    yield ""
+    yield from _on_chain(books)
+    yield ""
+    yield "  {:<10}{:>20}{:>20}{:>20}".format("who", "before", "after", "credits after")
+    for before, after in zip(books.before, books.after, strict=True):
+        amounts = (ton(before.on_chain), ton(after.on_chain), ton(after.credits))
+        yield "  {:<10}{:>20}{:>20}{:>20}".format(before.name, *amounts)
+
+
+def _on_chain(books: Books) -> Iterator[str]:
+    """Every transaction, with what came in and what it cost."""
+    yield "On the chain (this network's own, its coins worth nothing; machine and fees are TON's):"
+    row = "  {:<10}{:<8}{:<19}{:>18}{:>18}  {}"
+    yield row.format("sent by", "what", "account", "coins in", "fee", "transaction").rstrip()
+    for each in books.transactions:
+        address = str(each["account"])
+        yield row.format(
+            each["party"],
+            each["kind"],
+            books.names.get(address, f"lane {address[:8]}"),
+            ton(each["amount_nano"]),
+            ton(each["fee_nano"]),
+            str(each["transaction"])[:8],
+        )
+
+
+def _bought(bought: Document) -> str:
+    return (
+        f"bundle {bought['bundle']}: {ton(bought['value_nano'])} in credits for "
+        f"{ton(bought['price_nano'])}, over a lane opened on the chain"
+    )
 
 
 def _timing(result: Document) -> Iterator[str]:
@@ -338,6 +497,8 @@ def _row(witness: Witness, path: Sequence[Witness]) -> str:
 
 
 def _place(witness: Witness, path: Sequence[Witness]) -> str:
+    if witness.role == "mint":
+        return "sold and redeemed credits"
     if witness not in path:
         return "gave you the directory" if witness.seen.saw.client_address else "not asked"
     at = path.index(witness)

@@ -7,7 +7,7 @@ belongs to `tussah demo` and tests alone: a node that people run records nothing
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Final, final
 
@@ -58,21 +58,26 @@ class Markers:
     worker_public: bytes
     prompt: str
     answer: str
+    payer: tuple[bytes, ...] = ()
+    """Accounts on the chain that are the asker's: its wallet, its lane to the mint."""
 
     def to_json(self) -> Mapping[str, object]:
         """As it travels to a recorder in another process."""
-        public = {
+        binary = {
             "client_public": self.client_public.hex(),
             "worker_public": self.worker_public.hex(),
+            "payer": [account.hex() for account in self.payer],
         }
-        return asdict(self) | public
+        return asdict(self) | binary
 
     @classmethod
     def from_json(cls, document: Mapping[str, object]) -> "Markers":
         """What `to_json` made."""
-        addresses = document["client_addresses"]
+        addresses, payer = document["client_addresses"], document["payer"]
         assert isinstance(addresses, list)
+        assert isinstance(payer, list)
         return cls(
+            payer=tuple(bytes.fromhex(str(account)) for account in payer),
             client_public=bytes.fromhex(str(document["client_public"])),
             client_addresses=tuple(map(str, addresses)),
             worker_public=bytes.fromhex(str(document["worker_public"])),
@@ -84,6 +89,7 @@ class Markers:
         """Whether a text holds the asker's id, key or address, or a piece of what was said."""
         return (
             _has_id(text, self.client_public)
+            or _has_account(text, self.payer)
             or any(address.encode() in text for address in self.client_addresses)
             or _has_text(text, self.prompt)
             or _has_text(text, self.answer)
@@ -196,7 +202,7 @@ class Recorder:
             worker_id=worker in (own, *self._neighbours) or _has_id(opened, markers.worker_public),
             prompt=_has_text(links + opened, markers.prompt),
             answer=_has_text(links + opened, markers.answer),
-            payer=False,
+            payer=_has_account(links + opened, markers.payer),
         )
         return Seen(
             saw=saw,
@@ -239,6 +245,10 @@ def _has_id(held: bytes, public: bytes) -> bool:
     return any(form in held for key in (node, public) for form in (key, key.hex().encode()))
 
 
+def _has_account(held: bytes, accounts: Iterable[bytes]) -> bool:
+    return any(form in held for one in accounts for form in (one, one.hex().encode()))
+
+
 def _has_text(held: bytes, text: str) -> bool:
     """Whether any `WINDOW` bytes of the text stand in `held`, plain or as JSON escapes them."""
     forms = (text.encode(), json.dumps(text)[1:-1].encode())
@@ -263,8 +273,8 @@ def _texts(stream: bytes) -> Iterator[tuple[int, bytes]]:
     try:
         for message in unframer:
             fields = codec.unpack(message, len(message))
-            assert isinstance(fields, tuple)
-            yield from ((at, text) for at, field in enumerate(fields) for text in _flat(field))
+            parts = fields if isinstance(fields, tuple) else (fields,)  # a mint's are maps
+            yield from ((at, text) for at, field in enumerate(parts) for text in _flat(field))
     except CodecError:
         return
 

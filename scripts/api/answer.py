@@ -103,6 +103,7 @@ def _privacy(done: Done, terms: Terms) -> Document:
         "slots": done.slots,
         "clients_claimed": terms.clients_claimed,
         "guard_age_s": None,
+        "path": [hop.hex() for hop in done.path[:-1]],
     }
 
 
