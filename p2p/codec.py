@@ -10,9 +10,9 @@ A list packs as an array; an array unpacks as a tuple.
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Final, TypeAlias, final
+from typing import Final, TypeAlias, TypeVar, final
 
 import msgpack  # type: ignore[import-untyped]  # ships no annotations; checked at both calls
 
@@ -76,14 +76,15 @@ def _encode(value: Value) -> bytes:
 
 
 def _ordered(value: object, depth: int) -> Value:
+    if value is None or isinstance(value, (bytes, int, str)):
+        return _scalar(value)
     if isinstance(value, (list, tuple)):
         _check_depth(depth)
         return [_ordered(item, depth + 1) for item in value]
     if isinstance(value, Mapping):
         _check_depth(depth)
-        keys = sorted(value, key=_rank)
-        _check_keys(keys)
-        return {key: _ordered(value[key], depth + 1) for key in keys}
+        _check_keys(value)
+        return {key: _ordered(value[key], depth + 1) for key in sorted(value)}
     return _scalar(value)
 
 
@@ -106,14 +107,14 @@ def _check_depth(depth: int) -> None:
 
 
 def _scalar(value: object) -> int | bytes | str | None:
+    if value is None or isinstance(value, bytes):
+        return value
     if isinstance(value, int):
         if not _LEAST <= value <= _MOST:
             raise ValueError("integer of more than 64 bits")
         return value
     if isinstance(value, str):
         _check_text(value)
-        return value
-    if value is None or isinstance(value, bytes):
         return value
     raise ValueError(f"{type(value).__name__} has no canonical form")
 
@@ -123,36 +124,38 @@ _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 
 def _check_text(text: str) -> None:
+    if text.isascii() and text.isprintable():  # nearly all of it: no look at Unicode's tables
+        return
     if not unicodedata.is_normalized("NFC", text):
         raise ValueError("text is not in NFC")
     if _CONTROL.search(text):
         raise ValueError("control character in text")
 
 
-def _check_keys(keys: Sequence[object]) -> None:
+def _check_keys(keys: Iterable[object]) -> None:
     """Ints or strings, never both, never bool."""
-    if all(type(key) is int for key in keys) or all(type(key) is str for key in keys):
-        for key in keys:
-            _scalar(key)
-    else:
+    kinds = {type(key) for key in keys}
+    if kinds not in _KINDS_OF_KEYS:
         raise ValueError("keys must be all int or all str")
+    for key in keys:
+        _scalar(key)
 
 
-def _ascending(pairs: Sequence[tuple[object, object]]) -> dict[object, object]:
+_KINDS_OF_KEYS: Final[Sequence[set[type]]] = ({str}, {int}, set())
+
+_Key = TypeVar("_Key", int, str)
+
+
+def _ascending(pairs: Sequence[tuple[_Key, object]]) -> dict[_Key, object]:
+    """A map as it is read, its keys not believed to be of their type before they are looked at.
+
+    Strings are ordered by code points, and so is their UTF-8 (Unicode standard, section 2.5).
+    """
     keys = [key for key, _ in pairs]
     _check_keys(keys)
-    ranks = [_rank(key) for key in keys]
-    if any(left >= right for left, right in pairwise(ranks)):
+    if any(left >= right for left, right in pairwise(keys)):
         raise ValueError("keys not ascending")
     return dict(pairs)
-
-
-def _rank(key: object) -> tuple[int, bytes]:
-    if isinstance(key, int):
-        return key, b""
-    if isinstance(key, str):
-        return 0, key.encode()
-    raise ValueError("keys must be int or str")
 
 
 # --- messages on an ordered stream of bytes: u32 length, then the message ---
