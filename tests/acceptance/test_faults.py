@@ -6,13 +6,9 @@ as each takes seconds to start, so that a test is a story of several faults.
 """
 
 import json
-import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
-import time
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -20,17 +16,29 @@ from p2p.entropy import SystemEntropy
 from p2p.wire import Endpoint
 from scripts import networks
 from scripts.api import client as control
-from scripts.failure import CODES, Failed
+from scripts.failure import Failed
 from scripts.home import Home
 from scripts.parties import Plan, free_port, running
+from tests.acceptance.processes import (
+    PATIENCE,
+    PROMPT,
+    Asking,
+    asked,
+    check_command,
+    command,
+    count,
+    kill,
+    no_errors,
+    plain,
+    stop,
+    until,
+)
 
 SNAPSHOT = json.loads((Path(__file__).parent / "faults.json").read_text("utf-8"))
 
-PATIENCE = 40
-"""seconds for what takes one or two on an idle machine."""
-
-SOON = 5.0
-"""seconds within which an end that needs no waiting is known, on a busy machine."""
+SOON = 10.0
+"""seconds within which an end that needs no waiting is known, on a busy machine: an asker is patient
+for five where the network may only be young."""
 
 FAKE = 'worker.engine = "fake"\nworker.fake_rate = 10\nworker.seed = 1\n'
 """An answer of about thirty tokens takes three seconds: long enough for its middle to be met."""
@@ -42,72 +50,6 @@ ASIDE = "127.0.0.2"
 
 WIRED = {"relay": f'node.announce = "{ASIDE}"\n', "worker": f'{FAKE}node.announce = "{ASIDE}"\n'}
 
-PROMPT = "Tell me of the moths, all of them, one by one."
-
-
-# --- asking ---
-
-
-class Asking:
-    """A question under way in a thread of its own, and what has come of it."""
-
-    def __init__(self, party, **options):
-        self.answered = self.worker = None
-        self.failure = None
-        self.took = 0.0
-        self._offered, self._begun = threading.Event(), threading.Event()
-        body = control.question(PROMPT, **options)
-        self._thread = threading.Thread(target=self._run, args=(party, body))
-        self._thread.start()
-
-    def _run(self, party, body):
-        began = time.monotonic()
-        try:
-            for name, document in control.stream(party.home.socket, "POST", "/ask", body):
-                self._note(name, document)
-        except Failed as failed:
-            self.failure = failed.failure
-        self.took = time.monotonic() - began
-        self._offered.set()
-        self._begun.set()
-
-    def _note(self, name, document):
-        if name == "offered":
-            self.worker = document["worker"]
-            self._offered.set()
-        elif name == "piece":
-            self._begun.set()
-        elif name == "done":
-            self.answered = document
-
-    def offered(self):
-        """Wait until a worker has agreed; it need not have begun. Gives its id."""
-        assert self._offered.wait(PATIENCE)
-        assert self.failure is None
-        return self.worker
-
-    def begun(self):
-        """Wait for the first piece."""
-        assert self._begun.wait(PATIENCE)
-        assert self.failure is None
-        return self
-
-    def end(self):
-        """Wait until it is over."""
-        self._thread.join(PATIENCE)
-        assert not self._thread.is_alive()
-        return self
-
-    def answer(self):
-        """The document of a whole answer."""
-        assert self.end().failure is None
-        return self.answered
-
-
-def asked(party, **options):
-    """An ask from begin to end; a few tokens are enough to see that it works."""
-    return Asking(party, **{"max_tokens": 3, **options}).end()
-
 
 def check(name, asking, within=SOON):
     """The end of an ask is as the snapshot has it, and comes in time."""
@@ -118,48 +60,7 @@ def check(name, asking, within=SOON):
     assert asking.took < within
 
 
-# --- the command line ---
-
-TUSSAH = [sys.executable, "-m", "scripts.cli.main"]
-
-
-@contextmanager
-def command(home, *words):
-    """A command under way."""
-    process = subprocess.Popen(
-        [*TUSSAH, *words, "--home", str(home.path)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    with process:
-        yield process
-
-
-def check_command(name, process):
-    """A command ends with exit status and words of the snapshot. Gives its standard output."""
-    out, talk = process.stdout.read(), process.stderr.read()
-    code, exit_status, words = SNAPSHOT[name]
-    assert plain(talk.decode()).splitlines() == [words]
-    assert process.wait(PATIENCE) == exit_status == CODES[code].exit
-    return out.decode()
-
-
-def plain(text):
-    """A message without what differs from run to run."""
-    text = re.sub(r"(127\.0\.0\.1:|port )\d+", r"\1PORT", text)
-    return re.sub(r"\(\d+\)", "(N)", text)
-
-
 # --- the parties ---
-
-
-def until(condition):
-    """Poll other processes, which signal nothing, until the condition holds."""
-    end = time.monotonic() + PATIENCE
-    while not (found := condition()):
-        assert time.monotonic() < end
-        time.sleep(0.02)
-    return found
 
 
 def alive(network, role):
@@ -181,29 +82,6 @@ def forwarding(network):
 def is_quiet(network):
     """Whether no circuit is left, so that the next one's relays are told from all others."""
     return not forwarding(network)
-
-
-def kill(party):
-    """End a process as if its machine had lost power."""
-    party.process.kill()
-    party.process.wait(PATIENCE)
-
-
-def stop(party):
-    """End a process as its owner does: it takes its leave."""
-    party.process.terminate()
-    assert party.process.wait(PATIENCE) == 0
-
-
-def count(party, what):
-    """Nodes of a kind that a party knows of."""
-    return party.status()["network"][what]
-
-
-def no_errors(network):
-    """No party's log tells of an error of its own, or of a crash."""
-    logs = "".join(party.home.log.read_text() for party in network.parties)
-    return "node.started" in logs and not re.search(r'"level": "(error|critical)"|Traceback', logs)
 
 
 # --- the stories ---
@@ -275,7 +153,7 @@ def killed_relay_ends_the_answer_and_the_next_goes_around_it(network, client):
         path = forwarding(network)
         assert len(path) == 3
         kill(path[-1])
-        assert check_command("relay killed", process)
+        assert check_command(SNAPSHOT["relay killed"], process)
     # Still listed, it may be drawn once more: then another path is taken.
     for _ in range(2):
         assert asked(client).answer()["finish"] == "length"
@@ -320,7 +198,7 @@ def test_bootstrap_peer_that_is_down_is_said(tmp_path):
         until(home.socket.exists)
         until(lambda: is_up(home))
         with command(home, "ask", PROMPT, "--deadline", "1") as asking:
-            assert check_command("bootstrap unreachable", asking) == ""
+            assert check_command(SNAPSHOT["bootstrap unreachable"], asking) == ""
         node.terminate()
         assert node.wait(PATIENCE) == 0
 
@@ -339,7 +217,7 @@ def test_port_in_use_is_said(tmp_path):
         listen = Endpoint(*taken.getsockname())
         networks.create(home, "moths", endpoint=listen, entropy=SystemEntropy(), dev=True)
         with command(home, "up", "--relay") as node:
-            assert check_command("port in use", node) == ""
+            assert check_command(SNAPSHOT["port in use"], node) == ""
     assert not home.socket.exists()
 
 
