@@ -71,6 +71,9 @@ WITHDRAW_SECONDS: Final = 3.0
 LINGER_SECONDS: Final = 5.0
 """For circuits that are still open when all answers are done: some may stay so for long."""
 
+TILL_SECONDS: Final = 0.2
+"""Between looks at whether a mint can pay this worker, at its start."""
+
 ENGINE_SECONDS: Final = 5.0
 """Between looks at whether the engine has given up."""
 
@@ -339,6 +342,9 @@ class Daemon:
         till = (await self._money()).till(self.identity, self._node())
         await nursery.start(till.run)
         nursery.start_soon(desk.attend_links, self._node(), till.answer_peer)
+        self._worker = WorkerState(state="loading", reasons=("No mint has a lane to it yet.",))
+        while not till.mints():  # noqa: ASYNC110 - whoever asked it before could not pay
+            await trio.sleep(TILL_SECONDS)
         return till
 
     async def _work(self) -> None:
