@@ -37,8 +37,8 @@ from tests.acceptance.processes import (
 SNAPSHOT = json.loads((Path(__file__).parent / "faults.json").read_text("utf-8"))
 
 SOON = 10.0
-"""seconds within which an end that needs no waiting is known, on a busy machine: an asker is patient
-for five where the network may only be young."""
+"""seconds within which an end that needs no waiting is known, on a busy machine: where relays may
+only not have met yet, an asker is patient for five."""
 
 FAKE = 'worker.engine = "fake"\nworker.fake_rate = 10\nworker.seed = 1\n'
 """An answer of about thirty tokens takes three seconds: long enough for its middle to be met."""
