@@ -22,7 +22,9 @@ QUESTION = 'Who wove "wild silk" first, and where? Überall?'
 
 FAKE = dict.fromkeys(("worker", "client"), 'worker.engine = "fake"\nworker.seed = 7\n')
 
-PLAN = replace(demo.PLAN, config=FAKE)
+PLAN = replace(
+    demo.PLAN, config={role: line + demo.PLAN.config[role] for role, line in FAKE.items()}
+)
 
 KEYS = {
     *("schema", "nodes", "model", "question", "answer", "usage", "cost", "timing_ms", "path"),
