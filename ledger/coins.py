@@ -230,7 +230,7 @@ def _reserve(
     epoch: int,
     secret: bytes,
 ) -> Spend:
-    blanks = [BLANK] * credit.MAX_BLANKS
+    blanks = [BLANK] * credit.blanks_for(worth(coin.j for coin in coins))
     terms = SpendTerms(
         mint=bare.mint,
         epoch=epoch,

@@ -379,6 +379,14 @@ def change_exponents(change: Nano) -> tuple[int, ...]:
     return tuple(j for j in range(LEAST, MOST + 1) if change.value >> j & 1)
 
 
+def blanks_for(amount: Nano) -> int:
+    """How many blanks the change of so much can take: one a binary digit.
+
+    More would tell no less, since the amount stands in the spend; the mint looks at each of them.
+    """
+    return (amount.value >> LEAST).bit_length()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpendTerms:
     """What a spend says besides its coins."""

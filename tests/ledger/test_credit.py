@@ -15,6 +15,7 @@ from ledger.credit import (
     BUNDLES,
     EPOCH_SECONDS,
     LEAST,
+    MAX_BLANKS,
     MAX_SPEND,
     MOST,
     Credit,
@@ -22,6 +23,7 @@ from ledger.credit import (
     Signed,
     Spend,
     SpendTerms,
+    blanks_for,
     blind,
     change_exponents,
     check,
@@ -622,6 +624,13 @@ def test_change_is_paid_to_the_last_credit(change):
     assert list(js) == sorted(set(js))
     assert len(js) == (change >> LEAST).bit_count() <= 18
     assert change - 1_024 < worth(js).value <= change
+
+
+@given(st.integers(1_024, 2**28 - 1), st.data())
+def test_blanks_suffice_for_any_change(amount, data):
+    longest = (1 << amount.bit_length() - 1) - 1
+    change = data.draw(st.integers(0, amount) | st.sampled_from((amount, longest)))
+    assert len(change_exponents(Nano(change))) <= blanks_for(Nano(amount)) <= MAX_BLANKS
 
 
 def test_change_beyond_what_blanks_hold_is_refused():

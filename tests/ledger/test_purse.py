@@ -4,7 +4,7 @@ import pytest
 import trio
 
 from ledger import coins, wire
-from ledger.credit import BUNDLES, worth
+from ledger.credit import BUNDLES, blanks_for, worth
 from ledger.messages import Err, Lock, Locked, Settle, Settled
 from ledger.money import ZERO, Nano
 from ledger.payment import CannotPay, PayTerms, Unpaid
@@ -86,7 +86,7 @@ async def test_what_is_not_revealed_comes_back(village, autojump_clock):
     payment = await purse.prepare(terms(village, worker))
     assert isinstance(await locked(village, worker, payment), Locked)
     assert isinstance(await settled(village, worker, payment, 7), Settled)
-    purse.collect(payment, locked=True, revealed=7)
+    purse.collect(payment, locked=True, revealed=8, owed=7)
     paid = TICK * 7
     await until_value(village, Nano((BUNDLE - paid).value >> 10 << 10))
     assert (await purse.holdings()).in_flight == ZERO
@@ -106,7 +106,7 @@ async def test_spend_that_was_never_locked_comes_back_once_it_cannot_be(village,
     purse = village.customer.purse
     worker = await village.up(Role.RELAY)
     payment = await purse.prepare(terms(village, worker))
-    purse.collect(payment, locked=False, revealed=0)
+    purse.collect(payment, locked=False, revealed=0, owed=0)
     await until_value(village, BUNDLE)
     assert isinstance(await locked(village, worker, payment), Err)
     await balanced(village)
@@ -117,7 +117,7 @@ async def test_silent_worker_keeps_nothing_after_expiry(village, autojump_clock)
     worker = await village.up(Role.RELAY)
     payment = await purse.prepare(terms(village, worker))
     await locked(village, worker, payment)
-    purse.collect(payment, locked=True, revealed=3)
+    purse.collect(payment, locked=True, revealed=3, owed=3)
     await until_value(village, BUNDLE)
     await balanced(village)
 
@@ -227,4 +227,4 @@ async def test_number_of_a_secret_is_never_used_twice(village, autojump_clock):
         purse.release(payment)
     await purse.buy()
     rows = await village.customer.store.read(lambda c: list(c.execute("SELECT next FROM counter")))
-    assert rows == [(2 * len(BUNDLES["M"]) + 3 * 18,)]
+    assert rows == [(2 * len(BUNDLES["M"]) + 3 * blanks_for(TICK * 40),)]
