@@ -237,13 +237,14 @@ def _start(network: Network, tell: Callable[[str], None]) -> None:
     """Start all, those first that the others need, and wait until each is up and known."""
     until = time.monotonic() + START_SECONDS
     nodes = [party for party in network.parties if party.role != CHAIN]
-    for group in (network.of(CHAIN), nodes[:1], nodes[1:]):
+    needed = [*network.of(CHAIN), nodes[0]]
+    for group in (needed, nodes[1:]):
         for party in group:
             party.start()
         for party in group:
             _wait_for(party, _is_up, until)
             tell(f"{party.name:<10}{_serves(party)}")
-        if group == network.of(CHAIN):
+        if group is needed:
             _fund(network)
     # Relays too: one that has not heard of the next hop refuses the circuit.
     for party in nodes:
