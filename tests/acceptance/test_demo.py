@@ -20,11 +20,17 @@ HERE = Path(__file__).parent
 
 QUESTION = 'Who wove "wild silk" first, and where? Überall?'
 
-FAKE = dict.fromkeys(("worker", "client"), 'worker.engine = "fake"\nworker.seed = 7\n')
+FAKE = dict.fromkeys(
+    ("worker", "client"),
+    'worker.engine = "fake"\nworker.seed = 7\nworker.fake_rate = 60.0\n',
+)
 
 PLAN = replace(
     demo.PLAN, config={role: line + demo.PLAN.config[role] for role, line in FAKE.items()}
 )
+
+FREE = replace(demo.PLAN, mints=0, config=FAKE)
+"""Starts in half the time, for what has nothing to do with money."""
 
 KEYS = {
     *("schema", "nodes", "model", "question", "answer", "usage", "cost", "timing_ms", "path"),
@@ -43,7 +49,7 @@ def run(capsys, plan):
 
 def planted(name, script):
     command = [sys.executable, str(HERE / script), "--record"]
-    return replace(PLAN, commands={name: command})
+    return replace(FREE, commands={name: command})
 
 
 def red(document):
@@ -86,14 +92,14 @@ def test_worker_that_is_told_who_asks_turns_a_check_red(capsys):
 def test_party_that_does_not_start_ends_the_demo_and_everything_else(capsys):
     broken = [sys.executable, "-c", "import sys; sys.exit('no disk left')"]
     with pytest.raises(Failed) as failed:
-        demo.main(QUESTION, plan=replace(PLAN, commands={"worker-2": broken}))
+        demo.main(QUESTION, plan=replace(FREE, commands={"worker-2": broken}))
     message = failed.value.failure.message
     assert message.startswith("worker-2 ended with status 1")
     assert "no disk left" in message
 
 
 def test_nothing_outlives_a_demo_that_is_killed():
-    code = "import test_demo as t; t.demo.main(t.QUESTION, plan=t.PLAN, keep=True)"
+    code = "import test_demo as t; t.demo.main(t.QUESTION, plan=t.FREE, keep=True)"
     environment = {**os.environ, "PYTHONPATH": f"{HERE}:{HERE.parent.parent}"}
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment, text=True
