@@ -9,6 +9,7 @@ it shares with whatever else is waiting: one fsync serves them all (group commit
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,9 +86,9 @@ class Store:
     async def open(cls, path: Path | None, *, window: float = WINDOW) -> AsyncIterator["Store"]:
         """Open or make the file, readable by its owner alone; None: in memory, for tests.
 
-        In memory, works run in the callers' own thread, so that a virtual clock stands still
-        meanwhile. Leaving the block, cancelled or not, commits what was queued and closes the
-        file. Raises `LocalError` if the file cannot be used.
+        In memory, the loop stands still while a work runs, and a virtual clock with it. Leaving
+        the block, cancelled or not, commits what was queued and closes the file. Raises
+        `LocalError` if the file cannot be used.
         """
         threads = None if path is None else (trio.CapacityLimiter(1), trio.CapacityLimiter(1))
         file = _File(path, threads)
@@ -265,6 +266,9 @@ class _File:
     ) -> None:
         self._path = path
         self._threads = threads
+        # In memory: another thread as well, so that a work that touches trio fails here, too; but
+        # the loop stands still meanwhile.
+        self._alone = ThreadPoolExecutor(1)
         self._writer: apsw.Connection | None = None
         self._reader: apsw.Connection | None = None
 
@@ -276,6 +280,7 @@ class _File:
         """Close both; the last one moves the log into the file."""
         await self._run(1, lambda: _close(self._reader))
         await self._run(0, lambda: _close(self._writer))
+        self._alone.shutdown()
 
     async def write(self, work: Callable[[apsw.Connection], None]) -> LocalError | None:
         """Run in the writer's thread; an error of the disk is a value."""
@@ -301,7 +306,7 @@ class _File:
 
         if self._threads is None:
             await trio.lowlevel.checkpoint()
-            return told()
+            return self._alone.submit(told).result()
         return await trio.to_thread.run_sync(told, limiter=self._threads[thread])
 
     def _open(self) -> None:
