@@ -134,14 +134,14 @@ def _check_text(text: str) -> None:
 
 def _check_keys(keys: Iterable[object]) -> None:
     """Ints or strings, never both, never bool."""
-    kinds = {type(key) for key in keys}
+    kinds = tuple(dict.fromkeys(type(key) for key in keys))
     if kinds not in _KINDS_OF_KEYS:
         raise ValueError("keys must be all int or all str")
     for key in keys:
         _scalar(key)
 
 
-_KINDS_OF_KEYS: Final[Sequence[set[type]]] = ({str}, {int}, set())
+_KINDS_OF_KEYS: Final[Sequence[tuple[type, ...]]] = ((str,), (int,), ())
 
 _Key = TypeVar("_Key", int, str)
 
