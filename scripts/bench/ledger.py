@@ -81,7 +81,7 @@ NOTES: Final = (
     "a tick is revealed, sent as bytes, read, checked and metered on both sides, its chain of "
     f"{TICKS:,} built",
     "a durable redemption is a lock of one credit, receipt included; durable_sessions_per_second "
-    f"locks {locks.SESSION} in several credits with 18 blanks for the change",
+    f"locks {locks.SESSION} in several credits, with blanks for its change",
 )
 
 

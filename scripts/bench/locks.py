@@ -46,7 +46,7 @@ async def measure(rounds: int) -> list[Result]:
     """Sharing commits, one commit each, whole sessions: in turn, each on a new file."""
     numbers = count()
     session = tuple(coin.j for coin in credit.choose(coins(credit.BUNDLES["S"], numbers), SESSION))
-    blanks = tuple(credit.blind(*credit.derive(SEED, MINT.id, EPOCH, i)) for i in range(18))
+    blanks = _blanks(credit.blanks_for(credit.worth(session)))
     shared, alone, whole = [], [], []
     for _ in range(rounds):
         shared.append(await _together(_spends(TOGETHER, (credit.LEAST,), numbers)))
@@ -94,6 +94,11 @@ def spend(spent: Sequence[Credit], payee: Identity, blanks: tuple[bytes, ...] = 
         owner=credit.owner_of(spent[0].m),
     )
     return Spend.build(spent, terms)
+
+
+def _blanks(most: int) -> tuple[bytes, ...]:
+    """The same for every spend: a mint that locks looks at each, and signs none yet."""
+    return tuple(credit.blind(*credit.derive(SEED, MINT.id, EPOCH, i)) for i in range(most))
 
 
 def _spends(
