@@ -124,7 +124,7 @@ _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 
 def _check_text(text: str) -> None:
-    if text.isascii() and text.isprintable():  # nearly all of it: no look at Unicode's tables
+    if _plain(text):
         return
     if not unicodedata.is_normalized("NFC", text):
         raise ValueError("text is not in NFC")
@@ -132,11 +132,18 @@ def _check_text(text: str) -> None:
         raise ValueError("control character in text")
 
 
+def _plain(text: str) -> bool:
+    """Nearly all text is, and needs no look at Unicode's tables."""
+    return text.isascii() and text.isprintable()
+
+
 def _check_keys(keys: Iterable[object]) -> None:
     """Ints or strings, never both, never bool."""
-    kinds = tuple(dict.fromkeys(type(key) for key in keys))
+    kinds = tuple(dict.fromkeys(map(type, keys)))
     if kinds not in _KINDS_OF_KEYS:
         raise ValueError("keys must be all int or all str")
+    if kinds == (str,) and _plain("".join(map(str, keys))):
+        return
     for key in keys:
         _scalar(key)
 
