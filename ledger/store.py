@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 WINDOW: Final = 0.005
 """seconds from the end of a commit to the begin of the next: what comes meanwhile shares it. The
-first write after a quiet time does not wait."""
+first write after a quiet time does not wait, nor does a commit that is full already."""
 
 BATCH: Final = 256
 """writes that share a commit, at most"""
@@ -161,7 +161,8 @@ class Store:
                 self._more = trio.Event()
                 while self._queue:
                     await self._commit()
-                    await trio.sleep(0.0 if self._closing else self._window)
+                    full = self._closing or len(self._queue) >= BATCH
+                    await trio.sleep(0.0 if full else self._window)
 
     async def _commit(self) -> None:
         batch = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH))]

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from ledger import store as store_module
-from ledger.store import Connection, Store, first, integer
+from ledger.store import BATCH, Connection, Store, first, integer
 from p2p.errors import LocalError, NoCapacity
 
 
@@ -72,6 +72,17 @@ async def test_writes_that_wait_share_one_commit(path: Path):
         assert await store.read(total) == 201
         assert store.statistics().writes == 201
         assert store.statistics().commits <= 3
+
+
+async def test_a_full_commit_is_waited_for_by_nobody(path: Path, autojump_clock: MockClock):
+    async with Store.open(path, window=1_000.0) as store:
+        began = trio.current_time()
+        for _ in range(2 * BATCH - 1):
+            store.post(owe(b"p", 1))
+        await store.write(owe(b"last", 1))
+        assert trio.current_time() - began < 1_000.0
+        assert await store.read(total) == 2 * BATCH
+        assert store.statistics().commits == 2
 
 
 async def test_writes_happen_in_the_order_they_were_asked(path: Path):
