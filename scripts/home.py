@@ -174,15 +174,29 @@ def write_private(path: Path, text: str, *, replace: bool = True) -> None:
 
     Raises `FileExistsError` for one that is there, unless it may be replaced.
     """
-    if not replace and path.exists():
-        raise FileExistsError(path)
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    fresh.rename(path)
+    _put(fresh, path, replace=replace)
+
+
+def _put(fresh: Path, path: Path, *, replace: bool) -> None:
+    """Give a file its name, for good: a key that money hangs on must outlive a power loss."""
+    try:
+        if replace:
+            fresh.rename(path)
+        else:
+            path.hardlink_to(fresh)
+    finally:
+        fresh.unlink(missing_ok=True)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
 
 
 def _socket(path: Path) -> Path:

@@ -32,6 +32,12 @@ MAX_BOOTSTRAP, MAX_SERVERS, MAX_MINTS = 8, 2, 3
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 
+MAINNET = -239
+"""TON's own id of the chain whose coins are money."""
+
+CHAIN_NAMES: Mapping[int, str] = {MAINNET: "mainnet", -3: "testnet", -4242: "local"}
+"""`local` is what `tussah localchain` runs."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BootstrapPeer:
@@ -63,6 +69,16 @@ class Chain:
             raise Failed("no_network", f"The chain's id {self.network} is not a 32-bit number.")
         if not 1 <= len(self.servers) <= MAX_SERVERS:
             raise Failed("no_network", f"A chain is reached by 1 to {MAX_SERVERS} lite-servers.")
+
+    @property
+    def name(self) -> str:
+        """What people call it; its id, where nobody does."""
+        return CHAIN_NAMES.get(self.network, str(self.network))
+
+    @property
+    def worthless(self) -> bool:
+        """Whether its coins are worth nothing."""
+        return self.network != MAINNET
 
 
 @final
@@ -307,7 +323,7 @@ def invite(profile: Profile) -> str:
             profile.mints,
         ]
     )
-    return SCHEME + base64.urlsafe_b64encode(packed).rstrip(b"=").decode("ascii")
+    return SCHEME + _encoded(packed)
 
 
 def _packed_chain(chain: Chain) -> codec.Value:
@@ -323,13 +339,22 @@ def parse_invite(text: str) -> Profile:
     try:
         if len(text) > MAX_INVITE or not text.startswith(SCHEME):
             raise ValueError(f"it must begin with {SCHEME} and hold no more than {MAX_INVITE}")
-        encoded = text.removeprefix(SCHEME)
-        padded = encoded + "=" * (-len(encoded) % 4)
-        value = codec.unpack(base64.b64decode(padded, altchars=b"-_", validate=True), MAX_INVITE)
-        return _from_invite(value)
+        return _from_invite(codec.unpack(_decoded(text.removeprefix(SCHEME)), MAX_INVITE))
     except (ValueError, TypeError, CodecError, Failed) as error:
         message = f"This is no invitation: {error}."
         raise Failed("invalid_invite", message, "Copy the whole line, without spaces.") from error
+
+
+def _encoded(packed: bytes) -> str:
+    return base64.urlsafe_b64encode(packed).rstrip(b"=").decode("ascii")
+
+
+def _decoded(text: str) -> bytes:
+    """What `_encoded` wrote; nothing else stands for it. Raises `ValueError`."""
+    packed = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    if _encoded(packed) != text:
+        raise ValueError("its last letter is another")
+    return packed
 
 
 def _from_invite(value: codec.Value) -> Profile:
