@@ -10,7 +10,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from ipaddress import ip_address
@@ -46,7 +46,7 @@ from scripts.api import status as statuses
 from scripts.api.answer import Terms
 from scripts.api.asking import Wish
 from scripts.api.common import address
-from scripts.api.status import Alert, NodeState, WorkerState
+from scripts.api.status import Alert, NodeState, PurseState, WorkerState
 from scripts.failure import CODES, Document, Failed, unwrap
 from scripts.funds import Treasury
 from scripts.home import SEED_BYTES, Home, locked
@@ -280,6 +280,8 @@ class Daemon:
             cause = unwrap(error)
             if isinstance(cause, Failed):
                 self._alert(role, cause.failure.message, cause.failure.advice)
+            elif isinstance(cause, LocalError) and role == "wallet":
+                self._alert(role, f"The wallet is closed: {cause}.", "Then restart the node.")
             else:
                 log.exception("part.failed", part=role)
                 self._alert(role, f"The {role} has failed inside.", "Its log has the reason.")
@@ -306,20 +308,18 @@ class Daemon:
     async def _fund(self) -> None:
         """Store, chain, lanes and purse; the mint and a worker with prices wait for it."""
         opening = funds.opened(self.home, self.profile, self.settings, self._node(), self.identity)
-        async with opening as self._treasury:
+        try:
+            async with opening as self._treasury:
+                self._funded.set()
+                log.info("wallet.open", chain=self._treasury.chain.name)
+                await trio.sleep_forever()
+        finally:
+            self._treasury = None
             self._funded.set()
-            log.info("wallet.open", chain=self._treasury.chain.network)
-            await trio.sleep_forever()
 
     async def _mint(self) -> None:
         """Sell and redeem credits, and be listed with the keyset of the week."""
-        if self.identity.id not in self.profile.mints or "worker" in self.roles:
-            raise Failed(
-                "invalid_setting",
-                "This node cannot be a mint: the network's profile does not name it, or it is a "
-                "worker too.",
-                "A mint is named when the network is made, and has a home of its own.",
-            )
+        self._check_mint()
         treasury = await self._money()
         service, node = treasury.mint(self.identity), self._node()
         async with trio.open_nursery() as nursery:
@@ -328,11 +328,26 @@ class Daemon:
                 await self._publish(Fields(roles=self.role_flags(), mint=service.digest))
                 await service.rolled()
 
+    def _check_mint(self) -> None:
+        """Raise `Failed` if this node cannot be a mint here."""
+        if "worker" in self.roles:
+            message = "This node cannot be a mint and a worker at once: it would pay itself."
+            raise Failed("invalid_setting", message, "Give the mint a home of its own.")
+        funds.needed(self.profile)
+        if self.identity.id not in self.profile.mints:
+            raise Failed(
+                "invalid_setting",
+                f"Network {self.profile.name} does not name this node as a mint: nobody would take "
+                "its credits.",
+                "The network's profile names its mints; `tussah network show` lists them.",
+            )
+
     async def _money(self) -> Treasury:
         """The treasury, once it is open. Raises `Failed` on a network that pays nothing."""
         funds.needed(self.profile)
         await self._funded.wait()
-        assert self._treasury is not None
+        if self._treasury is None:
+            raise Failed("failed", "The node's wallet could not be opened.", _SEE_STATUS)
         return self._treasury
 
     async def _till(self, nursery: trio.Nursery) -> Till | None:
@@ -348,6 +363,7 @@ class Daemon:
         return till
 
     async def _work(self) -> None:
+        funds.check_prices(self.settings, self.profile)
         async with serving.opened(self.settings.worker) as (engine, model):
             self._model, self._engine = model, engine
             service = await self._load(engine, model)
@@ -447,26 +463,40 @@ class Daemon:
         """What is running."""
         return version.document()
 
-    def status(self) -> Document:
-        """How it is."""
+    async def status(self) -> Document:
+        """How it is. Of money it tells what the store knows: no chain is asked."""
+        return statuses.status(self._state(await self._purse_state()))
+
+    def _state(self, purse: PurseState | None) -> NodeState:
         node = self._node()
-        return statuses.status(
-            NodeState(
-                program=version.program(),
-                started=self._started,
-                id=self.identity.id,
-                home=str(self.home.path),
-                network=self.profile.name,
-                roles=self.roles,
-                endpoint=node.endpoint,
-                node=node.statistics(),
-                entries=self._entries(),
-                joined=self._joined,
-                asking=self._asking,
-                worker=self._worker_state(),
-                alerts=tuple(self._alerts_now()),
-            )
+        return NodeState(
+            program=version.program(),
+            started=self._started,
+            id=self.identity.id,
+            home=str(self.home.path),
+            network=self.profile.name,
+            chain=None if self.profile.chain is None else self.profile.chain.name,
+            roles=self.roles,
+            endpoint=node.endpoint,
+            node=node.statistics(),
+            entries=self._entries(),
+            joined=self._joined,
+            asking=self._asking,
+            worker=self._worker_state(),
+            purse=purse,
+            alerts=tuple(self._alerts_now()),
         )
+
+    async def _purse_state(self) -> PurseState | None:
+        treasury = self._treasury
+        if treasury is None:
+            return None
+        try:
+            totals = await treasury.totals()
+            minted = await treasury.minted() if "mint" in self.roles else None
+        except LocalError:  # closing, or a disk that the store has complained about
+            return None
+        return PurseState(balance=treasury.sight.balance, totals=totals, minted=minted)
 
     def _alerts_now(self) -> Iterator[Alert]:
         yield from self._alerts
@@ -574,24 +604,24 @@ class Daemon:
         return Terms(dev=self.profile.dev, clients_claimed=claimed)
 
     async def keep(self, done: Done) -> None:
-        """Keep a receipt, if this node has a store."""
+        """Keep a receipt, if this node has a store. A full disk must not cost the answer."""
         entry = self._node().directory.find(done.worker)
-        if self._treasury is not None and entry is not None:
-            session = tariff.read(done.receipt).offer
-            await self._treasury.keep_receipt(
-                session, done.receipt, entry.advert.public, time.time()
-            )
+        if self._treasury is None or entry is None:
+            return
+        session, public = tariff.read(done.receipt).offer, entry.advert.public
+        with suppress(LocalError):  # the store has complained
+            await self._treasury.keep_receipt(session, done.receipt, public, time.time())
 
     # --- money ---
 
     def _open_treasury(self) -> Treasury:
         funds.needed(self.profile)
+        if not self._pays:
+            message = "This node only relays, and has no wallet."
+            raise Failed("invalid_request", message, "Start it without --relay to buy and to ask.")
         if self._treasury is None:
-            raise Failed(
-                "stopping",
-                "This node's wallet is not open.",
-                "Try again in a moment; `tussah status` says if something is wrong.",
-            )
+            message = "This node's wallet is not open."
+            raise Failed("stopping", message, f"Try again in a moment. {_SEE_STATUS}")
         return self._treasury
 
     async def wallet(self) -> Document:
@@ -645,6 +675,8 @@ _NOT_SERVING: Final[Mapping[EngineState | None, tuple[str, tuple[str, ...]]]] = 
 _FLAGS: Final = {"relay": Role.RELAY, "worker": Role.WORKER, "mint": Role.MINT}
 
 AUTO: Final = "auto"
+
+_SEE_STATUS: Final = "`tussah status` says why."
 
 
 # --- as a process ---

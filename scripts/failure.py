@@ -26,6 +26,7 @@ class Code(NamedTuple):
 CODES: Mapping[str, Code] = {
     "invalid_request": Code(400, False, 2),
     "context_length_exceeded": Code(400, False, 2),
+    "free_network": Code(400, False, 2),
     "insufficient_funds": Code(402, False, 5),
     "no_credits": Code(402, False, 5),
     "price_above_cap": Code(402, False, 5),

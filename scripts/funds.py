@@ -13,11 +13,11 @@ import trio
 from pytoniq_core import Address
 from pytoniq_core.boc.address import AddressError
 
-from ledger import tariff
+from ledger import tariff, totals
 from ledger.chain import wallet
 from ledger.chain.lite import LiteChain, LiteServer
 from ledger.coins import Holdings
-from ledger.credit import EPOCH_SECONDS
+from ledger.credit import BUNDLES, EPOCH_SECONDS, worth
 from ledger.externals import Caused, External
 from ledger.keys import MASTER_SIZE, Master
 from ledger.lane import Account, LaneRow, Phase, Role
@@ -32,14 +32,10 @@ from ledger.service import MintService
 from ledger.store import Connection, Store, blob
 from ledger.tariff import Prices
 from ledger.till import Till
+from ledger.totals import Minted, Totals
 from p2p.drive import SystemClock
 from p2p.entropy import Entropy, SystemEntropy
-from p2p.errors import (
-    Closing,
-    Insufficient,
-    RemoteError,
-    Unreachable,
-)
+from p2p.errors import Closing, Insufficient, RemoteError, Unreachable
 from p2p.identity import AdnlId, Identity
 from p2p.node import Node
 from scripts.api import money
@@ -62,14 +58,20 @@ PATIENCE: Final = 15.0
 FEW: Final = 5.0
 """seconds that the balance of a wallet may be waited for"""
 
+LOOK_EVERY: Final = 10.0
+"""seconds between looks at the wallet for `tussah status`, which asks no chain; more where lanes
+are watched less often"""
+
 
 def persistent_master(home: Home, entropy: Entropy) -> Master:
     """The secret of a home's money; made at first use. Raises `Failed`."""
     home.prepare()
     secret = home.wallet_seed()
     if secret is None:
-        secret = entropy.token(MASTER_SIZE)
-        home.keep_wallet_seed(secret)
+        with suppress(FileExistsError):  # another process of this home was faster: its key counts
+            home.keep_wallet_seed(entropy.token(MASTER_SIZE))
+        secret = home.wallet_seed()
+    assert secret is not None
     return Master(secret)
 
 
@@ -113,20 +115,34 @@ CACHED: Final = 4
 
 
 def needed(profile: Profile) -> Chain:
-    """The chain of a network. Raises `Failed` for one that has none, or is not for development."""
+    """The chain of a network. Raises `Failed` for one that has none, or has coins of worth."""
     if profile.chain is None:
         raise Failed(
             "free_network",
-            f"Network {profile.name} has no chain: everybody on it answers for free.",
-            "Nothing need be bought or settled here.",
+            f"Network {profile.name} is free: it has no chain, and nobody on it is paid.",
+            "Nothing need be bought or settled here; just ask.",
         )
-    if not profile.dev:
+    if not profile.dev or not profile.chain.worthless:
         raise Failed(
             "free_network",
             f"Network {profile.name} is no dev network, and this version moves no real money.",
-            "Try payments with `tussah demo`, or in a network on a loopback or private address.",
+            "See how payments work with `tussah demo`.",
         )
     return profile.chain
+
+
+def check_prices(settings: Settings, profile: Profile) -> None:
+    """Raise `Failed` if the worker is to be paid where nobody can pay it."""
+    if prices(settings).free:
+        return
+    free = "Set worker.price and worker.price_prompt to 0 to answer for free"
+    if profile.chain is None:
+        message = f"The worker has a price, but network {profile.name} has no chain to be paid on."
+        raise Failed("free_network", message, f"{free}, or join a network that has one.")
+    needed(profile)
+    if not profile.mints:
+        message = f"The worker has a price, but network {profile.name} names no mint."
+        raise Failed("free_network", message, f"{free}, or join a network that names one.")
 
 
 @asynccontextmanager
@@ -162,8 +178,42 @@ async def opened(
             relays=settings.ask.relays,
         )
         await nursery.start(purse.run)
-        yield Treasury(settings, profile, lite, store, master, lanes, purse, policy)
+        sight = Sight(lite, lanes)
+        nursery.start_soon(sight.keep, max(LOOK_EVERY, policy.watch_every))
+        yield Treasury(settings, profile, chain, store, master, lanes, purse, policy, sight)
         nursery.cancel_scope.cancel()
+
+
+@final
+class Sight:
+    """The wallet as it was last seen on the chain."""
+
+    def __init__(self, chain: LiteChain, lanes: Lanes) -> None:
+        self._chain = chain
+        self._lanes = lanes
+        self.balance: Nano | None = None
+        """None: never seen"""
+
+    async def keep(self, every: float) -> None:
+        """Look now and then, until cancelled."""
+        while True:
+            await self.look()
+            await trio.sleep(every)
+
+    async def look(self) -> tuple[Nano | None, str]:
+        """Balance and state now; unknown, if the chain does not tell in time."""
+        with trio.move_on_after(FEW), suppress(Unreachable, RemoteError):
+            contract = await self._chain.account(self._lanes.account)
+            self.balance = ZERO if contract is None else contract.balance
+            return self.balance, "uninit" if contract is None else contract.status.value
+        return None, "unknown"
+
+    async def costs(self) -> tuple[Nano | None, Nano | None]:
+        """Of a claim and of a close now; unknown, if the chain does not tell in time."""
+        with trio.move_on_after(FEW), suppress(Unreachable, RemoteError):
+            costs = await self._lanes.costs()
+            return costs.claim, costs.close
+        return None, None
 
 
 @final
@@ -173,12 +223,13 @@ class Treasury:
 
     settings: Settings
     profile: Profile
-    chain: LiteChain
+    chain: Chain
     store: Store
     master: Master
     lanes: Lanes
     purse: Purse
     policy: Policy
+    sight: Sight
 
     def mint(self, identity: Identity) -> MintService:
         """The mint of this node."""
@@ -213,28 +264,36 @@ class Treasury:
 
     # --- for people ---
 
+    async def totals(self) -> Totals:
+        """What the store comes to."""
+        mints, now = self.profile.mints, SystemClock().now()
+        return await self.store.read(lambda c: totals.totals(c, mints, now))
+
+    async def minted(self) -> Minted:
+        """What this node's mint has out."""
+        return await self.store.read(totals.minted)
+
     async def wallet(self) -> Document:
         """The `wallet` document."""
-        return money.wallet(await self._funds())
+        return money.wallet(await self._funds(chain=True))
 
     async def credits(self) -> Document:
         """The `credits` document."""
-        return money.credits_(await self._funds(chain=False))
+        return money.credits_(await self._funds())
 
     async def open_lanes(self) -> Document:
         """The `lanes` document."""
-        return money.lanes(await self._funds(chain=False))
+        return money.lanes(await self._funds())
 
     async def buy(self, bundle: str | None) -> Document:
         """Buy a bundle; the `purchase` document. Raises `Failed`."""
         before = await self._promised()
         try:
-            worth = await self.purse.buy(bundle)
+            value = await self.purse.buy(bundle)
         except CannotPay as error:
             raise failure(error) from error
         price = await self._promised() - before
-        chosen = bundle or self.policy.bundle
-        return money.purchase(chosen, worth, price, await self._funds(chain=False))
+        return money.purchase(_bundle(value), value, price, await self._funds())
 
     async def settle(self, lane: bytes) -> Document:
         """Claim what a lane owes us. Raises `Failed`."""
@@ -282,20 +341,24 @@ class Treasury:
             raise Failed("invalid_request", f"That cannot be done: {error}.") from error
         return await self.open_lanes()
 
-    async def _funds(self, *, chain: bool = True) -> Funds:
-        stories = await self.lanes.snapshot()
-        balance, state, costs = await self._on_chain() if chain else (None, "unknown", (ZERO, ZERO))
+    async def _funds(self, *, chain: bool = False) -> Funds:
+        """Everything there is; the balance only if the chain is to be asked."""
+        stories, sums = await self.lanes.snapshot(), await self.totals()
+        balance, state = await self.sight.look() if chain else (None, "unknown")
+        claim, close = await self.sight.costs() if chain else (None, None)
         return Funds(
-            network=self.chain.network,
+            chain=self.chain.name,
+            worthless=self.chain.worthless,
             address=address(self.lanes.account),
             state=state,
             balance=balance,
-            coins=_coins(await self.purse.holdings()),
+            coins=_coins(sums.credits),
             lanes=[_lane(story) for story in stories],
             per_request=Nano.parse(self.settings.ask.max_price),
             float_cap=self.policy.float_cap,
-            claim_fee=costs[0],
-            close_fee=costs[1],
+            spent_today=sums.spent_today,
+            claim_fee=claim,
+            close_fee=close,
             history=sorted(
                 (move for story in stories for move in _moves(story)),
                 key=lambda move: move.at,
@@ -303,17 +366,10 @@ class Treasury:
             ),
         )
 
-    async def _on_chain(self) -> tuple[Nano | None, str, tuple[Nano, Nano]]:
-        """Balance, state and fees of the wallet, as far as the chain tells in time."""
-        found: tuple[Nano | None, str, tuple[Nano, Nano]] = (None, "unknown", (ZERO, ZERO))
-        with trio.move_on_after(FEW), suppress(Unreachable, RemoteError):
-            contract = await self.chain.account(self.lanes.account)
-            costs = await self.lanes.costs()
-            balance, state = ZERO, "uninit"
-            if contract is not None:
-                balance, state = contract.balance, contract.status.value
-            found = balance, state, (costs.claim, costs.close)
-        return found
+
+def _bundle(value: Nano) -> str:
+    """The bundle of that worth: a purchase may be one that was begun earlier, and not answered."""
+    return next(name for name, exponents in BUNDLES.items() if worth(exponents) == value)
 
 
 def failure(error: CannotPay) -> Failed:
@@ -325,7 +381,7 @@ def failure(error: CannotPay) -> Failed:
 _ADVICE: Final = {
     Unpaid.NO_CREDITS: ("no_credits", "`tussah wallet show` says what is there."),
     Unpaid.LANE: ("no_credits", "`tussah lanes list` says how the lane is; try again in a minute."),
-    Unpaid.NO_MINT: ("mint_unreachable", "Wait until a mint of this network is up."),
+    Unpaid.NO_MINT: ("mint_unreachable", "`tussah peers` shows whether a mint is up; try again."),
     Unpaid.MINT_DOWN: ("mint_unreachable", "Try again; what was promised is not lost."),
     Unpaid.CHAIN_DOWN: ("chain_unreachable", "Check the chain of the network, then try again."),
 }

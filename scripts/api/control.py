@@ -23,7 +23,7 @@ class Operator(asking.Asker, Protocol):
     def version(self) -> Document:
         """What is running."""
 
-    def status(self) -> Document:
+    async def status(self) -> Document:
         """How it is."""
 
     def peers(self) -> Document:

@@ -26,14 +26,14 @@ class LaneView:
     """Total of the newest voucher."""
     claimed: Nano
     state: str
-    """opening, open, closing or closed"""
+    """As `ledger.lane.Phase` names it: proposed, opening, open, close_signed, closing or closed"""
     expires_at: float | None
     """From when the payer may take the rest, once it asked to."""
 
     @property
     def due(self) -> Nano:
-        """Promised and not claimed."""
-        return self.voucher - self.claimed
+        """Promised and not claimed; a node that lost vouchers knows of less than was paid."""
+        return self.voucher - min(self.voucher, self.claimed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,15 +42,16 @@ class Move:
 
     at: float
     kind: str
-    """deposit, open, top_up, claim, close, payout or rest"""
+    """What this node did that caused it: open, top_up, claim, close, start_close or finish"""
     amount: Nano
+    """Coins that came in with it: none for the message that began it, which came from outside."""
     fee: Nano
     account: str
     """Whose transaction it is."""
     peer: str
-    """The other account."""
+    """Who sent what it took in; empty: nobody on the chain."""
     transaction: str
-    """hex of its hash"""
+    """hex of its hash; empty: the account is gone, and its history with it"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,18 +80,21 @@ class Coins:
 class Funds:
     """Everything a home has and owes."""
 
-    network: int
-    """The chain's global id."""
+    chain: str
+    """Its name."""
+    worthless: bool
+    """Whether the coins of this chain are worth nothing."""
     address: str
     state: str
-    """uninit or active; unknown while the chain cannot be reached"""
+    """uninit, active or frozen; unknown while the chain cannot be reached"""
     balance: Nano | None
     coins: Coins
     lanes: Sequence[LaneView]
     per_request: Nano
     float_cap: Nano
-    claim_fee: Nano
-    close_fee: Nano
+    spent_today: Nano
+    claim_fee: Nano | None
+    close_fee: Nano | None
     history: Sequence[Move] = ()
 
 
@@ -98,19 +102,20 @@ def wallet(funds: Funds) -> Document:
     """The `wallet` document."""
     return {
         "schema": "tussah/wallet/1",
-        "chain": funds.network,
+        "chain": funds.chain,
+        "worthless": funds.worthless,
         "address": funds.address,
         "state": funds.state,
-        "balance_nano": None if funds.balance is None else funds.balance.value,
+        "balance_nano": _known(funds.balance),
         "credits": _coins(funds.coins),
         "lanes": [_lane(lane) for lane in funds.lanes],
         "limits": {
             "per_request_nano": funds.per_request.value,
             "per_day_nano": None,
-            "spent_today_nano": None,
+            "spent_today_nano": funds.spent_today.value,
             "float_nano": funds.float_cap.value,
         },
-        "fees_nano": {"claim": funds.claim_fee.value, "close": funds.close_fee.value},
+        "fees_nano": {"claim": _known(funds.claim_fee), "close": _known(funds.close_fee)},
         "history": [_move(move) for move in funds.history[:HISTORY]],
     }
 
@@ -175,5 +180,9 @@ def _move(move: Move) -> Document:
         "fee_nano": move.fee.value,
         "account": move.account,
         "peer": move.peer or None,
-        "transaction": move.transaction,
+        "transaction": move.transaction or None,
     }
+
+
+def _known(amount: Nano | None) -> int | None:
+    return None if amount is None else amount.value

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from inference.worker import Service, WorkerStatistics
+from ledger.money import Nano
+from ledger.totals import Minted, Totals
 from p2p.identity import AdnlId
 from p2p.node import NodeStatistics
 from p2p.overlay.advert import Role
@@ -46,6 +48,17 @@ class WorkerState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PurseState:
+    """The money of a node, as far as it knows without asking the chain."""
+
+    balance: Nano | None
+    """Of its wallet, as last seen; None: never."""
+    totals: Totals
+    minted: Minted | None
+    """None: it is no mint."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeState:
     """Everything `status` tells."""
 
@@ -54,6 +67,8 @@ class NodeState:
     id: AdnlId
     home: str
     network: str
+    chain: str | None
+    """Name of the chain that answers are paid on; None: they are free."""
     roles: tuple[str, ...]
     endpoint: Endpoint | None
     node: NodeStatistics
@@ -63,6 +78,8 @@ class NodeState:
     asking: int
     """Requests under way."""
     worker: WorkerState | None
+    purse: PurseState | None
+    """None: its wallet is not open, or it has none."""
     alerts: Sequence[Alert]
 
 
@@ -77,7 +94,7 @@ def status(state: NodeState) -> Document:
             "roles": list(state.roles),
             "home": state.home,
             "network": state.network,
-            "chain": None,
+            "chain": state.chain,
         },
         "reach": {
             "mode": "outbound" if state.endpoint is None else "direct",
@@ -91,10 +108,10 @@ def status(state: NodeState) -> Document:
             "links": state.node.carrier.links,
         },
         "api": {"url": None, "key_file": None, "open_requests": state.asking},
-        "worker": None if state.worker is None else _worker(state.worker),
+        "worker": None if state.worker is None else _worker(state.worker, state.purse),
         "relay": _relay(state) if "relay" in state.roles else None,
-        "mint": None,
-        "money": dict.fromkeys(MONEY),
+        "mint": _mint(state.purse),
+        "money": dict.fromkeys(MONEY) if state.purse is None else _money(state.purse),
         "machine": _machine(),
         "alerts": [alert.document() for alert in state.alerts],
     }
@@ -104,6 +121,29 @@ MONEY: Final = (
     *("wallet_nano", "credits_nano", "due_nano", "owed_nano"),
     *("earned_today_nano", "spent_today_nano"),
 )
+
+
+def _money(purse: PurseState) -> Document:
+    totals = purse.totals
+    return {
+        "wallet_nano": None if purse.balance is None else purse.balance.value,
+        "credits_nano": totals.credits.value.value,
+        "due_nano": totals.due.value,
+        "owed_nano": totals.owed.value,
+        "earned_today_nano": totals.earned_today.value,
+        "spent_today_nano": totals.spent_today.value,
+    }
+
+
+def _mint(purse: PurseState | None) -> Document | None:
+    if purse is None or purse.minted is None:
+        return None
+    minted = purse.minted
+    return {
+        "float_nano": minted.outstanding.value,
+        "issued": minted.issued,
+        "redeemed": minted.redeemed,
+    }
 
 
 def _network(entries: Sequence[Entry], directory: DirectoryStatus) -> dict[str, object]:
@@ -142,7 +182,7 @@ def _relay(state: NodeState) -> Document:
     }
 
 
-def _worker(worker: WorkerState) -> Document:
+def _worker(worker: WorkerState, purse: PurseState | None) -> Document:
     service, counted = worker.service, worker.statistics
     return {
         "state": worker.state,
@@ -158,7 +198,7 @@ def _worker(worker: WorkerState) -> Document:
         "tokens_per_s": service.answer_rate if service else None,
         "answered": counted.answered if counted else 0,
         "tokens": counted.tokens if counted else 0,
-        "earned_nano": 0,
+        "earned_nano": purse.totals.earned.value if purse else 0,
         "prices": prices(service.prices) if service else None,
     }
 

@@ -36,7 +36,7 @@ GROUPS = {
     "network": ("Make, join, show and leave networks.", NETWORK_COMMANDS),
     "wallet": (
         "What this node has on the chain and in credits.",
-        {"show": "Show the wallet: coins, credits, lanes, and what was moved."},
+        {"show": "Show the wallet: coins, credits and lanes."},
     ),
     "credits": (
         "Coins that a mint has signed without seeing them: what answers are paid with.",

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Literal
+from urllib.parse import quote
 
 from scripts.api import client
 from scripts.cli.client import reach
@@ -10,7 +11,7 @@ from scripts.failure import Document
 
 
 def wallet(*, common: Common = PLAIN) -> int:
-    """Show the wallet: coins on the chain, credits at hand, lanes, and what was moved."""
+    """Show the wallet: coins on the chain, credits at hand, and how many lanes are open."""
     from scripts.cli import render
 
     return _show(client.call(reach(common.home), "GET", "/wallet"), render.wallet, common)
@@ -32,7 +33,7 @@ def buy(bundle: Literal["S", "M", "L"] | None = None, /, *, common: Common = PLA
     ----------
     bundle
         S 0.0042 TON, M 0.0336 TON or L 0.1342 TON. Only these are sold, so that a purchase says
-        little; without one, what the network's profile sets.
+        little. Without one, the size that is also bought when an answer finds no credits.
     """
     from scripts.cli import render
 
@@ -62,7 +63,8 @@ def settle(address: str, /, *, common: Common = PLAIN) -> int:
 def close(address: str, /, *, common: Common = PLAIN) -> int:
     """Close a lane: what is owed to the payee, the rest to the payer.
 
-    As the payee this is done within a block or two. As the payer, the payee is asked first.
+    As the payee this is done within a block or two. As the payer it takes as long as the lane says,
+    a day at the least: until then the payee may still claim what it was promised.
 
     Parameters
     ----------
@@ -75,7 +77,8 @@ def close(address: str, /, *, common: Common = PLAIN) -> int:
 def _act(address: str, action: str, common: Common) -> int:
     from scripts.cli import render
 
-    document = client.call(reach(common.home), "POST", f"/lanes/{address}/{action}", {})
+    target = f"/lanes/{quote(address, safe='')}/{action}"
+    document = client.call(reach(common.home), "POST", target, {})
     return _show(document, render.lanes, common)
 
 

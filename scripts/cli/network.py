@@ -6,7 +6,9 @@ from scripts.cli.common import PLAIN, Common, give, out
 from scripts.failure import Document
 
 if TYPE_CHECKING:
-    from scripts.networks import Profile
+    from collections.abc import Iterator
+
+    from scripts.networks import Chain, Profile
 
 PORT = 4001
 """Where the first node of a network listens unless told otherwise: libp2p's usual port."""
@@ -76,9 +78,25 @@ def show(name: str = "", /, *, invite: bool = False, common: Common = PLAIN) -> 
             f"bootstrap  {peer.id.hex()[:8]} at {networks.format_endpoint(peer.endpoint)}"
             for peer in profile.bootstrap
         ),
+        *_payments(profile),
         f"invitation {networks.invite(profile)}",
     ]
     return _give(profile, "\n".join(lines) + "\n", common)
+
+
+def _payments(profile: "Profile") -> "Iterator[str]":
+    """How answers are paid for on a network, a line each."""
+    from scripts import networks
+
+    if profile.chain is None:
+        yield "chain      none: answers are free"
+        return
+    worth = ", whose coins are worth nothing" if profile.chain.worthless else ""
+    yield f"chain      {profile.chain.name}{worth}"
+    for server in profile.chain.servers:
+        address = networks.format_endpoint(server.endpoint)
+        yield f"  server   {address}, key {server.key.hex()}"
+    yield from (f"mint       {mint.hex()}" for mint in profile.mints)
 
 
 def leave(name: str, /, *, common: Common = PLAIN) -> int:
@@ -116,5 +134,21 @@ def _document(profile: "Profile") -> Document:
             {"id": peer.id.hex(), "address": networks.format_endpoint(peer.endpoint)}
             for peer in profile.bootstrap
         ],
+        "chain": None if profile.chain is None else _chain(profile.chain),
+        "mints": [mint.hex() for mint in profile.mints],
         "invite": networks.invite(profile),
+    }
+
+
+def _chain(chain: "Chain") -> Document:
+    from scripts import networks
+
+    return {
+        "name": chain.name,
+        "network": chain.network,
+        "worthless": chain.worthless,
+        "servers": [
+            {"address": networks.format_endpoint(server.endpoint), "key": server.key.hex()}
+            for server in chain.servers
+        ],
     }

@@ -49,15 +49,17 @@ def models(document: Document) -> None:
 
 def wallet(document: Document) -> None:
     """The `wallet` document."""
-    balance = document["balance_nano"]
-    shown = "unknown: the chain cannot be reached" if balance is None else ton(balance)
+    balance, fees = document["balance_nano"], _map(document, "fees_nano")
     open_lanes = [lane for lane in _list(document, "lanes") if lane["state"] != "closed"]
     rows: list[Row] = [
-        ("wallet", f"{document['address']} ({document['state']})"),
-        ("balance", f"{shown}{_note(document['chain'])}"),
+        ("wallet", f"{document['address']}{_STATES.get(str(document['state']), '')}"),
+        ("chain", _chain(document["chain"], worthless=document["worthless"] is True)),
+        ("balance", "unknown: the chain cannot be reached" if balance is None else ton(balance)),
         *_coins(_map(document, "credits")),
-        ("lanes", f"{len(open_lanes)} open"),
+        ("lanes", f"{len(open_lanes)} open{_dues(open_lanes)}"),
     ]
+    if fees["claim"] is not None:
+        rows.append(("fees", f"{ton(fees['claim'])} a claim, {ton(fees['close'])} a close"))
     _draw(rows)
 
 
@@ -72,19 +74,23 @@ def coins(document: Document) -> None:
 
 def purchase(document: Document) -> None:
     """The `purchase` document."""
-    bought = f"{ton(document['value_nano'])} for {ton(document['price_nano'])}"
-    _draw([("bought", f"bundle {document['bundle']}: {bought}")])
-    _draw(list(_coins(_map(document, "credits"))))
+    price = document["price_nano"]
+    cost = f"for {ton(price)}" if price else "promised for earlier"
+    bought = f"bundle {document['bundle']}: {ton(document['value_nano'])} {cost}"
+    _draw([("bought", bought), *_coins(_map(document, "credits"))])
 
 
 def lanes(document: Document) -> None:
     """The `lanes` document."""
     rows = [_lane(lane) for lane in _list(document, "lanes")]
+    if not rows:
+        out("no lanes: the first purchase, or the first paid answer, opens one\n")
+        return
     _draw([("LANE", "ROLE", "STATE", "DEPOSIT", "VOUCHER", "CLAIMED", "DUE"), *rows], header=True)
     moves = [_move(move) for move in _list(document, "transactions")]
     if moves:
         out("\n")
-        _draw([("TIME", "WHAT", "AMOUNT", "FEE", "TRANSACTION"), *moves], header=True)
+        _draw([("TIME", "FOR", "ACCOUNT", "CAME IN", "FEE", "TRANSACTION"), *moves], header=True)
 
 
 def receipts(document: Document) -> None:
@@ -111,10 +117,21 @@ def verification(document: Document) -> None:
     out(f"{valid} valid, {document['invalid']} invalid\n")
 
 
-def _note(chain: object) -> str:
-    """What the coins of a chain are worth, where that is nothing."""
-    known = {-239: "", -3: "; testnet coins, worth nothing"}
-    return known.get(chain if isinstance(chain, int) else 0, "; this network's own, worth nothing")
+_STATES = {"uninit": " (not used yet)", "frozen": " (frozen: it could not pay its storage)"}
+
+
+def _chain(name: object, *, worthless: bool) -> str:
+    """Which chain it is, and what its coins are worth where that is nothing."""
+    whose = "" if name == "testnet" else ", a dev network's own"
+    return f"{name}{whose}: its coins are worth nothing" if worthless else str(name)
+
+
+def _dues(lanes: Sequence[Mapping[str, object]]) -> str:
+    """`; 0.01 TON due to this node, 0.02 TON due to others`: what is promised and not claimed."""
+    whose = {"payee": "this node", "payer": "others"}
+    sums = {role: sum(_nano(x["due_nano"]) for x in lanes if x["role"] == role) for role in whose}
+    words = [f"{ton(due)} due to {whose[role]}" for role, due in sums.items() if due]
+    return "".join(f"{'; ' if at == 0 else ', '}{word}" for at, word in enumerate(words))
 
 
 def _coins(held: Mapping[str, object]) -> Iterator[Row]:
@@ -128,12 +145,17 @@ def _coins(held: Mapping[str, object]) -> Iterator[Row]:
 
 def _lane(lane: Mapping[str, object]) -> Row:
     amounts = (ton(lane[f"{name}_nano"]) for name in ("deposit", "voucher", "claimed", "due"))
-    return str(lane["address"]), str(lane["role"]), str(lane["state"]), *amounts
+    state = str(lane["state"]).replace("_", " ")
+    if lane["expires_at"] is not None:
+        state += f" until {lane['expires_at']}"
+    return str(lane["address"]), str(lane["role"]), state, *amounts
 
 
 def _move(move: Mapping[str, object]) -> Row:
     amount, fee = ton(move["amount_nano"]), ton(move["fee_nano"])
-    return str(move["at"]), str(move["kind"]), amount, fee, _short(move["transaction"])
+    gone = "account gone" if move["transaction"] is None else _short(move["transaction"])
+    kind = str(move["kind"]).replace("_", " ")
+    return str(move["at"]), kind, _short(move["account"]), amount, fee, gone
 
 
 def _status(document: Document) -> Iterator[Row]:
@@ -148,6 +170,9 @@ def _status(document: Document) -> Iterator[Row]:
     )
     if document["worker"] is not None:
         yield from _worker(_map(document, "worker"))
+    if document["mint"] is not None:
+        yield from _mint(_map(document, "mint"))
+    yield from _money(_map(document, "money"), node["chain"])
     for alert in _list(document, "alerts"):
         yield "alert", f"{alert['message']} {alert['advice']}"
 
@@ -161,8 +186,40 @@ def _worker(worker: Mapping[str, object]) -> Iterator[Row]:
         f"{worker['answered']} so far, {worker['tokens']} tokens; "
         f"{slots['busy'] or 0} of {slots['total'] or 0} slots busy, {worker['queue'] or 0} waiting",
     )
+    prices = worker["prices"]
+    if isinstance(prices, Mapping) and any(prices.values()):
+        yield "", f"earned {ton(worker['earned_nano'])}, {_per_thousand(prices)}"
     for reason in _strings(worker["reasons"]):
         yield "", reason
+
+
+def _per_thousand(prices: Mapping[str, object]) -> str:
+    answer, prompt = (ton(round(_number(prices[name]))) for name in ("completion", "prompt"))
+    return f"at {answer} for 1,000 tokens of an answer, {prompt} of a prompt"
+
+
+def _mint(mint: Mapping[str, object]) -> Iterator[Row]:
+    sold = f"{count(mint['issued'], 'credit')} signed, {mint['redeemed']} redeemed"
+    yield "mint", f"{sold}; {ton(mint['float_nano'])} outstanding"
+
+
+def _money(money: Mapping[str, object], chain: object) -> Iterator[Row]:
+    """Nothing, where answers are free or the wallet is not open."""
+    if money["credits_nano"] is None:
+        return
+    held = money["wallet_nano"]
+    wallet = "wallet not seen yet" if held is None else f"{ton(held)} in the wallet"
+    worth = "" if chain == "mainnet" else f" ({chain} coins, worth nothing)"
+    yield "money", f"{wallet}, {ton(money['credits_nano'])} in credits{worth}"
+    figures = {
+        "due to this node": money["due_nano"],
+        "due to others": money["owed_nano"],
+        "earned today": money["earned_today_nano"],
+        "spent today": money["spent_today_nano"],
+    }
+    shown = [f"{ton(nano)} {what}" for what, nano in figures.items() if nano]
+    if shown:
+        yield "", ", ".join(shown)
 
 
 def _peer(peer: Mapping[str, object]) -> Row:
@@ -204,6 +261,16 @@ def _in_colour(rows: Sequence[Row], *, header: bool) -> None:
         first.stylize("bold")
         table.add_row(first, *rest, style="dim" if header and at == 0 else None)
     Console().print(table)
+
+
+def _nano(amount: object) -> int:
+    assert isinstance(amount, int)
+    return amount
+
+
+def _number(value: object) -> float:
+    assert isinstance(value, int | float)
+    return value
 
 
 def _short(identity: object) -> str:

@@ -15,10 +15,10 @@ from ledger import tariff
 from ledger.money import ZERO, Nano
 from ledger.tariff import Count, Receipt, Stop
 from p2p.identity import Identity
-from scripts import funds
 from scripts.api import money
 from scripts.api.answer import Terms
 from scripts.api.money import Coins, Funds, LaneView, Move
+from scripts.funds import receipts_document
 from scripts.version import document as version
 
 SCHEMAS = Path(__file__).parent.parent / "schemas"
@@ -124,11 +124,12 @@ class FakeAnswer:
         raise StopAsyncIteration
 
 
-LANE = "UQCrq6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq8eu"
+LANE = "UQCrq6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq5jh"
 
 FUNDS = Funds(
-    network=-4242,
-    address="UQDNzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3NzTSy",
+    chain="local",
+    worthless=True,
+    address="UQDNzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3NzW9D",
     state="active",
     balance=Nano(792_300_000),
     coins=Coins(
@@ -150,6 +151,7 @@ FUNDS = Funds(
     ),
     per_request=Nano(10_000_000),
     float_cap=Nano(200_000_000),
+    spent_today=Nano(16_000_000),
     claim_fee=Nano(5_500_000),
     close_fee=Nano(7_000_000),
     history=(
@@ -176,7 +178,7 @@ class FakeOperator:
         self.asked = []
         self.begun, self.ended = trio.Event(), trio.Event()
         self.stopped = False
-        self.funds = FUNDS
+        self.funds, self.worker = FUNDS, WORKER
         self.refuses = None
         self.bought, self.moved, self.kept = [], [], []
 
@@ -197,7 +199,7 @@ class FakeOperator:
     def version(self):
         return version()
 
-    def status(self):
+    async def status(self):
         raise ZeroDivisionError("planted secret")
 
     def peers(self):
@@ -226,7 +228,7 @@ class FakeOperator:
         return self._money(money.lanes)
 
     async def receipts(self):
-        return funds.receipts_document([(_receipt(["Luna"]), WORKER.public)])
+        return receipts_document([(_receipt(["Luna"]), WORKER.public)])
 
     async def keep(self, done):
         self.kept.append(done)
@@ -238,6 +240,12 @@ class FakeOperator:
 
     def stop(self):
         self.stopped = True
+
+
+@pytest.fixture
+def funds():
+    """What the stand-in has."""
+    return FUNDS
 
 
 @pytest.fixture

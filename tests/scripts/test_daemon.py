@@ -54,6 +54,14 @@ async def get(home, target):
         return await trio.to_thread.run_sync(client.call, home.socket, "GET", target)
 
 
+async def alerts_of(node):
+    """What its owner should know, once there is something."""
+    with trio.fail_after(PATIENCE):
+        while not (alerts := (await node.status())["alerts"]):  # noqa: ASYNC110
+            await trio.sleep(0.01)  # an alert wakes nobody
+    return alerts
+
+
 async def test_relay_says_where_it_listens(home, start, validate):
     node = await start(node__roles="relay")
     expected = networks.load(home, "moths").bootstrap[0]
@@ -126,9 +134,7 @@ async def test_no_network_is_said_before_anything_starts(tmp_path):
 
 async def test_worker_without_its_model_lives_on_and_says_why(home, start, validate):
     node = await start(node__roles="relay,worker", worker__model="/nowhere.gguf")
-    with trio.fail_after(PATIENCE):
-        while not node.status()["alerts"]:  # noqa: ASYNC110 - an alert wakes nobody
-            await trio.sleep(0.01)
+    await alerts_of(node)
     status = await get(home, "/status")
     validate(status, "status")
     assert status["worker"]["state"] == "stopped"
@@ -136,13 +142,18 @@ async def test_worker_without_its_model_lives_on_and_says_why(home, start, valid
     assert status["alerts"][0]["advice"]
 
 
-async def test_worker_that_failed_is_not_listed_as_one(start):
-    node = await start(node__roles="relay,worker", worker__model="/nowhere.gguf")
+async def listed(node):
+    """A node as it knows itself, once it is listed."""
     with trio.fail_after(PATIENCE):
-        while not node.status()["alerts"]:  # noqa: ASYNC110 - an alert wakes nobody
-            await trio.sleep(0.01)
         while not (entry := node.node.directory.find(node.identity.id)):
             await node.node.directory_changed()
+    return entry
+
+
+async def test_worker_that_failed_is_not_listed_as_one(start):
+    node = await start(node__roles="relay,worker", worker__model="/nowhere.gguf")
+    await alerts_of(node)
+    entry = await listed(node)
     assert (entry.advert.roles & Role.RELAY, entry.advert.roles & Role.WORKER) == (Role.RELAY, 0)
 
 
@@ -158,10 +169,7 @@ async def test_part_that_fails_inside_is_an_alert_without_detail(home, start, mo
 
     monkeypatch.setattr(daemon.serving, "opened", broken)
     node = await start(node__roles="worker")
-    with trio.fail_after(PATIENCE):
-        while not node.status()["alerts"]:  # noqa: ASYNC110 - an alert wakes nobody
-            await trio.sleep(0.01)
-    (alert,) = node.status()["alerts"]
+    (alert,) = await alerts_of(node)
     assert alert["message"] == "The worker has failed inside."
 
 

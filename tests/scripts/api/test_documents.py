@@ -1,9 +1,16 @@
 """The documents' shape, and the figures in them that are computed."""
 
+from dataclasses import replace
+
 import jsonschema
 import pytest
+import trio
 
 from inference.worker import Service, WorkerStatistics
+from ledger import tariff
+from ledger.coins import Holdings
+from ledger.money import ZERO, Nano
+from ledger.totals import Minted, Totals
 from p2p.drive import DriverStatistics
 from p2p.identity import Identity
 from p2p.node import NodeStatistics
@@ -13,14 +20,23 @@ from p2p.overlay.directory import DirectoryStatus, Entry
 from p2p.overlay.fields import Fields, Model, Prices
 from p2p.transport.carrier import CarrierStatistics
 from p2p.wire import Endpoint
-from scripts.api import answer, common, listing
+from scripts.api import answer, common, listing, money
 from scripts.api.answer import Terms
 from scripts.api.listing import LocalModel
-from scripts.api.status import Alert, NodeState, WorkerState, clients_claimed, status
+from scripts.api.status import (
+    Alert,
+    NodeState,
+    PurseState,
+    WorkerState,
+    clients_claimed,
+    status,
+)
 
 DIRECTORY = DirectoryStatus(epoch=7, root=b"r" * 32, count=3, live=3, age=1.5)
 
 MODEL = b"m" * 32
+
+LANE = "UQCrq6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq5jh"
 
 
 def zeros(kind, **known):
@@ -84,6 +100,7 @@ def state(**changes):
         "id": Identity(bytes(32)).id,
         "home": "/home/moth",
         "network": "moths",
+        "chain": None,
         "roles": (),
         "endpoint": None,
         "node": node,
@@ -91,6 +108,7 @@ def state(**changes):
         "joined": True,
         "asking": 0,
         "worker": None,
+        "purse": None,
         "alerts": (),
     }
     return NodeState(**{**plain, **changes})
@@ -139,6 +157,106 @@ def test_status_of_a_worker_that_could_not_start(validate):
     document = status(state(roles=("worker",), worker=worker, alerts=(alert,)))
     validate(document, "status")
     assert document["alerts"][0]["message"] == "There is no model."
+
+
+PURSE = PurseState(
+    balance=Nano(792_300_000),
+    totals=Totals(
+        credits=Holdings(
+            by_value=((Nano(1_024), 2), (Nano(4_096), 1)), in_flight=Nano(9), newest_epoch=7
+        ),
+        due=Nano(1),
+        owed=Nano(2),
+        earned=Nano(3_000),
+        earned_today=Nano(30),
+        spent_today=Nano(4),
+    ),
+    minted=Minted(outstanding=Nano(5), issued=6, redeemed=7),
+)
+
+
+def test_status_says_what_there_is_in_money(validate):
+    worker = WorkerState(state="serving")
+    document = status(state(chain="local", purse=PURSE, worker=worker))
+    validate(document, "status")
+    assert document["node"]["chain"] == "local"
+    assert document["money"] == {
+        "wallet_nano": 792_300_000,
+        "credits_nano": 6_144,
+        "due_nano": 1,
+        "owed_nano": 2,
+        "earned_today_nano": 30,
+        "spent_today_nano": 4,
+    }
+    assert document["mint"] == {"float_nano": 5, "issued": 6, "redeemed": 7}
+    assert document["worker"]["earned_nano"] == 3_000
+
+
+def test_status_leaves_open_what_is_not_known_of_money(validate):
+    unseen = replace(PURSE, balance=None, minted=None)
+    for purse, credits_nano in ((None, None), (unseen, 6_144)):
+        document = status(state(chain="local", purse=purse))
+        validate(document, "status")
+        assert document["mint"] is document["money"]["wallet_nano"] is None
+        assert document["money"]["credits_nano"] == credits_nano
+
+
+def test_worker_says_what_it_asks_for(validate):
+    prices = tariff.Prices(
+        prompt=30_000_000, cached=7_500_000, completion=150_000_000, reasoning=150_000_000
+    )
+    service = Service(
+        identity=MODEL,
+        numerics=bytes(8),
+        context=2_048,
+        slots=1,
+        prompt_rate=100.0,
+        answer_rate=50.0,
+        label="moth",
+        prices=prices,
+    )
+    document = status(state(worker=WorkerState(state="serving", service=service)))
+    validate(document, "status")
+    assert document["worker"]["prices"] == {
+        "prompt": 30_000,
+        "cached": 7_500,
+        "completion": 150_000,
+        "reasoning": 150_000,
+    }
+
+
+def test_documents_of_money_keep_their_shape(validate, funds):
+    validate(money.wallet(funds), "wallet")
+    validate(money.credits_(funds), "credits")
+    validate(money.lanes(funds), "lanes")
+    validate(money.purchase("M", Nano(33_553_408), Nano(33_721_176), funds), "purchase")
+
+
+def test_wallet_whose_chain_is_away_knows_the_rest(validate, funds):
+    away = replace(funds, state="unknown", balance=None, claim_fee=None, close_fee=None)
+    document = money.wallet(away)
+    validate(document, "wallet")
+    assert document["balance_nano"] is None
+    assert document["fees_nano"] == {"claim": None, "close": None}
+    assert document["credits"]["value_nano"] == 16_779_264
+
+
+def test_what_is_due_is_never_less_than_nothing(funds):
+    (lane,) = funds.lanes
+    assert replace(lane, voucher=ZERO).due == ZERO
+
+
+def test_transactions_of_an_account_that_is_gone_have_no_hash(validate, funds):
+    gone = replace(funds.history[0], kind="close", transaction="", peer=LANE)
+    document = money.lanes(replace(funds, history=(gone,)))
+    validate(document, "lanes")
+    assert document["transactions"][0]["transaction"] is None
+
+
+def test_receipts_add_up(validate, operator):
+    document = trio.run(operator.receipts)
+    validate(document, "receipts")
+    assert document["cost_nano"] == 0
 
 
 def test_peers_lists_everybody(validate):

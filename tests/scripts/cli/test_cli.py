@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 
 from inference.client import AskFailed
-from scripts import failure, settings
+from p2p.identity import AdnlId
+from p2p.wire import Endpoint
+from scripts import failure, networks, settings
 from scripts.cli import ask, render, up
 from scripts.cli.main import COMMANDS, GROUPS, main
 from scripts.failure import Failed
+from scripts.networks import BootstrapPeer, Chain, Profile, Server
 
 HELP = Path(__file__).with_name("help.txt")
 
@@ -182,6 +185,9 @@ def test_standard_input_is_a_file(shell, node, monkeypatch):
         ("worker_lost", 4),
         ("model_not_found", 4),
         ("price_above_cap", 5),
+        ("no_credits", 5),
+        ("mint_unreachable", 4),
+        ("chain_unreachable", 4),
         ("deadline", 124),
         ("internal", 1),
         ("context_length_exceeded", 2),
@@ -233,6 +239,44 @@ def test_network_from_new_to_leave(shell, tmp_path, capsys, validate):
     assert shell("network", "show")[0] == 2
 
 
+def test_network_without_a_chain_says_that_answers_are_free(shell):
+    shell("network", "new", "moths")
+    assert "chain      none: answers are free\n" in shell("network", "show")[1]
+
+
+def test_network_names_its_chain_and_mints(shell, validate):
+    chain = Chain(
+        network=-4242, servers=(Server(endpoint=Endpoint("127.0.0.1", 4443), key=b"k" * 32),)
+    )
+    made = Profile(
+        name="silk",
+        id=7,
+        dev=True,
+        bootstrap=(BootstrapPeer(id=AdnlId(b"b" * 32), endpoint=Endpoint("127.0.0.1", 4001)),),
+        chain=chain,
+        mints=(AdnlId(b"m" * 32),),
+    )
+    networks.save(shell.home, made)
+    lines = shell("network", "show")[1].splitlines()
+    assert lines[:-1] == [
+        "dev network silk, id 7",
+        "bootstrap  62626262 at 127.0.0.1:4001",
+        "chain      local, whose coins are worth nothing",
+        f"  server   127.0.0.1:4443, key {'6b' * 32}",
+        f"mint       {'6d' * 32}",
+    ]
+    status, document = shell.document("network", "show")
+    validate(document, "network")
+    assert status == 0
+    assert document["mints"] == ["6d" * 32]
+    assert document["chain"] == {
+        "name": "local",
+        "network": -4242,
+        "worthless": True,
+        "servers": [{"address": "127.0.0.1:4443", "key": "6b" * 32}],
+    }
+
+
 def test_network_on_a_public_address_is_no_dev_network(shell):
     _, made = shell.document("network", "new", "moths", "--host", "8.8.8.8")
     assert made["dev"] is False
@@ -256,14 +300,17 @@ def test_status_for_people(capsys):
         "queue": None,
         "answered": 0,
         "tokens": 0,
+        "prices": None,
         "reasons": ["There is no model."],
     }
     render.status(
         {
-            "node": {"id": "ab" * 32, "roles": ["worker"], "network": "moths"},
+            "node": {"id": "ab" * 32, "roles": ["worker"], "network": "moths", "chain": None},
             "reach": {"mode": "direct", "addresses": ["127.0.0.1:4001"]},
             "network": {"joined": False, "relays": 1, "workers": 0, "links": 2},
             "worker": worker,
+            "mint": None,
+            "money": {"credits_nano": None},
             "alerts": [{"message": "It is lonely.", "advice": "Invite."}],
         }
     )

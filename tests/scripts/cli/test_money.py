@@ -1,0 +1,306 @@
+"""The commands of money: what they ask of the node, what they print, how they end."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from ledger.credit import BUNDLES, worth
+from ledger.money import ZERO, Nano
+from scripts.api.money import Coins
+from scripts.cli import money, render
+from scripts.failure import Failed
+
+LANE = "UQCrq6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq5jh"
+
+EVERY = [
+    ["wallet", "show"],
+    ["credits", "list"],
+    ["credits", "buy"],
+    ["credits", "buy", "S"],
+    ["lanes", "list"],
+    ["lanes", "settle", LANE],
+    ["lanes", "close", LANE],
+    ["receipts", "list"],
+    ["receipts", "export"],
+]
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["wallet", "show"], "wallet"),
+        (["credits", "list"], "credits"),
+        (["credits", "buy"], "purchase"),
+        (["lanes", "list"], "lanes"),
+        (["lanes", "settle", LANE], "lanes"),
+        (["lanes", "close", LANE], "lanes"),
+        (["receipts", "list"], "receipts"),
+    ],
+)
+def test_document_is_the_nodes(shell, node, validate, words, name):
+    status, document = shell.document(*words)
+    assert status == 0
+    validate(document, name)
+
+
+@pytest.mark.parametrize("words", EVERY, ids=" ".join)
+def test_no_running_node_is_exit_3(shell, validate, words):
+    status, document = shell.document(*words)
+    assert (status, document["error"]["code"]) == (3, "not_running")
+    validate(document, "error")
+
+
+@pytest.mark.parametrize(
+    ("code", "exit_status"),
+    [
+        ("no_credits", 5),
+        ("insufficient_funds", 5),
+        ("mint_unreachable", 4),
+        ("chain_unreachable", 4),
+        ("free_network", 2),
+        ("stopping", 4),
+    ],
+)
+@pytest.mark.parametrize(
+    "words", [["credits", "buy"], ["wallet", "show"], ["lanes", "close", LANE]], ids=" ".join
+)
+def test_failure_has_its_exit_status(shell, node, validate, words, code, exit_status):
+    node.refuses = Failed(code, "It did not work.", "Try later.")
+    status, out, err = shell(*words)
+    assert (status, out, err) == (exit_status, "", "tussah: It did not work. Try later.\n")
+    status, document = shell.document(*words)
+    assert status == document["exit"] == exit_status
+    assert document["error"]["code"] == code
+    validate(document, "error")
+
+
+# --- what is asked of the node ---
+
+
+def test_bundle_is_the_nodes_choice_unless_named(shell, node):
+    shell("credits", "buy")
+    shell("credits", "buy", "S")
+    assert node.bought == [None, "S"]
+
+
+def test_other_bundles_are_not_sold(shell, node):
+    status, _, err = shell("credits", "buy", "XL")
+    assert status == 2
+    assert "XL" in err
+    assert node.bought == []
+
+
+def test_help_tells_what_the_bundles_are_worth():
+    for name, exponents in BUNDLES.items():
+        ton = worth(exponents).value / 1e9
+        assert f"{name} {ton:.4f} TON" in money.buy.__doc__
+
+
+def test_lane_is_named_by_its_address(shell, node):
+    shell("lanes", "settle", LANE)
+    shell("lanes", "close", LANE)
+    assert node.moved == [("settle", LANE), ("close", LANE)]
+
+
+@pytest.mark.parametrize("lane", ["../shutdown", "a/b", "a b\r\nX: y", "?", "%2e"])
+def test_no_lanes_name_reaches_another_request(shell, node, lane):
+    assert shell("lanes", "close", lane)[0] in (0, 4)
+    assert not node.stopped
+    assert node.moved in ([], [("close", lane)])
+
+
+# --- what people see ---
+
+
+def test_wallet_for_people_says_what_its_coins_are_worth(shell, node):
+    status, out, err = shell("wallet", "show")
+    assert (status, err) == (0, "")
+    assert out.splitlines() == [
+        "wallet   UQDNzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3NzW9D",
+        "chain    local, a dev network's own: its coins are worth nothing",
+        "balance  0.7923 TON",
+        "credits  0.016779264 TON in 3 coins",
+        "         0.000004096 TON set aside; what is not used comes back",
+        "         to be spent by 2023-11-14T22:13:20Z",
+        "lanes    1 open; 0.003721344 TON due to others",
+        "fees     0.0055 TON a claim, 0.007 TON a close",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("chain", "worthless", "line"),
+    [
+        ("testnet", True, "chain    testnet: its coins are worth nothing"),
+        ("-17", True, "chain    -17, a dev network's own: its coins are worth nothing"),
+        ("mainnet", False, "chain    mainnet"),
+    ],
+)
+def test_chain_is_named_with_its_worth(shell, node, chain, worthless, line):
+    node.funds = replace(node.funds, chain=chain, worthless=worthless)
+    assert shell("wallet", "show")[1].splitlines()[1] == line
+
+
+def test_empty_wallet_whose_chain_is_away(shell, node):
+    node.funds = replace(
+        node.funds,
+        state="unknown",
+        balance=None,
+        coins=Coins(),
+        lanes=(),
+        claim_fee=None,
+        close_fee=None,
+    )
+    assert shell("wallet", "show")[1].splitlines()[2:] == [
+        "balance  unknown: the chain cannot be reached",
+        "credits  0 TON in 0 coins",
+        "lanes    0 open",
+    ]
+
+
+def test_wallet_that_was_never_used_says_so(shell, node):
+    node.funds = replace(node.funds, state="uninit", balance=ZERO)
+    assert shell("wallet", "show")[1].splitlines()[0].endswith(" (not used yet)")
+
+
+def test_credits_for_people(shell, node):
+    assert shell("credits", "list")[1].splitlines()[3:] == [
+        "VALUE            COUNT",
+        "0.000001024 TON  2",
+        "0.016777216 TON  1",
+    ]
+
+
+def test_purchase_for_people(shell, node):
+    out = shell("credits", "buy")[1].splitlines()
+    assert out[:2] == [
+        "bought   bundle M: 0.033553408 TON for 0.033721176 TON",
+        "credits  0.016779264 TON in 3 coins",
+    ]
+
+
+def test_purchase_that_was_promised_for_earlier_costs_nothing_now(capsys, funds):
+    document = {
+        "bundle": "S",
+        "value_nano": 5,
+        "price_nano": 0,
+        "credits": {
+            "value_nano": 5,
+            "count": 1,
+            "in_flight_nano": 0,
+            "keyset_epoch_ends_at": None,
+        },
+    }
+    render.purchase(document)
+    assert "bundle S: 0.000000005 TON promised for earlier" in capsys.readouterr().out
+
+
+def test_lanes_for_people(shell, node):
+    (lane,), (move,) = node.funds.lanes, node.funds.history
+    closing = replace(lane, role="payee", state="closing", expires_at=1_700_000_000.0)
+    gone = replace(move, kind="start_close", transaction="", amount=ZERO, fee=Nano(1))
+    node.funds = replace(node.funds, lanes=(lane, closing), history=(move, gone))
+    assert shell("lanes", "list")[1] == (
+        f"{'LANE':<48}  ROLE   STATE                               DEPOSIT  VOUCHER          "
+        "CLAIMED   DUE\n"
+        f"{LANE}  payer  open                                0.2 TON  0.033721344 TON  0.03 TON"
+        "  0.003721344 TON\n"
+        f"{LANE}  payee  closing until 2023-11-14T22:13:20Z  0.2 TON  0.033721344 TON  0.03 TON"
+        "  0.003721344 TON\n"
+        "\n"
+        "TIME                  FOR          ACCOUNT   CAME IN  FEE              TRANSACTION\n"
+        "2023-11-14T22:13:20Z  open         UQCrq6ur  0.2 TON  0.001234567 TON  abababab\n"
+        "2023-11-14T22:13:20Z  start close  UQCrq6ur  0 TON    0.000000001 TON  account gone\n"
+    )
+
+
+def test_no_lanes_is_said(shell, node):
+    node.funds = replace(node.funds, lanes=(), history=())
+    assert shell("lanes", "list")[1].startswith("no lanes: ")
+
+
+def test_status_for_people_has_a_line_of_money(capsys):
+    prices = {"prompt": 30_000_000, "cached": 0, "completion": 150_000_000.5, "reasoning": 0}
+    worker = {
+        "state": "serving",
+        "model": "moth@q4",
+        "slots": {"busy": 0, "total": 1},
+        "queue": 0,
+        "answered": 2,
+        "tokens": 9,
+        "earned_nano": 4_000_000,
+        "prices": prices,
+        "reasons": [],
+    }
+    purse = {
+        "wallet_nano": 10**9,
+        "credits_nano": 0,
+        "due_nano": 4_000_000,
+        "owed_nano": 0,
+        "earned_today_nano": 3_000_000,
+        "spent_today_nano": 0,
+    }
+    render.status(
+        {
+            "node": {"id": "ab" * 32, "roles": [], "network": "moths", "chain": "local"},
+            "reach": {"mode": "outbound", "addresses": []},
+            "network": {"joined": True, "relays": 1, "workers": 0, "links": 2},
+            "worker": worker,
+            "mint": {"float_nano": 5_000_000, "issued": 34, "redeemed": 1},
+            "money": purse,
+            "alerts": [],
+        }
+    )
+    assert capsys.readouterr().out.splitlines()[3:] == [
+        "worker   serving moth@q4",
+        "answers  2 so far, 9 tokens; 0 of 1 slots busy, 0 waiting",
+        "         earned 0.004 TON, "
+        "at 0.15 TON for 1,000 tokens of an answer, 0.03 TON of a prompt",
+        "mint     34 credits signed, 1 redeemed; 0.005 TON outstanding",
+        "money    1 TON in the wallet, 0 TON in credits (local coins, worth nothing)",
+        "         0.004 TON due to this node, 0.003 TON earned today",
+    ]
+
+
+# --- receipts ---
+
+
+def test_receipts_for_people(shell, node):
+    assert shell("receipts", "list")[1].splitlines() == [
+        "OFFER     WORKER    TOKENS   COST   TICKS",
+        f"00000000  {node.worker.id.hex()[:8]}  9+0+1+0  0 TON  0",
+    ]
+
+
+def test_what_is_exported_is_valid_without_a_node(shell, node, tmp_path, validate):
+    exported = shell("receipts", "export")[1]
+    (tmp_path / "receipts").write_text(exported)
+    node.refuses = Failed("free_network", "unused")
+    assert shell("receipts", "verify", str(tmp_path / "receipts"))[:2] == (
+        0,
+        "1 receipt valid, 0 invalid\n",
+    )
+    status, document = shell.document("receipts", "verify", str(tmp_path / "receipts"))
+    assert status == 0
+    validate(document, "verification")
+
+
+def test_receipt_that_was_touched_is_exit_1_and_named(shell, node, tmp_path, validate):
+    touched = {**json.loads(shell("receipts", "export")[1]), "cost": 1}
+    (tmp_path / "receipts").write_text(json.dumps(touched) + "\n{}\n")
+    status, out, _ = shell("receipts", "verify", str(tmp_path / "receipts"))
+    assert status == 1
+    assert out.splitlines() == [
+        "line 1: says another cost than was signed",
+        "line 2: not a receipt in JSON, with `signed` and `public` in hex",
+        "0 receipts valid, 2 invalid",
+    ]
+    status, document = shell.document("receipts", "verify", str(tmp_path / "receipts"))
+    assert status == 1
+    validate(document, "verification")
+
+
+def test_no_receipts_is_no_failure(shell, tmp_path):
+    (tmp_path / "none").write_text("")
+    assert shell("receipts", "verify", str(tmp_path / "none"))[0] == 0
+    assert shell("receipts", "verify", str(tmp_path / "absent"))[0] == 2
