@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final, final
 
 from inference.engine import base as engine
+from inference.meter import Earning
 from inference.order import Order, State, receipt_of, refusal_of
 from inference.orders import Orders
 from inference.pieces import CELL
@@ -102,20 +103,20 @@ class Answering:
             return
         lock = earning.locked.lock_id
         self._orders.out(Keep(lock, earning.index, earning.newest))
-        if self._is_time_to_settle(order):
-            earning.settled, earning.settled_at = earning.index, self._orders.now
-            self._orders.out(Settle(lock, final=False))
+        earned = order.earned
+        if self._is_time_to_settle(earning, earned):
+            earning.settled, earning.settled_at = earned, self._orders.now
+            self._orders.out(Settle(lock, final=False, ticks=earned))
         if order.owed is not None:
             order.owed.cancel()
             order.owed = None
         if order.state in (State.RUNNING, State.CLOSING):
             self._go_on(order)
 
-    def _is_time_to_settle(self, order: Order) -> bool:
-        earning = order.earning
-        assert earning is not None
+    def _is_time_to_settle(self, earning: Earning, earned: int) -> bool:
         late = self._orders.now - earning.settled_at >= self._service.settle_every
-        return late or earning.index - earning.settled >= self._service.settle_ticks
+        news = earned - earning.settled
+        return news > 0 and (late or news >= self._service.settle_ticks)
 
     def _go_on(self, order: Order) -> None:
         earning = order.earning

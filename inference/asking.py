@@ -387,9 +387,6 @@ class AskCore:
 
     def _reserve(self, trying: Trial, offer: Offer, session: bytes) -> None:
         terms = self._drawing.pay_terms(trying, offer, session, self._now, self._left())
-        if terms is None:
-            self._next(trying, Why.PRICE)
-            return
         patience = max(1, offer.valid_s - OFFER_MARGIN)
         self._enter(State.PAYING, patience, lambda: self._lapse(trying))
         self._do(Reserve(trying.number, terms))
@@ -417,7 +414,7 @@ class AskCore:
     # --- OFFERED ---
 
     def _upload(self, trying: Trial, offer: Offer, payment: Payment | None) -> None:
-        self._telling.offered(trying, self._drawing.terms())
+        self._telling.offered(trying)
         trying.prompt = self._prompt()
         data = codec.frame(trying.prompt.encode())
         if payment is not None:
@@ -469,10 +466,9 @@ class AskCore:
     def _done(self, trying: Trial, reading: Reading, billed: Billed) -> None:
         receipt = reading.receipt(billed, trying.entry.advert.public)
         if trying.spending is not None:
-            trying.due = trying.spending.total(receipt.tokens)
+            trying.due = trying.spending.bill(receipt.ticks)
             self._pay(trying)
-        terms = self._drawing.terms()
-        self._telling.done(self._now, trying, terms, receipt, billed.receipt)
+        self._telling.done(self._now, trying, receipt, billed.receipt)
         self._end()
 
     # --- ways not to get an answer ---
@@ -584,7 +580,8 @@ class AskCore:
         self._do(Leave(trying.number))
         spending = trying.spending
         if spending is not None:
-            self._do(Collect(spending.payment, spending.locked, spending.revealed))
+            shown, owed = spending.revealed, spending.owed
+            self._do(Collect(spending.payment, spending.locked, shown, owed))
 
     def _enter(self, state: State, seconds: float, then: "Action") -> None:
         if self._timer is not None:

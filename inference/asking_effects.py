@@ -66,7 +66,9 @@ class Collect:
     locked: bool
     """The mint's receipt has come."""
     revealed: int
-    """Ticks that the worker may have."""
+    """Ticks that the worker can have."""
+    owed: int
+    """Ticks that it may have by its receipt; as many as were revealed if there is none."""
 
 
 Effect: TypeAlias = Open | Reserve | Upload | Say | Leave | Release | Collect

@@ -212,8 +212,8 @@ class _Asking:
                 self._nursery.start_soon(self._reserve, self._purse, event)
             case Release(payment=payment):
                 self._purse.release(payment)
-            case Collect(payment=payment, locked=locked, revealed=revealed):
-                self._purse.collect(payment, locked=locked, revealed=revealed)
+            case Collect(payment=payment, locked=locked, revealed=revealed, owed=owed):
+                self._purse.collect(payment, locked=locked, revealed=revealed, owed=owed)
 
     def _tell(self, event: Event) -> None:
         if isinstance(event, AskEvent):

@@ -7,7 +7,7 @@ from typing import Final, final
 from inference import market, protocol
 from inference.endings import Why
 from inference.market import Choice, Terms
-from inference.meter import MAX_SESSION, pace_of
+from inference.meter import MAX_SESSION, Pace, pace_of
 from inference.protocol import Need, Offer, Want
 from inference.request import AskRequest, Policy
 from inference.trial import Trial
@@ -97,7 +97,7 @@ class Drawing:
         terms, pace = self.terms(), pace_of(offer)
         if offer.identity != trying.identity or not pace.sound:
             raise RemoteError("the offer is for another model, or at prices that break a rule")
-        if terms.max_price < terms.quoted(offer.prices, offer.context):
+        if not offer.prices.free and self._is_too_dear(trying, offer, pace):
             return Why.PRICE
         if offer.context <= self.context_above or offer.assurance < terms.assurance:
             return Why.UNSUPPORTED
@@ -107,26 +107,34 @@ class Drawing:
 
     def pay_terms(
         self, trying: Trial, offer: Offer, session: bytes, now: float, left: float
-    ) -> PayTerms | None:
-        """What to set aside for an offer; None if it is more than the cap or one spend may be.
-
-        For the longest prompt that its size class may stand for, since languages differ in how many
-        bytes make a token: what is not used returns. Never above the cap.
-        """
-        pace, written = pace_of(offer), trying.most_tokens
-        longest = min((3 << self._size_class) + market.TEMPLATE_TOKENS, offer.context)
-        most = min(self._policy.max_price, MAX_SESSION).value // pace.tick.value
-        ticks = min(pace.most(longest, written), most, MAX_TICKS)
-        if ticks < pace.most(self.terms().least_prompt, written):
-            return None
+    ) -> PayTerms:
+        """What to set aside for an acceptable offer; what is not used returns."""
+        pace = pace_of(offer)
         return PayTerms(
             mints=self._common(offer),
             payee=trying.entry.id,
             session=session,
             tick=pace.tick,
-            ticks=ticks,
+            ticks=self._ticks(trying, offer, pace),
             expiry=ceil(now + max(left, self._policy.least_lock)) + self._policy.lock_margin,
         )
+
+    def _ticks(self, trying: Trial, offer: Offer, pace: Pace) -> int:
+        """The most that the request can take, or that one spend can be.
+
+        For the longest prompt that its size class may stand for, since languages differ in how many
+        bytes make a token.
+        """
+        extremes = self.terms().extremes(trying.most_tokens, offer.context)
+        most = max(pace.most(prompt, written) for prompt, written in extremes)
+        return min(max(1, most), MAX_SESSION.value // pace.tick.value, MAX_TICKS)
+
+    def _is_too_dear(self, trying: Trial, offer: Offer, pace: Pace) -> bool:
+        """Whether what is to be set aside is above the cap, or not enough for a short prompt."""
+        ticks, shortest = self._ticks(trying, offer, pace), self.terms().least_prompt
+        written = min(trying.most_tokens, max(1, offer.context - shortest))
+        least = max(1, pace.most(shortest, written))
+        return self._policy.max_price < pace.tick * ticks or ticks < least
 
     def _common(self, offer: Offer) -> tuple[AdnlId, ...]:
         return tuple(mint for mint in self.mints if mint in offer.mints)

@@ -109,18 +109,29 @@ class Terms:
 
     @property
     def most_prompt(self) -> int:
-        """Tokens the prompt hardly exceeds."""
-        return 1 << self.size_class
+        """Tokens the prompt cannot exceed: one for each byte of its class, and the template's."""
+        return (3 << self.size_class) + TEMPLATE_TOKENS
 
     def most_tokens(self, context: int) -> int:
         """Tokens that the answer may have."""
         room = max(1, min(context, MAX_ANSWER) - self.least_prompt)
         return self.max_tokens or room
 
+    def extremes(self, written: int, context: int) -> tuple[tuple[int, int], ...]:
+        """Tokens of prompt and answer, one of which costs most, whichever of the two is dearer.
+
+        They share a context, so that the longest of both cannot meet.
+        """
+        longest, written = min(self.most_prompt, context), min(written, context)
+        return (min(longest, context - written), written), (
+            longest,
+            min(written, context - longest),
+        )
+
     def quoted(self, prices: Prices, context: int) -> Nano:
         """The most that the request may cost at these prices."""
-        room = max(1, context - self.least_prompt)
-        return quote(self.most_prompt, min(self.most_tokens(context), room), prices)
+        extremes = self.extremes(self.most_tokens(context), context)
+        return max(quote(prompt, written, prices) for prompt, written in extremes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

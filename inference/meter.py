@@ -6,11 +6,15 @@ for the prompt, g ticks a step of reading it, and c the cost of the answer's tok
     while        the asker has revealed              the worker
     reading      min(p0, g * (1 + steps told))       reads at most one unpaid step
     answering    p0 + 1 + floor(c / tick)            says tokens up to c = (p - p0 + 1) * tick
-    at the end   p0 + ceil(c / tick)                 waits a little for the last tick, and settles
+    at the end   ceil((prompt + c) / tick) in all    waits a little for the last tick
 
 So neither is ever out by more than a tick, or by a step while the prompt is read. One thing is
 wider than that: the first tokens may go out within the unpaid step, since a short prompt is read
 before any payment for it can have come.
+
+A tick that is ahead is no price: an honest worker settles for what has been read and said so far,
+rounded up once, whatever later preimage it holds; each hashes forward to those before it. At the
+end that is what its receipt states, and the asker has the rest back as change.
 """
 
 from typing import Final, NamedTuple, final
@@ -21,7 +25,7 @@ from ledger.money import Nano
 from ledger.payment import Locked, Payment
 from ledger.receipt import LockReceipt
 from ledger.tariff import LEAST_TICK, MOST_TICK, Count, Prices, cost, fair, prompt_ticks
-from p2p.errors import BadSignature
+from p2p.errors import BadSignature, RemoteError
 
 MAX_STEP: Final = 8_192
 """tokens of a prompt that an asker pays ahead: two seconds of a quick machine's reading."""
@@ -74,17 +78,22 @@ class Pace(NamedTuple):
         return cost(count._replace(prompt=0, cached=0), self.prices)
 
     def total(self, count: Count) -> int:
-        """Ticks that a whole answer takes."""
-        return self.prompt(count.prompt, count.cached) + self._whole(self.spent(count))
+        """Ticks that so much work takes, prompt and answer rounded up together."""
+        return self._whole(cost(count, self.prices))
 
-    def most(self, prompt: int, written: int) -> int:
-        """Ticks that a request takes at the most, nothing of it cached."""
-        return self.prompt(prompt, 0) + self._whole(cost(Count(completion=written), self.dearer))
+    def most(self, prompt: int, written: int, cached: int = 0) -> int:
+        """Ticks that a request takes at the most: all of its answer of the dearer class."""
+        count = Count(prompt=prompt, cached=cached, completion=written)
+        return self._whole(cost(count, self.dearer))
 
-    def tokens_for(self, number: int) -> int | None:
-        """Tokens of an answer that so many ticks pay, all of the dearer class; None: any number."""
+    def room(self, ticks: int, prompt: int) -> int | None:
+        """Tokens of an answer that `ticks` pay beside such a prompt; None: any number.
+
+        Below 0 if they do not even pay for the prompt.
+        """
         price = self.dearer.completion
-        return number * self.tick.value * _MILLION // price if price else None
+        left = ticks * self.tick.value * _MILLION - prompt * self.prices.prompt
+        return left // price if price else None if left >= 0 else -1
 
     def _whole(self, amount: Nano) -> int:
         return amount.ceil_div(self.tick.value).value
@@ -108,6 +117,8 @@ class Spending:
         """The worker has shown the mint's receipt."""
         self.revealed = 0
         """Ticks."""
+        self.billed: int | None = None
+        """Ticks that the worker's receipt takes."""
 
     def lock(self, signed: bytes) -> None:
         """The worker shows the mint's receipt. Raises `RemoteError` if that is not for this."""
@@ -121,14 +132,23 @@ class Spending:
         self.locked = True
 
     @property
+    def locks(self) -> Nano:
+        """What was set aside: the most that the worker can have."""
+        return self.payment.terms.tick * self.payment.terms.ticks
+
+    @property
+    def owed(self) -> int:
+        """Ticks that the worker may have: what it has billed, else all that were revealed."""
+        return self.revealed if self.billed is None else self.billed
+
+    @property
     def paid(self) -> Nano:
-        """What the worker can have by now."""
-        return self.payment.terms.tick * self.revealed
+        """What these are worth."""
+        return self.payment.terms.tick * self.owed
 
     def too_dear(self, prompt: int, cached: int) -> bool:
         """Whether what is locked would not pay for such a prompt and all of its answer."""
-        written = self._pace.most(0, self._most_written)
-        return self._pace.prompt(prompt, cached) + written > self.payment.terms.ticks
+        return self._pace.most(prompt, self._most_written, cached) > self.payment.terms.ticks
 
     def told(self, prompt: int, cached: int, done: int) -> int:
         """Ticks due while the prompt is read, one more report of it having come.
@@ -150,6 +170,13 @@ class Spending:
         """Ticks due for all of the answer."""
         return self._bounded(self._pace.total(count))
 
+    def bill(self, number: int) -> int:
+        """Ticks due by the worker's receipt. Raises `RemoteError` for more than were locked."""
+        if number > self.payment.terms.ticks:
+            raise RemoteError("the receipt takes more than was locked")
+        self.billed = number
+        return number
+
     def reveal(self, index: int) -> Tick | None:
         """The tick that pays up to `index`; None if that is paid already."""
         if index <= self.revealed:
@@ -170,7 +197,7 @@ class Earning:
         self._verifier = ticks.Verifier(locked.root, locked.ticks)
         self.locked = locked
         self.settled = 0
-        """Ticks that the mint was told of."""
+        """Ticks that the mint was asked for."""
         self.settled_at = 0.0
 
     @property
@@ -193,8 +220,7 @@ class Earning:
 
         Below 0 if it does not even pay for the prompt.
         """
-        left = self.locked.ticks - self._pace.prompt(prompt, 0)
-        return self._pace.tokens_for(left) if left >= 0 else -1
+        return self._pace.room(self.locked.ticks, prompt)
 
     def owes_reading(self, prompt: int, cached: int) -> bool:
         """Whether reading up to so many tokens would be more than one step unpaid."""
@@ -214,6 +240,10 @@ class Earning:
     def owed(self, count: Count) -> bool:
         """Whether the answer takes ticks that have not come."""
         return self.index < min(self.locked.ticks, self._pace.total(count))
+
+    def earned(self, count: Count) -> int:
+        """Ticks that so much work takes, as far as they have come: what may be settled."""
+        return min(self.index, self._pace.total(count))
 
     def _allowed(self, count: Count) -> Nano:
         """What the answer may have cost."""

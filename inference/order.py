@@ -110,6 +110,17 @@ class Order:
         prompt, cached = self.read
         return Count(prompt, cached, self.sent - self.reasoned, self.reasoned)
 
+    @property
+    def earned(self) -> int:
+        """Ticks that were paid and worked for: by the receipt, else by what is in and was said."""
+        if self.earning is None:
+            return 0
+        if self.billed is not None:
+            return self.earning.earned(self.billed.tokens)
+        _, cached = self.read
+        done = self.count._replace(prompt=max(0, self.done - cached), cached=min(cached, self.done))
+        return self.earning.earned(done)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:

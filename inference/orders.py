@@ -155,8 +155,9 @@ class Orders:
         if order.state in (State.READY, State.RUNNING):
             self.out(Cancel(order.token))
         if order.earning is not None:
-            self.earned += order.earning.locked.tick * order.earning.index
-            self.out(Settle(order.earning.locked.lock_id, final=True))
+            locked, ticks = order.earning.locked, order.earned
+            self.earned += locked.tick * ticks
+            self.out(Settle(locked.lock_id, final=True, ticks=ticks))
         self._desk.leave(order.token)
         for handle in (order.timer, order.look, order.beat, order.owed):
             if handle is not None:

@@ -136,7 +136,7 @@ class Offered:
     """The worker's guess of the time until it begins."""
     prices: Prices
     quoted: Nano
-    """The most that the whole request may cost by the offer."""
+    """The most that may be paid for it: what is set aside, in whole ticks of the offer."""
     numerics: bytes
 
 
@@ -196,9 +196,10 @@ class Done:
     cost: Nano
     """By the receipt."""
     paid: Nano = ZERO
-    """What the worker was given for it: the cost in whole ticks, or a tick more."""
+    """What the worker has for it: the cost in whole ticks, by its receipt."""
     prices: Prices
     quoted: Nano
+    """What was set aside; what is above `paid` comes back."""
     receipt: bytes
     """Signed by the worker; see `ledger/tariff.py`."""
     numerics: bytes
@@ -221,7 +222,7 @@ class AskFailed:
     worker: AdnlId | None = None
     """Who was being asked at the end."""
     paid: Nano = ZERO
-    """What that worker was given."""
+    """What that worker can have for it: ticks that were revealed."""
     timing: Timing = Timing()
     refusals: tuple[Refused, ...] = ()
 

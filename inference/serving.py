@@ -147,7 +147,7 @@ class WorkerCore:
         if order is not None:
             self._locked(order, result)
         elif isinstance(result, Locked):  # for somebody who has gone: the coins are theirs again
-            self._orders.out(Settle(result.lock_id, final=True))
+            self._orders.out(Settle(result.lock_id, final=True, ticks=0))
 
     def prepared(self, now: float, token: int, result: engine.Prepared | engine.Failed) -> None:
         """The engine has read a prompt."""

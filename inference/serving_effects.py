@@ -78,10 +78,11 @@ class Keep:
 
 @dataclass(frozen=True, slots=True)
 class Settle:
-    """Have the mint pay what was kept; nothing follows a final one."""
+    """Have the mint pay so many ticks of those that were kept; nothing follows a final one."""
 
     lock_id: bytes
     final: bool
+    ticks: int
 
 
 # --- by the engine ---

@@ -7,7 +7,6 @@ from typing import final
 from inference import endings
 from inference.endings import Ending, Why
 from inference.engine.base import Usage
-from inference.market import Terms
 from inference.protocol import Chunk, Progress
 from inference.request import AskEvent, AskFailed, Done, Piece, Refused, Timing
 from inference.request import Progress as Read
@@ -36,10 +35,10 @@ class Telling:
         """Its offer is accepted."""
         self._mark(offer=self._elapsed(now))
 
-    def offered(self, trying: Trial, terms: Terms) -> None:
+    def offered(self, trying: Trial) -> None:
         """The prompt leaves."""
         assert trying.offer is not None
-        self._tell(trying.offered(trying.offer, terms))
+        self._tell(trying.offered(trying.offer))
 
     def chosen(self, trying: Trial) -> None:
         """A worker is drawn, and a circuit to it begun."""
@@ -69,9 +68,7 @@ class Telling:
             )
         )
 
-    def done(
-        self, now: float, trying: Trial, terms: Terms, receipt: Receipt, signed: bytes
-    ) -> None:
+    def done(self, now: float, trying: Trial, receipt: Receipt, signed: bytes) -> None:
         """The whole answer; `signed` is its receipt."""
         self._mark(total=self._elapsed(now))
         offer, reading, prompt = trying.offer, trying.reading, trying.prompt
@@ -95,7 +92,7 @@ class Telling:
                 cost=receipt.cost,
                 paid=trying.paid,
                 prices=offer.prices,
-                quoted=terms.quoted(offer.prices, offer.context),
+                quoted=trying.quoted,
                 receipt=signed,
                 numerics=offer.numerics,
                 timing=self._timing,

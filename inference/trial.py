@@ -4,7 +4,6 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from inference import market, protocol
-from inference.market import Terms
 from inference.meter import Spending
 from inference.protocol import Offer, Prompt
 from inference.reading import Reading
@@ -73,6 +72,11 @@ class Trial:
         return self.spending.paid if self.spending is not None else ZERO
 
     @property
+    def quoted(self) -> Nano:
+        """What is set aside for it: the most that it can have."""
+        return self.spending.locks if self.spending is not None else ZERO
+
+    @property
     def begun(self) -> bool:
         """Whether anything of the answer has come."""
         return self.reading is not None and self.reading.begun
@@ -130,13 +134,13 @@ class Trial:
             exact=exact,
         )
 
-    def offered(self, offer: Offer, terms: Terms) -> Offered:
+    def offered(self, offer: Offer) -> Offered:
         """What the caller is told of the offer."""
         return Offered(
             worker=self.entry.id,
             ahead=offer.ahead,
             wait_s=float(offer.wait_s),
             prices=offer.prices,
-            quoted=terms.quoted(offer.prices, offer.context),
+            quoted=self.quoted,
             numerics=offer.numerics,
         )

@@ -242,8 +242,8 @@ class Serving:
                 self._nursery.start_soon(self._lock, self._till, event)
             case Keep(lock_id=lock_id, index=index, preimage=preimage):
                 self._till.keep(lock_id, index, preimage)
-            case Settle(lock_id=lock_id, final=final):
-                self._till.settle(lock_id, final=final)
+            case Settle(lock_id=lock_id, final=final, ticks=ticks):
+                self._till.settle(lock_id, final=final, ticks=ticks)
 
     def _command_engine(self, event: Event) -> None:
         match event:

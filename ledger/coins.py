@@ -51,6 +51,9 @@ class Session:
     tick: Nano
     expiry: int
     revealed: int
+    """ticks that we have shown"""
+    owed: int
+    """ticks of those that the worker may have"""
     secret: bytes = field(repr=False)
     due: float
     """Unix time from which its change is to be asked for."""
@@ -285,19 +288,23 @@ def release(connection: Connection, session: bytes) -> None:
     connection.execute("DELETE FROM session WHERE session = ? AND role = 'payer'", (session,))
 
 
-def over(connection: Connection, session: bytes, revealed: int, due: float) -> None:
+def over(connection: Connection, session: bytes, *, revealed: int, owed: int, due: float) -> None:
     """The session has ended; its change is to be asked for from `due` on."""
     connection.execute(
-        "UPDATE session SET state = 'over', i = max(i, ?), due = ?"
+        "UPDATE session SET state = 'over', i = ?, owed = ?, due = ?"
         " WHERE session = ? AND role = 'payer' AND state = 'reserved'",
-        (revealed, due, session),
+        (revealed, owed, due, session),
     )
 
 
 def abandoned(connection: Connection, due: float) -> None:
-    """After a restart: what was running when this node ended is over."""
+    """After a restart: what was running when this node ended is over.
+
+    How many ticks it had shown by then is not known: any number.
+    """
     connection.execute(
-        "UPDATE session SET state = 'over', due = ? WHERE role = 'payer' AND state = 'reserved'",
+        "UPDATE session SET state = 'over', i = ticks, owed = ticks, due = ?"
+        " WHERE role = 'payer' AND state = 'reserved'",
         (due,),
     )
 
@@ -311,14 +318,14 @@ def next_over(connection: Connection) -> Session | None:
     """The session whose change is due first."""
     row = first(
         connection,
-        "SELECT session, mint, epoch, lock, amount, tick, expiry, i, secret, due FROM session"
-        " WHERE role = 'payer' AND state = 'over' ORDER BY due LIMIT 1",
+        "SELECT session, mint, epoch, lock, amount, tick, expiry, i, owed, secret, due"
+        " FROM session WHERE role = 'payer' AND state = 'over' ORDER BY due LIMIT 1",
     )
     return None if row is None else _session(row)
 
 
 def _session(row: Row) -> Session:
-    session, mint, epoch, lock, amount, tick, expiry, revealed, secret, due = row
+    session, mint, epoch, lock, amount, tick, expiry, revealed, owed, secret, due = row
     return Session(
         session=blob(session),
         mint=AdnlId(blob(mint)),
@@ -328,6 +335,7 @@ def _session(row: Row) -> Session:
         tick=nano(tick),
         expiry=integer(expiry),
         revealed=integer(revealed),
+        owed=integer(owed),
         secret=blob(secret),
         due=number(due),
     )
@@ -356,8 +364,8 @@ def changed(
         (session.session,),
     )
     connection.execute(
-        "UPDATE session SET state = 'done', i = ?, settled = ? WHERE session = ?",
-        (reply.paid_ticks, reply.paid_ticks, session.session),
+        "UPDATE session SET state = 'done', settled = ? WHERE session = ?",
+        (reply.paid_ticks, session.session),
     )
     return worth(j for j, _ in reply.sigs)
 

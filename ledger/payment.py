@@ -81,11 +81,12 @@ class Purse(Protocol):
     def release(self, payment: Payment) -> None:
         """The spend never left this machine: its coins are free at once."""
 
-    def collect(self, payment: Payment, *, locked: bool, revealed: int) -> None:
+    def collect(self, payment: Payment, *, locked: bool, revealed: int, owed: int) -> None:
         """The session is over; fetch the change in time. Returns at once, and outlives the ask.
 
         `locked`: the worker showed the mint's receipt. Coins of a session that was perhaps never
-        locked come back once the mint says so.
+        locked come back once the mint says so. Of the ticks that were revealed the worker should
+        take no more than it is `owed` by its receipt; that it took more is kept as evidence.
         """
 
 
@@ -126,5 +127,8 @@ class Till(Protocol):
     def keep(self, lock_id: bytes, index: int, preimage: bytes) -> None:
         """The newest tick: durable within milliseconds, so that a crash loses at most one."""
 
-    def settle(self, lock_id: bytes, *, final: bool) -> None:
-        """Have the mint pay what was kept so far; repeated until it does. Returns at once."""
+    def settle(self, lock_id: bytes, *, final: bool, ticks: int) -> None:
+        """Have the mint pay `ticks`, were later ones kept too; repeated until it does.
+
+        Returns at once. Nothing is kept or settled after a `final` one.
+        """

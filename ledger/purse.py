@@ -150,13 +150,13 @@ class Purse:
         session = payment.terms.session
         self._store.post(lambda c: coins.release(c, session))
 
-    def collect(self, payment: Payment, *, locked: bool, revealed: int) -> None:
+    def collect(self, payment: Payment, *, locked: bool, revealed: int, owed: int) -> None:
         """See `ledger.payment.Purse`."""
         session, (least, most) = payment.terms.session, self._policy.change_delay
         due = self._clock.now() + least + (most - least) * self._entropy.uniform()
         if not locked:  # it may be locked until it expires
             due = max(due, payment.terms.expiry + SLACK)
-        self._store.post(lambda c: coins.over(c, session, revealed, due))
+        self._store.post(lambda c: coins.over(c, session, revealed=revealed, owed=owed, due=due))
         if self._nursery is not None:
             self._nursery.start_soon(self._look_again)
 
@@ -391,6 +391,8 @@ class Purse:
         is_short = back < coins.least_change(session, reply.paid_ticks)
         if is_short or reply.paid_ticks > session.revealed:
             log.warning("mint.short_change", got=back.value)
+        elif reply.paid_ticks > session.owed:  # the row and the receipt are the evidence
+            log.warning("worker.overcharged", ticks=reply.paid_ticks, billed=session.owed)
         log.info("change.fetched", nano=back.value)
 
     async def _unknown(self, session: Session, error: _Refused) -> None:

@@ -3,13 +3,14 @@
 Each function is part of one write or read.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from ledger.lane import Role
 from ledger.money import ZERO, Nano
 from ledger.receipt import Iou
 from ledger.store import Connection, Row, blob, first, integer, nano
+from ledger.tick import earlier
 from p2p.identity import AdnlId
 
 
@@ -30,7 +31,13 @@ class Taking:
     settled: int = 0
     """ticks that the mint has paid"""
     final: bool = False
-    """No more ticks will come; durable from the next start on, which is when it matters."""
+    """No more ticks will come, and no more than `i` are wanted."""
+
+    def upto(self, ticks: int) -> "Taking":
+        """The same, were no later tick kept than this."""
+        if ticks >= self.i:
+            return self
+        return replace(self, i=ticks, x=earlier(self.x, self.i - ticks))
 
 
 def add(connection: Connection, taking: Taking) -> bool:
@@ -54,9 +61,12 @@ def add(connection: Connection, taking: Taking) -> bool:
     return connection.changes() == 1
 
 
-def keep(connection: Connection, lock: bytes, i: int, x: bytes) -> None:
-    """The newest tick; an older one changes nothing."""
-    connection.execute("UPDATE taking SET i = ?, x = ? WHERE lock = ? AND i < ?", (i, x, lock, i))
+def keep(connection: Connection, taking: Taking) -> None:
+    """The newest tick, or the last one that is wanted; after that nothing changes."""
+    connection.execute(
+        "UPDATE taking SET i = ?, x = ?, final = ? WHERE lock = ? AND NOT final",
+        (taking.i, taking.x, int(taking.final), taking.lock),
+    )
 
 
 def close_all(connection: Connection) -> None:

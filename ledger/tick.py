@@ -98,13 +98,17 @@ class Verifier:
             raise BadPreimage(f"no tick of a session of {self.n}")
         if i <= self.index:
             return self.index
-        value = x
-        for _ in range(i - self.index):
-            value = _step(value)
-        if value != self.newest:
+        if earlier(x, i - self.index) != self.newest:
             raise BadPreimage(f"tick {i} does not lead to the root")
         self.index, self.newest = i, x
         return i
+
+
+def earlier(x: bytes, steps: int) -> bytes:
+    """The preimage of the tick so many before that of `x`: what pays for fewer."""
+    for _ in range(steps):
+        x = _step(x)
+    return x
 
 
 def _step(value: bytes) -> bytes:

@@ -103,6 +103,8 @@ class _Session:
     """A taking in memory, newer than its row by milliseconds."""
 
     taking: Taking
+    wanted: int = 0
+    """ticks to be paid, of those that were kept"""
     settling: bool = False
     again: bool = False
     """Asked for while under way."""
@@ -140,7 +142,7 @@ class Till:
         self._sessions: dict[bytes, _Session] = {}
         # One at a time for each mint: of two answers the later says what the mint owes now.
         self._turns: defaultdict[AdnlId, trio.Lock] = defaultdict(trio.Lock)
-        self._unkept: dict[bytes, tuple[int, bytes]] = {}
+        self._unkept: dict[bytes, Taking] = {}
         self._kept = trio.Event()
         self._nursery: trio.Nursery | None = None
         self._locked = self._declined = self._settled = 0
@@ -202,19 +204,20 @@ class Till:
     def keep(self, lock_id: bytes, index: int, preimage: bytes) -> None:
         """The newest tick: durable with the next commit."""
         held = self._sessions.get(lock_id)
-        if held is None or index <= held.taking.i:
+        if held is None or held.taking.final or index <= held.taking.i:
             return
         held.taking = replace(held.taking, i=index, x=preimage)
-        self._unkept[lock_id] = (index, preimage)
-        self._kept.set()
+        self._to_disk(held)
 
-    def settle(self, lock_id: bytes, *, final: bool) -> None:
-        """Have the mint pay what was kept so far; repeated until it does."""
+    def settle(self, lock_id: bytes, *, final: bool, ticks: int) -> None:
+        """Have the mint pay `ticks`, were later ones kept too; repeated until it does."""
         held = self._sessions.get(lock_id)
-        if held is None:
+        if held is None or held.taking.final:
             return
-        if final and not held.taking.final:
-            held.taking = replace(held.taking, final=True)
+        held.wanted = max(held.wanted, ticks)
+        if final:
+            held.taking = replace(held.taking.upto(held.wanted), final=True)
+            self._to_disk(held)
         self._begin(held)
 
     # --- locking ---
@@ -291,6 +294,10 @@ class Till:
 
     # --- keeping ---
 
+    def _to_disk(self, held: _Session) -> None:
+        self._unkept[held.taking.lock] = held.taking
+        self._kept.set()
+
     async def _keep(self) -> None:
         while True:
             await self._kept.wait()
@@ -317,7 +324,7 @@ class Till:
         """Whatever was being answered when we stopped is over."""
         await self._store.write(takings.close_all)
         for taking in await self._store.read(takings.unfinished):
-            held = self._sessions[taking.lock] = _Session(taking)
+            held = self._sessions[taking.lock] = _Session(taking, taking.i)
             self._begin(held)
 
     async def _sweep(self) -> None:
@@ -327,7 +334,7 @@ class Till:
             now = self._clock.now()
             for held in list(self._sessions.values()):
                 if held.taking.expiry < now and not held.taking.final:
-                    self.settle(held.taking.lock, final=True)
+                    self.settle(held.taking.lock, final=True, ticks=held.taking.i)
 
     def _begin(self, held: _Session) -> None:
         held.again = True
@@ -351,7 +358,7 @@ class Till:
 
     async def _settle_once(self, held: _Session) -> bool:
         """Whether the mint has answered for good."""
-        taking = held.taking
+        taking = held.taking.upto(held.wanted)
         if taking.i <= taking.settled and not taking.final:
             return True
         try:
@@ -375,11 +382,12 @@ class Till:
     async def _refused(self, held: _Session, err: Err) -> bool:
         if err.code not in (Code.EXPIRED, Code.UNKNOWN_LOCK, Code.BAD_PREIMAGE):
             return False
-        log.warning("till.settle.refused", code=err.code.value, ticks=held.taking.i)
-        taking = held.taking
+        taking = held.taking.upto(held.wanted)
+        log.warning("till.settle.refused", code=err.code.value, ticks=taking.i)
         if err.code is Code.EXPIRED and taking.i > taking.settled:
             # The lock ended before our newest ticks came; what was paid is still to be had.
-            held.taking = replace(taking, i=taking.settled, final=True)
+            held.wanted = taking.settled
+            held.taking = replace(taking.upto(taking.settled), final=True)
             held.again = True
             return True
         await self._finish(held)
@@ -476,9 +484,9 @@ class Till:
         log.info("till.lane.wanted", mint=mint.hex()[:8], state=state)
 
 
-def _keep_all(connection: Connection, unkept: dict[bytes, tuple[int, bytes]]) -> None:
-    for lock, (i, x) in unkept.items():
-        takings.keep(connection, lock, i, x)
+def _keep_all(connection: Connection, unkept: dict[bytes, Taking]) -> None:
+    for taking in unkept.values():
+        takings.keep(connection, taking)
 
 
 def _open_lane(connection: Connection, mint: AdnlId) -> bytes | None:

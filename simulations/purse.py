@@ -14,7 +14,7 @@ import trio
 from ledger.money import ZERO, Nano
 from ledger.payment import CannotPay, Decline, Locked, Payment, PayTerms, Unpaid
 from ledger.receipt import LockReceipt
-from ledger.tick import Chain, Verifier
+from ledger.tick import Chain, Verifier, earlier
 from p2p import codec
 from p2p.entropy import Entropy
 from p2p.errors import BadPreimage, CodecError
@@ -166,8 +166,8 @@ class FakePurse:
         """Free to spend."""
         self.open: list[Payment] = []
         """Set aside for sessions that are not over."""
-        self.over: list[tuple[Payment, bool, int]] = []
-        """Sessions that are over, whether they were locked, and the ticks revealed."""
+        self.over: list[tuple[Payment, bool, int, int]] = []
+        """Sessions that are over, whether they were locked, the ticks revealed and those owed."""
         self.before = before
         self._entropy = entropy
         self._waiting: list[Payment] = []
@@ -207,10 +207,10 @@ class FakePurse:
         self.open.remove(payment)
         self.balance += payment.terms.tick * payment.terms.ticks
 
-    def collect(self, payment: Payment, *, locked: bool, revealed: int) -> None:
+    def collect(self, payment: Payment, *, locked: bool, revealed: int, owed: int) -> None:
         """Fetch the change, now or when `fetch` finds it ready."""
         self.open.remove(payment)
-        self.over.append((payment, locked, revealed))
+        self.over.append((payment, locked, revealed, owed))
         self._waiting.append(payment)
         self.fetch()
 
@@ -268,10 +268,12 @@ class FakeTill:
         """Remember the newest tick."""
         self._newest[lock_id] = index, preimage
 
-    def settle(self, lock_id: bytes, *, final: bool) -> None:
-        """Have it paid."""
-        index, preimage = self._newest[lock_id]
+    def settle(self, lock_id: bytes, *, final: bool, ticks: int) -> None:
+        """Have so many of them paid."""
+        index, newest = self._newest[lock_id]
+        ticks = min(ticks, index)
+        preimage = earlier(newest, index - ticks)
         try:
-            self.mint.settle(lock_id, index, preimage, final=final)
+            self.mint.settle(lock_id, ticks, preimage, final=final)
         except BadPreimage as error:
             raise AssertionError("a worker that keeps what is no tick") from error

@@ -209,8 +209,8 @@ class World:
                 self._reserve(effect)
             case Release(payment=payment):
                 self.purse.release(payment)
-            case Collect(payment=payment, locked=locked, revealed=revealed):
-                self.purse.collect(payment, locked=locked, revealed=revealed)
+            case Collect(payment=payment, locked=locked, revealed=revealed, owed=owed):
+                self.purse.collect(payment, locked=locked, revealed=revealed, owed=owed)
             case SayTick(attempt=attempt, data=data):
                 self._carry(attempt, "up", data)
             case Upload(attempt=attempt, data=data):
@@ -363,8 +363,8 @@ class World:
                 self._lock(worker, effect)
             case Keep(lock_id=lock_id, index=index, preimage=preimage):
                 worker.till.keep(lock_id, index, preimage)
-            case Settle(lock_id=lock_id, final=final):
-                worker.till.settle(lock_id, final=final)
+            case Settle(lock_id=lock_id, final=final, ticks=ticks):
+                worker.till.settle(lock_id, final=final, ticks=ticks)
             case Prepare(token=token):
                 self._prepare(worker, token)
             case Generate(job=job):
@@ -469,17 +469,17 @@ def check(world, deadline=DEADLINE):
 
 
 def check_coins(world):
-    """No coin is lost, and no worker has more than it was shown ticks for."""
+    """No coin is lost, and no worker has more than its receipt says, or than it was shown."""
     mint, purse = world.mint, world.purse
     assert purse.open == []
     for worker in world.workers.values():
         held = [held for held in mint.held.values() if held.worker == worker.identity.id]
         assert worker.dead or all(held.final for held in held)
-    for payment, locked, revealed in purse.over:
+    for payment, locked, revealed, owed in purse.over:
         held = mint.held.get(payment.lock_id)
         assert locked or not revealed
         assert held is not None or not locked
-        assert held is None or held.verifier.index <= revealed
+        assert held is None or held.verifier.index <= owed <= revealed
     mint.expire(world.now + 1_000)
     purse.fetch()
     assert purse.balance + world.lost + sum(mint.earned.values(), ZERO) == FUNDS

@@ -131,8 +131,8 @@ class Shop:
                 self.do(lambda core, now: core.locked(now, token, result))
             case Keep(lock_id=lock_id, index=index, preimage=preimage):
                 self.till.keep(lock_id, index, preimage)
-            case Settle(lock_id=lock_id, final=final):
-                self.till.settle(lock_id, final=final)
+            case Settle(lock_id=lock_id, final=final, ticks=ticks):
+                self.till.settle(lock_id, final=final, ticks=ticks)
                 self.over = self.over or final
             case Prepare(token=token):
                 prepared = Prepared(tokens=tuple(range(self.prompt_tokens)))
@@ -385,8 +385,8 @@ class Counter:
                 self.do(lambda core, now: core.uploaded(now, attempt))
             case SayTick(data=data):
                 self.ticks += [protocol.read_asker(message) for message in unframed(data)]
-            case Collect(payment=payment, locked=locked, revealed=revealed):
-                self.purse.collect(payment, locked=locked, revealed=revealed)
+            case Collect(payment=payment, locked=locked, revealed=revealed, owed=owed):
+                self.purse.collect(payment, locked=locked, revealed=revealed, owed=owed)
                 self.collected.append((locked, revealed))
             case Release(payment=payment):
                 self.purse.release(payment)

@@ -92,7 +92,7 @@ class Payer(Asker):
     def coins(self):
         """What became of the coins of each try."""
         return [
-            "released" if isinstance(event, Release) else (event.locked, event.revealed)
+            "released" if isinstance(event, Release) else (event.locked, event.revealed, event.owed)
             for event in self.over
         ]
 
@@ -137,7 +137,38 @@ def test_the_order_of_a_paid_answer(payer):
     done = ask.last
     assert isinstance(done, Done)
     assert (done.cost, done.paid) == (Nano(660), Nano(3 * TICK))
-    assert ask.coins == [(True, 3)]
+    assert ask.coins == [(True, 3, 3)]
+
+
+def test_what_was_paid_ahead_is_change_by_the_receipt(payer):
+    """Three ticks are revealed; 30 tokens of prompt and one of answer cost 1.94 of them."""
+    ask = payer().opened().paid().uploaded().locks()
+    ask.says(Progress(prompt=30, cached=0, done=0), replace(ANSWER, ids=(1,)))
+    assert ask.ticks[-1].index == 3
+    count = Count(prompt=30, completion=1)
+    ask.bills("wild silk", 1, tokens=count, cost=tariff.cost(count, PRICES), ticks=2)
+    done = ask.last
+    assert isinstance(done, Done)
+    assert (done.cost, done.paid) == (Nano(620), Nano(2 * TICK))
+    assert ask.coins == [(True, 3, 2)]
+
+
+@pytest.mark.parametrize("max_tokens", [None, 1, 60])
+def test_what_is_quoted_is_set_aside_and_what_the_cap_is_held_against(payer, max_tokens):
+    request = replace(QUESTION, max_tokens=max_tokens)
+    ask = payer(request, max_price=Nano(10**6)).opened().paid()
+    terms = ask.payment.terms
+    quoted = terms.tick * terms.ticks
+    assert ask.last.quoted == quoted
+    ask = payer(request, max_price=quoted).opened().paid().uploaded().locks()
+    ask.says(Progress(prompt=32, cached=0, done=0), replace(ANSWER, ids=(1,)))
+    count = Count(prompt=32, completion=1)
+    ask.bills("wild silk", 1, tokens=count, cost=tariff.cost(count, PRICES), ticks=3)
+    assert ask.last.quoted == quoted
+    ask = payer(request, max_price=quoted - Nano(1))
+    for _ in ask.opens:
+        ask.opened()
+    assert (ask.last.code, ask.reserves) == ("price_above_cap", [])
 
 
 def test_a_full_answer_is_not_paid_a_tick_ahead(payer):
@@ -147,7 +178,7 @@ def test_a_full_answer_is_not_paid_a_tick_ahead(payer):
     assert ask.ticks[-1].index == 4
     count = Count(prompt=32, completion=32)
     ask.bills("x", tokens=count, cost=tariff.cost(count, PRICES), ticks=4, stop=Stop.LENGTH)
-    assert ask.coins == [(True, 4)]
+    assert ask.coins == [(True, 4, 4)]
 
 
 def test_what_is_set_aside_is_within_the_cap_and_outlives_the_ask(payer):
@@ -241,7 +272,7 @@ def test_coins_that_the_mint_refuses_are_replaced_once(payer, detail):
     assert [opened.worker for opened in ask.opens] == [first, first]
     ask.opened().paid().uploaded().says(Refusal(Refuse.PAYMENT, detail))
     assert ask.opens[-1].worker != first
-    assert ask.coins == [(False, 0), (False, 0)]
+    assert ask.coins == [(False, 0, 0), (False, 0, 0)]
     assert len({reserve.terms.session for reserve in ask.reserves}) == 2
 
 
@@ -258,7 +289,7 @@ def test_a_worker_that_cannot_lock_gives_way(payer, detail, reason):
     assert len(ask.opens) == 2
     assert ask.opens[1].worker != ask.opens[0].worker
     ask.do(cancel)
-    assert ask.coins == [(False, 0)]
+    assert ask.coins == [(False, 0, 0)]
     assert ask.core._telling.whys[0].value == reason
 
 
@@ -278,7 +309,7 @@ def test_an_answer_before_its_lock_or_count_is_a_lie_and_unpaid(payer, lie):
     lie(ask)
     assert len(ask.opens) == 2
     assert ask.ticks == []
-    assert [revealed for _, revealed in ask.coins] == [0]
+    assert [revealed for _, revealed, _ in ask.coins] == [0]
 
 
 # --- prices ---
@@ -294,11 +325,12 @@ def test_an_offer_that_would_be_paid_too_far_ahead_is_a_lie(payer, change):
 
 
 def test_a_prompt_that_costs_more_than_was_locked_is_left_unpaid(payer):
-    ask = payer(max_price=Nano(2_500)).opened().paid().uploaded().locks()
-    ask.says(Progress(prompt=120, cached=0, done=0))
+    ask = payer().opened().paid().uploaded().locks()
+    assert ask.payment.terms.ticks < 30  # less than the longest template would take
+    ask.says(Progress(prompt=500, cached=0, done=0))
     assert ask.ticks == []
     assert len(ask.opens) == 2
-    assert ask.coins == [(True, 0)]
+    assert ask.coins == [(True, 0, 0)]
 
 
 @pytest.mark.parametrize(
@@ -329,7 +361,7 @@ def test_reasoning_that_was_not_sent_is_not_charged(payer):
     ask.paid().uploaded().locks()
     ask.says(Progress(prompt=32, cached=0, done=0), Chunk(first=0, ids=tuple(range(40)), text="x"))
     count = Count(prompt=32, reasoning=40)
-    ask.bills("x", tokens=count, cost=tariff.cost(count, dearer), ticks=4)
+    ask.bills("x", tokens=count, cost=tariff.cost(count, dearer), ticks=3)
     assert "dearer" in ask.last.message
 
 

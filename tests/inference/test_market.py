@@ -24,6 +24,7 @@ from inference.market import (
     pick_model,
 )
 from inference.protocol import Need
+from ledger import tariff
 from ledger.money import Nano
 from p2p.entropy import seeded
 from p2p.overlay.advert import Prices, Role
@@ -124,6 +125,21 @@ def test_the_border_is_inside(entry, changes, terms):
     worker = entry(1, **changes)
     choice = acceptable([worker], MODEL, replace(TERMS, **terms), Memory(), NOW)
     assert choice.rejected == {}
+
+
+@given(
+    st.builds(tariff.Prices, *(st.integers(0, 10**9) for _ in range(4))),
+    st.integers(1, 4_000),
+    st.integers(1, 8_192),
+    st.integers(0, 20_000),
+)
+def test_no_prompt_of_a_class_with_its_answer_costs_more_than_is_quoted(
+    prices, size, context, prompt
+):
+    terms = Terms(size_class=size.bit_length(), max_tokens=size)
+    prompt = min(prompt, terms.most_prompt, context)
+    written = min(size, context - prompt)
+    assert tariff.quote(prompt, written, prices) <= terms.quoted(prices, context)
 
 
 def test_nobody_asks_itself(entry):

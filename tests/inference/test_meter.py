@@ -14,7 +14,7 @@ from ledger.payment import Locked, Payment, PayTerms
 from ledger.receipt import LockReceipt
 from ledger.tariff import Count, Prices, cost
 from ledger.tick import Chain
-from p2p.errors import BadPreimage, BadSignature, CodecError
+from p2p.errors import BadPreimage, BadSignature, CodecError, RemoteError
 from p2p.identity import Identity
 
 MINT, WORKER = Identity(b"M" * 32), Identity(b"w" * 32)
@@ -122,12 +122,22 @@ def test_free_is_sound_as_long_as_nothing_is_to_be_paid():
 
 
 @given(paces(), st.integers(1, 4_000), st.integers(0, 4_000), st.integers(0, 1_000))
-def test_all_ticks_of_an_answer_pay_its_cost_and_less_than_two_more(pace, prompt, cached, written):
+def test_all_ticks_of_an_answer_pay_its_cost_and_less_than_one_more(pace, prompt, cached, written):
     count = Count(prompt, cached, written, 0)
     price, paid = cost(count, pace.prices), pace.tick * pace.total(count)
-    assert price <= paid + Nano(2)  # the classes are rounded up together, here in two parts
-    assert paid < price + pace.tick * 2
+    assert price <= paid < price + pace.tick
     assert pace.total(count) <= pace.most(prompt + cached, written)
+
+
+@given(paces(), st.integers(0, 300), st.integers(0, 4_000))
+def test_a_lock_has_room_for_as_many_tokens_as_it_pays(pace, ticks, prompt):
+    room = pace.room(ticks, prompt)
+    if room is None:
+        assert pace.most(prompt, 10**6) <= ticks
+    elif room < 0:
+        assert pace.most(prompt, 0) > ticks
+    else:
+        assert pace.most(prompt, room) <= ticks < pace.most(prompt, room + 1)
 
 
 # --- the mint's receipt ---
@@ -180,9 +190,10 @@ def test_each_report_earns_one_step_and_no_more_than_it_says():
 
 def test_a_prompt_above_what_is_locked_is_too_dear():
     spending, _ = session(ticks=11)
-    assert not spending.too_dear(320, 0)
-    assert spending.too_dear(321, 0)
-    assert not spending.too_dear(0, 1_280)
+    assert not spending.too_dear(350, 0)
+    assert spending.too_dear(351, 0)
+    assert not spending.too_dear(0, 1_400)
+    assert spending.too_dear(0, 1_401)
 
 
 def test_reading_stops_at_one_unpaid_step():
@@ -227,6 +238,10 @@ def test_a_tick_is_revealed_once_and_only_forward():
     assert earning.take(tick)
     assert not earning.take(tick)
     assert spending.paid == Nano(640) * 3
+    assert spending.bill(2) == 2
+    assert (spending.revealed, spending.owed, spending.paid) == (3, 2, Nano(640) * 2)
+    with pytest.raises(RemoteError):
+        spending.bill(101)
     with pytest.raises(BadPreimage):
         earning.take(Tick(5, b"x" * 32))
     assert earning.index == 3
@@ -238,7 +253,7 @@ def test_with_both_honest_nothing_stalls_and_nobody_is_out_by_more(pace, tokens,
     cached = data.draw(st.integers(0, tokens))
     prompt = tokens - cached
     written = data.draw(st.integers(1, 500))
-    spending, earning = session(pace, min(16_384, pace.most(tokens, written) + 1))
+    spending, earning = session(pace, min(16_384, pace.most(tokens, written)))
     done = cached
     while done < tokens:
         upto = min(tokens, done + 1_024)
@@ -261,7 +276,12 @@ def test_with_both_honest_nothing_stalls_and_nobody_is_out_by_more(pace, tokens,
             earning.take(tick)
         p0 = pace.prompt(prompt, cached)
         assert pace.spent(count) <= pace.tick * (earning.index - p0 + 1)
+        # One ahead; and one more where three parts of a nano were each rounded up to one.
+        assert earning.earned(count) <= earning.index <= pace.total(count) + 2
     assert not earning.owed(count)
+    assert earning.earned(count) == spending.bill(pace.total(count))
+    assert spending.paid == pace.tick * pace.total(count)
+    assert spending.paid <= spending.locks
 
 
 def test_a_step_is_bounded_whatever_a_worker_offers():

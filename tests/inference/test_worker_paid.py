@@ -6,7 +6,7 @@ import pytest
 
 from inference import protocol
 from inference.answering import LAST_TICK_WAIT, UNPAID_WAIT
-from inference.engine.base import Begun, Finished, Piece, Reason, Usage
+from inference.engine.base import Begun, Finished, Piece, Prefilled, Reason, Usage
 from inference.meter import Spending, pace_of
 from inference.protocol import (
     Abort,
@@ -120,6 +120,9 @@ class Paid(Worker):
     def pays(self, index):
         return self.sends(self.spending.reveal(index))
 
+    def settles(self, ticks, *, final=True):
+        return Settle(self.payment.lock_id, final=final, ticks=ticks)
+
 
 @pytest.fixture
 def worker():
@@ -152,18 +155,19 @@ def test_a_paid_answer_from_spend_to_settlement(worker):
     worker.job = generate.job
     told = worker.engine(worker.job.id, Begun(prompt=100, cached=0))
     assert said(told) == [Progress(prompt=100, cached=0, done=0)]
-    (keep, settle) = worker.pays(7)
-    assert (keep.index, settle) == (7, Settle(worker.payment.lock_id, final=False))
+    (keep,) = worker.pays(7)
+    assert keep.index == 7
     told = worker.writes(16)
     assert [type(message) for message in said(told)] == [Chunk]
-    assert [type(effect) for effect in worker.pays(8)] == [Keep]
+    (keep, settle) = worker.pays(8)
+    assert (keep.index, settle) == (8, worker.settles(8, final=False))
     worker.now += 1
     told = worker.ends(16)
     (billed,) = said(told)
     receipt = tariff.verify(billed.receipt, WORKER.public)
     assert receipt.ticks == 8
     assert receipt.cost == Nano(116 * 20)
-    assert told[-2:] == [End(1, 1), Settle(worker.payment.lock_id, final=True)]
+    assert told[-2:] == [End(1, 1), worker.settles(8)]
     assert worker.core.statistics().earned == Nano(8 * 320)
     assert worker.nothing_left
 
@@ -189,16 +193,16 @@ def test_a_mint_that_is_silent_is_busy_and_its_late_lock_is_given_back(worker):
     assert worker.wait(LOCK_WAIT - 0.1) == []
     assert said(worker.wait(0.1)) == [Refusal(Refuse.PAYMENT, Decline.BUSY)]
     assert worker.nothing_left
-    assert worker.locked() == [Settle(worker.payment.lock_id, final=True)]
+    assert worker.locked() == [worker.settles(0)]
 
 
 def test_a_lock_that_ends_too_soon_starts_nothing(worker):
     told = worker.locking(expiry=int(NOW) + 3).locked()
     assert said(told) == [Refusal(Refuse.DEADLINE)]
-    assert told[-1] == Settle(worker.payment.lock_id, final=True)
+    assert told[-1] == worker.settles(0)
 
 
-@pytest.mark.parametrize(("ticks", "code"), [(9, Refuse.PAYMENT), (11, None)])
+@pytest.mark.parametrize(("ticks", "code"), [(10, Refuse.PAYMENT), (11, None)])
 def test_a_lock_must_pay_for_the_prompt_and_the_answer(worker, ticks, code):
     told = worker.locking(ticks=ticks).locked()
     told = worker.prepares(told[-1].token, 100)
@@ -206,7 +210,7 @@ def test_a_lock_must_pay_for_the_prompt_and_the_answer(worker, ticks, code):
         assert isinstance(told[0], Generate)
     else:
         assert said(told) == [Refusal(code, Decline.TERMS)]
-        assert told[-1] == Settle(worker.payment.lock_id, final=True)
+        assert told[-1] == worker.settles(0)
 
 
 # --- out of turn ---
@@ -229,13 +233,9 @@ def test_a_tick_before_the_lock_resets_the_stream(worker):
 def test_a_false_tick_ends_the_answer_and_settles_the_true_ones(worker, tick):
     worker.running()
     worker.pays(1)
-    lock_id = worker.payment.lock_id
+    worker.writes(3)
     told = worker.sends(tick)
-    assert told == [
-        GiveUp(1, 1, Abort.PROTOCOL),
-        Cancel(worker.job.id),
-        Settle(lock_id, final=True),
-    ]
+    assert told == [GiveUp(1, 1, Abort.PROTOCOL), Cancel(worker.job.id), worker.settles(1)]
     assert [effect.index for effect in worker.effects if isinstance(effect, Keep)] == [1]
     assert worker.nothing_left
 
@@ -264,19 +264,47 @@ def test_an_asker_that_stops_paying_gets_no_more_and_is_told(worker):
     assert worker.wait(UNPAID_WAIT - 0.1) == []
     told = worker.wait(0.1)
     assert said(told) == [Refusal(Refuse.UNPAID, 16)]
-    assert told[-1] == Settle(worker.payment.lock_id, final=True)
+    assert told[-1] == worker.settles(7)
     assert worker.nothing_left
 
 
 def test_a_last_tick_is_waited_for_but_not_long(worker):
     worker.running()
     worker.pays(7)
-    worker.writes(3)
-    (billed,) = said(worker.ends(3))
+    worker.writes(16)
+    (billed,) = said(worker.ends(16))
     assert isinstance(billed, Billed)
     assert worker.wait(LAST_TICK_WAIT - 0.1) == []
-    assert worker.wait(0.1) == [End(1, 1), Settle(worker.payment.lock_id, final=True)]
+    assert worker.wait(0.1) == [End(1, 1), worker.settles(7)]
     assert worker.nothing_left
+
+
+def test_prompt_and_answer_are_rounded_up_together(worker):
+    """100 tokens are 6.25 ticks and 12 are 0.75: seven in all, and nothing is waited for."""
+    worker.running()
+    worker.pays(7)
+    worker.writes(12)
+    told = worker.ends(12)
+    (billed,) = said(told)
+    assert tariff.verify(billed.receipt, WORKER.public).ticks == 7
+    assert told[-2:] == [End(1, 1), worker.settles(7)]
+    assert worker.core.statistics().earned == Nano(7 * 320)
+
+
+def test_ticks_that_were_paid_ahead_are_left_to_the_asker(worker):
+    worker.running()
+    assert [type(effect) for effect in worker.pays(10)] == [Keep]
+    worker.writes(12)
+    assert worker.ends(12)[-1] == worker.settles(7)
+    assert worker.core.statistics().earned == Nano(7 * 320)
+
+
+@pytest.mark.parametrize(("done", "ticks"), [(0, 0), (16, 1), (50, 4), (100, 7)])
+def test_a_prompt_that_is_partly_read_is_settled_as_far(worker, done, ticks):
+    worker.running()
+    worker.engine(worker.job.id, Prefilled(done=done))
+    worker.pays(9)
+    assert worker.do(lambda core, now: core.lost(now, 1))[-1] == worker.settles(ticks)
 
 
 @pytest.mark.parametrize("reach", ["locking", "locked", "running", "closing"])
@@ -287,22 +315,24 @@ def test_an_asker_that_leaves_is_settled_in_every_state(worker, reach, how):
         worker = Paid().running() if reach != "locked" else worker
         if reach == "locked":
             worker.locked()
-        if reach == "closing":
+        else:
             worker.pays(7)
-            worker.writes(3)
-            worker.ends(3)
+            worker.writes(16)
+        if reach == "closing":
+            worker.ends(16)
     told = worker.do(
         lambda core, now: core.reset(now, 1, 1) if how == "reset" else core.lost(now, 1)
     )
     settled = [effect for effect in told if isinstance(effect, Settle)]
-    expected = [] if reach == "locking" else [Settle(worker.payment.lock_id, final=True)]
-    assert settled == expected
+    expected = {"locking": [], "locked": [worker.settles(0)]}
+    assert settled == expected.get(reach, [worker.settles(7)])
     assert worker.nothing_left
 
 
 def test_a_worker_that_stops_settles_all_that_it_was_paid(worker):
     worker.running()
     worker.pays(3)
+    worker.writes(1)
     told = worker.do(lambda core, now: core.stop(now))
-    assert told == [Cancel(worker.job.id), Settle(worker.payment.lock_id, final=True)]
+    assert told == [Cancel(worker.job.id), worker.settles(3)]
     assert worker.core.sizes()["circuits"] == 0

@@ -240,7 +240,7 @@ class Life:
             self.tell(number, i)
             worker.till.keep(session.spend.lock_id, i, session.chain.reveal(i))
             await trio.sleep(0.3)
-            self.worker.till.settle(session.spend.lock_id, final=i == TICKS)
+            self.worker.till.settle(session.spend.lock_id, final=i == TICKS, ticks=i)
             await trio.sleep(0.3)
 
     async def change(self, session):

@@ -2,6 +2,7 @@
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 
 from ledger import coins, wire
 from ledger.credit import BUNDLES, blanks_for, worth
@@ -120,6 +121,27 @@ async def test_silent_worker_keeps_nothing_after_expiry(village, autojump_clock)
     purse.collect(payment, locked=True, revealed=3, owed=3)
     await until_value(village, BUNDLE)
     await balanced(village)
+
+
+@pytest.mark.parametrize(("taken", "warned"), [(3, False), (4, True)])
+async def test_a_worker_that_takes_more_than_its_receipt_says_leaves_evidence(
+    village, autojump_clock, taken, warned
+):
+    purse = village.customer.purse
+    worker = await village.up(Role.RELAY)
+    payment = await purse.prepare(terms(village, worker))
+    await locked(village, worker, payment)
+    await settled(village, worker, payment, taken)
+    with capture_logs() as logs:
+        purse.collect(payment, locked=True, revealed=4, owed=3)
+        await until_value(village, Nano((BUNDLE - TICK * taken).value >> 10 << 10))
+    said = [entry for entry in logs if entry["event"] == "worker.overcharged"]
+    assert [(entry["ticks"], entry["billed"]) for entry in said] == [(4, 3)] * warned
+    assert not [entry for entry in logs if entry["event"] == "mint.short_change"]
+    rows = await village.customer.store.read(
+        lambda c: list(c.execute("SELECT i, owed, settled FROM session"))
+    )
+    assert rows == [(4, 3, taken)]
 
 
 async def test_coins_are_in_one_session_only(village, autojump_clock):

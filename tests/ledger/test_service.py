@@ -416,7 +416,7 @@ async def test_a_mint_that_stops_goes_on_where_it_was(autojump_clock):
         assert again.service.digest == mint.service.digest
         assert (await over_link(again, Lock(spend.encode()))).receipt == locked.receipt
         worker.till.keep(spend.lock_id, 3, session.chain.reveal(3))
-        worker.till.settle(spend.lock_id, final=True)
+        worker.till.settle(spend.lock_id, final=True, ticks=3)
         await trio.sleep(5)
         assert (await again.ask(Change(spend.lock_id, session.secret))).paid_ticks == 3
 

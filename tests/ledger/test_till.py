@@ -14,6 +14,7 @@ from ledger.payment import Decline, Locked
 from ledger.policy import DEV, MAIN
 from ledger.receipt import LockReceipt
 from ledger.store import Store
+from ledger.tick import MAX_TICKS
 from p2p.identity import AdnlId
 from tests.ledger.parties import AMOUNT, MINT, OTHER, WORKER
 from tests.ledger.street import Street, paid, stock
@@ -69,6 +70,10 @@ class Trade:
 
     def reveal(self, session, i):
         self.till.keep(session.spend.lock_id, i, session.chain.reveal(i))
+
+    def settle(self, session, *, final, ticks=MAX_TICKS):
+        """All that was revealed, unless it is to be less."""
+        self.till.settle(session.spend.lock_id, final=final, ticks=ticks)
 
     async def settled(self):
         """Wait until nothing is open."""
@@ -151,7 +156,7 @@ async def test_a_spend_that_was_altered_is_declined(autojump_clock):
 
 async def test_a_session_that_ends_too_soon_is_declined(autojump_clock):
     async with trade() as there:
-        session, tick = there.session(life=10)
+        session, tick = there.session(life=DEV.least_lock - 2)
         spend = session.spend
         result = await there.till.lock(spend.encode(), spend.terms.session, tick)
         assert result is Decline.EXPIRED
@@ -214,10 +219,10 @@ async def test_ticks_become_a_voucher_and_the_rest_change(autojump_clock):
         session = await there.lock()
         for i in range(1, 8):
             there.reveal(session, i)
-        there.till.settle(session.spend.lock_id, final=False)
+        there.settle(session, final=False)
         await trio.sleep(1)
         assert await there.worker.held() == session.spend.terms.tick * 7
-        there.till.settle(session.spend.lock_id, final=True)
+        there.settle(session, final=True)
         await there.settled()
         reply = await there.change(session)
         assert isinstance(reply, Changed)
@@ -232,10 +237,39 @@ async def test_a_settlement_without_new_ticks_asks_nobody(autojump_clock):
         session = await there.lock()
         there.reveal(session, 2)
         for _ in range(3):
-            there.till.settle(session.spend.lock_id, final=False)
+            there.settle(session, final=False)
             await trio.sleep(1)
         asked = [r for _, _, r in there.street.wires.carried if isinstance(r, Settle)]
         assert len(asked) == 1
+
+
+async def test_only_what_was_worked_for_is_settled_whatever_was_revealed(autojump_clock):
+    async with trade() as there:
+        session = await there.lock()
+        tick = session.spend.terms.tick
+        there.reveal(session, 3)
+        there.settle(session, final=False, ticks=2)
+        await trio.sleep(1)
+        assert await there.worker.held() == tick * 2
+        there.reveal(session, 9)
+        there.settle(session, final=True, ticks=8)
+        there.reveal(session, 10)
+        there.settle(session, final=True, ticks=10)
+        await there.settled()
+        assert (await there.change(session)).paid_ticks == 8
+        asked = [r for _, _, r in there.street.wires.carried if isinstance(r, Settle)]
+        assert [(r.i, r.x) for r in asked] == [(i, session.chain.reveal(i)) for i in (2, 8)]
+
+
+async def test_what_a_final_settlement_leaves_is_left_by_the_next_life_too(autojump_clock):
+    async with trade() as there:
+        session = await there.lock()
+        there.reveal(session, 6)
+        there.street.wires.lose = ["request"] * 3
+        there.settle(session, final=True, ticks=5)
+        await there.restart()
+        await there.settled()
+        assert (await there.change(session)).paid_ticks == 5
 
 
 @pytest.mark.parametrize("lost", ["request", "reply"])
@@ -244,7 +278,7 @@ async def test_whatever_is_lost_the_worker_is_paid_once(autojump_clock, lost):
         session = await there.lock()
         there.reveal(session, 5)
         there.street.wires.lose = [lost] * 3
-        there.till.settle(session.spend.lock_id, final=True)
+        there.settle(session, final=True)
         await there.settled()
         assert await there.worker.held() == session.spend.terms.tick * 5 + remainder(
             await there.change(session), session, 5
@@ -262,7 +296,7 @@ async def test_a_chain_that_cannot_be_reached_delays_the_voucher(autojump_clock)
         session = await there.lock()
         there.reveal(session, 5)
         there.street.ground.down = True
-        there.till.settle(session.spend.lock_id, final=True)
+        there.settle(session, final=True)
         await trio.sleep(60)
         assert there.till.statistics().open == 1
         there.street.ground.down = False
@@ -289,19 +323,19 @@ async def finish(there, session, ticks):
         there.reveal(session, i)
         await trio.sleep(0.05)
         if i % 4 == 0:
-            there.till.settle(session.spend.lock_id, final=False)
-    there.till.settle(session.spend.lock_id, final=True)
+            there.settle(session, final=False)
+    there.settle(session, final=True)
 
 
 async def test_ticks_that_came_too_late_are_lost_and_no_more(autojump_clock):
     async with trade() as there:
         session = await there.lock(life=60)
         there.reveal(session, 3)
-        there.till.settle(session.spend.lock_id, final=False)
+        there.settle(session, final=False)
         await trio.sleep(1)
         there.reveal(session, 9)
         await trio.sleep(60 + DEV.final_delay + 40)
-        there.till.settle(session.spend.lock_id, final=True)
+        there.settle(session, final=True)
         await there.settled()
         reply = await there.change(session)
         assert reply.paid_ticks == 3
@@ -322,7 +356,7 @@ async def test_a_mint_that_pays_less_than_it_says_gets_no_more_work(autojump_clo
 
         there.street.wires.nodes[MINT.id] = cheats
         there.reveal(session, 5)
-        there.till.settle(session.spend.lock_id, final=True)
+        there.settle(session, final=True)
         await there.settled()
         assert there.till.mints() == []
         there.street.wires.nodes[MINT.id] = real
@@ -341,13 +375,13 @@ async def test_no_refusal_of_a_mint_stops_the_till(autojump_clock, code):
 
         there.street.wires.nodes[MINT.id] = refuses
         there.reveal(session, 5)
-        there.till.settle(session.spend.lock_id, final=False)
+        there.settle(session, final=False)
         await trio.sleep(5)
         there.street.wires.nodes[MINT.id] = real
-        there.till.settle(session.spend.lock_id, final=True)
+        there.settle(session, final=True)
         await there.settled()
         second = await there.lock()
-        there.till.settle(second.spend.lock_id, final=True)
+        there.settle(second, final=True)
         await there.settled()
 
 
@@ -362,7 +396,7 @@ async def test_nonsense_of_a_mint_stops_nothing(autojump_clock, answer):
 
         there.street.wires.nodes[MINT.id] = babbles
         there.reveal(session, 5)
-        there.till.settle(session.spend.lock_id, final=True)
+        there.settle(session, final=True)
         await trio.sleep(5)
         there.street.wires.nodes[MINT.id] = real
         await there.settled()
@@ -420,7 +454,7 @@ async def test_work_may_be_owed_until_it_is_worth_a_lane(autojump_clock):
         for _ in range(3):
             session = await there.lock()
             there.reveal(session, 10)
-            there.till.settle(session.spend.lock_id, final=True)
+            there.settle(session, final=True)
             await there.settled()
         tick = session.spend.terms.tick
         account = await there.worker.store.read(lambda c: takings.account(c, MINT.id))
@@ -430,7 +464,7 @@ async def test_work_may_be_owed_until_it_is_worth_a_lane(autojump_clock):
         assert there.till.statistics().lanes == 1
         session = await there.lock()
         there.reveal(session, 1)
-        there.till.settle(session.spend.lock_id, final=True)
+        there.settle(session, final=True)
         await there.settled()
         account = await there.worker.store.read(lambda c: takings.account(c, MINT.id))
         assert account.owed == ZERO

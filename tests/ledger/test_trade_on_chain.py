@@ -137,7 +137,7 @@ async def test_what_an_asker_deposits_a_worker_claims(autojump_clock):
             spend = session.spend
             assert isinstance(await till.lock(spend.encode(), spend.terms.session, tick), Locked)
             till.keep(spend.lock_id, 7, session.chain.reveal(7))
-            till.settle(spend.lock_id, final=True)
+            till.settle(spend.lock_id, final=True, ticks=7)
             while till.statistics().open:  # noqa: ASYNC110 - virtual time
                 await trio.sleep(0.4)
             change = await ask(service, Change(spend.lock_id, session.secret), Changed)
