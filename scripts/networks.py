@@ -16,7 +16,7 @@ from typing import final
 
 from p2p import codec
 from p2p.entropy import Entropy, SystemEntropy
-from p2p.errors import CodecError
+from p2p.errors import BadSignature, CodecError
 from p2p.identity import AdnlId, Identity
 from p2p.wire import Endpoint
 from scripts.failure import Failed, suggestion
@@ -31,6 +31,9 @@ MAX_BOOTSTRAP, MAX_SERVERS, MAX_MINTS = 8, 2, 3
 """peers, lite-servers and mints in one profile: what the longest invitation holds."""
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+
+ANYBODY = Identity(bytes(SEED_BYTES))
+"""Who else's keys are tried with: a handshake could not be made with what is no point."""
 
 MAINNET = -239
 """TON's own id of the chain whose coins are money."""
@@ -53,6 +56,12 @@ class Server:
 
     endpoint: Endpoint
     key: bytes
+
+    def __post_init__(self) -> None:
+        try:
+            ANYBODY.shared(self.key)
+        except BadSignature as error:
+            raise Failed("no_network", "The key of a lite-server is no Ed25519 key.") from error
 
 
 @final

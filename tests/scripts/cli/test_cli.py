@@ -10,13 +10,16 @@ from pathlib import Path
 import pytest
 
 from inference.client import AskFailed
-from p2p.identity import AdnlId
+from p2p.identity import AdnlId, Identity
 from p2p.wire import Endpoint
 from scripts import failure, networks, settings
 from scripts.cli import ask, render, up
 from scripts.cli.main import COMMANDS, GROUPS, main
 from scripts.failure import Failed
 from scripts.networks import BootstrapPeer, Chain, Profile, Server
+
+KEY = Identity(b"k" * 32).public
+"""A lite-server's."""
 
 HELP = Path(__file__).with_name("help.txt")
 
@@ -245,9 +248,7 @@ def test_network_without_a_chain_says_that_answers_are_free(shell):
 
 
 def test_network_names_its_chain_and_mints(shell, validate):
-    chain = Chain(
-        network=-4242, servers=(Server(endpoint=Endpoint("127.0.0.1", 4443), key=b"k" * 32),)
-    )
+    chain = Chain(network=-4242, servers=(Server(endpoint=Endpoint("127.0.0.1", 4443), key=KEY),))
     made = Profile(
         name="silk",
         id=7,
@@ -262,7 +263,7 @@ def test_network_names_its_chain_and_mints(shell, validate):
         "dev network silk, id 7",
         "bootstrap  62626262 at 127.0.0.1:4001",
         "chain      local, whose coins are worth nothing",
-        f"  server   127.0.0.1:4443, key {'6b' * 32}",
+        f"  server   127.0.0.1:4443, key {KEY.hex()}",
         f"mint       {'6d' * 32}",
     ]
     status, document = shell.document("network", "show")
@@ -273,7 +274,7 @@ def test_network_names_its_chain_and_mints(shell, validate):
         "name": "local",
         "network": -4242,
         "worthless": True,
-        "servers": [{"address": "127.0.0.1:4443", "key": "6b" * 32}],
+        "servers": [{"address": "127.0.0.1:4443", "key": KEY.hex()}],
     }
 
 
