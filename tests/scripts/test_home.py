@@ -42,10 +42,11 @@ def test_home_open_to_others_is_refused(home):
         home.prepare()
 
 
-def test_key_open_to_others_is_refused(home):
+@pytest.mark.parametrize("name", ["identity", "wallet", "ledger", "config"])
+def test_file_open_to_others_is_refused(home, name):
     home.prepare()
-    home.keep_seed(bytes(32))
-    home.identity.chmod(0o644)
+    write_private(getattr(home, name), "")
+    getattr(home, name).chmod(0o644)
     with pytest.raises(Failed, match="open to other users"):
         home.prepare()
 
@@ -65,18 +66,36 @@ def test_seed_comes_back(home):
 
 def test_key_is_never_replaced(home):
     home.prepare()
-    home.keep_seed(b"s" * 32)
-    with pytest.raises(FileExistsError):
-        home.keep_seed(b"t" * 32)
-    assert home.seed() == b"s" * 32
+    for keep, seed in ((home.keep_seed, home.seed), (home.keep_wallet_seed, home.wallet_seed)):
+        keep(b"s" * 32)
+        with pytest.raises(FileExistsError):
+            keep(b"t" * 32)
+        assert seed() == b"s" * 32
+    assert {path.name for path in home.path.iterdir()} == {
+        "identity.key",
+        "networks",
+        "wallet.key",
+    }
 
 
-@pytest.mark.parametrize("text", ["", "abcd", "z" * 64])
-def test_damaged_key_is_refused_not_replaced(home, text):
+def test_key_is_not_replaced_by_who_did_not_see_it_come(home, monkeypatch):
+    """Between a look and the write another process may have been there: the system decides."""
     home.prepare()
-    write_private(home.identity, text)
+    write_private(home.wallet, "first")
+    monkeypatch.setattr(type(home.wallet), "exists", lambda path: False)
+    with pytest.raises(FileExistsError):
+        write_private(home.wallet, "second", replace=False)
+    assert home.wallet.read_text() == "first"
+
+
+@pytest.mark.parametrize("name", ["identity", "wallet"])
+@pytest.mark.parametrize("text", ["", "abcd", "z" * 64])
+def test_damaged_key_is_refused_not_replaced(home, text, name):
+    home.prepare()
+    write_private(getattr(home, name), text)
     with pytest.raises(Failed, match="holds no key"):
-        home.seed()
+        home.seed() if name == "identity" else home.wallet_seed()
+    assert getattr(home, name).read_text() == text
 
 
 def test_second_daemon_is_told_the_first_ones_pid(home):

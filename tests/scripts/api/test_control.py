@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from inference.client import AskFailed
+from ledger.money import Nano
 from p2p.identity import AdnlId
 from scripts.api import client, control, local
 from scripts.api.server import serve
@@ -101,6 +102,9 @@ async def test_request_reaches_the_asker_in_thousandths(path, operator):
         ({"tussah": {"relays": 4}}, "relays"),
         ({"tussah": {"worker": "ab"}}, "tussah.worker"),
         ({"tussah": {"max_prize": 1}}, "tussah.max_prize"),
+        ({"tussah": {"max_price_nano": -1}}, "max_price_nano"),
+        ({"tussah": {"max_price_nano": 0.5}}, "max_price_nano"),
+        ({"tussah": {"max_price_nano": 2**63}}, "max_price_nano"),
     ],
 )
 async def test_request_that_does_not_do_is_refused_by_name(path, operator, change, param):
@@ -125,6 +129,85 @@ async def test_body_too_large_is_refused(path, monkeypatch):
     monkeypatch.setattr(local, "MAX_BODY", 10)
     status, document = await raw(path, "POST /ask", b"x" * 11)
     assert (status, document["error"]["code"]) == (413, "request_too_large")
+
+
+LANE = "UQCrq6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq5jh"
+
+
+@pytest.mark.parametrize("name", ["wallet", "credits", "lanes", "receipts"])
+async def test_money_is_shown(path, validate, name):
+    validate(await called(client.call, path, "GET", f"/{name}"), name)
+
+
+async def test_bundle_is_bought_by_name_or_as_the_node_likes(path, operator, validate):
+    for body in ({}, {"bundle": None}, {"bundle": "L"}):
+        validate(await called(client.call, path, "POST", "/credits/buy", body), "purchase")
+    assert operator.bought == [None, None, "L"]
+
+
+@pytest.mark.parametrize("bundle", ["", "XL", "s", 5, ["S"], {}])
+async def test_bundle_that_is_not_sold_is_refused(path, operator, bundle):
+    with pytest.raises(Failed, match="only S, M, L are sold") as failed:
+        await called(client.call, path, "POST", "/credits/buy", {"bundle": bundle})
+    assert (failed.value.failure.code, failed.value.failure.param) == ("invalid_request", "bundle")
+    assert operator.bought == []
+
+
+async def test_lane_is_settled_and_closed(path, operator, validate):
+    for action in ("settle", "close"):
+        validate(await called(client.call, path, "POST", f"/lanes/{LANE}/{action}", {}), "lanes")
+    assert operator.moved == [("settle", LANE), ("close", LANE)]
+
+
+async def test_lane_does_nothing_else(path, operator):
+    with pytest.raises(Failed, match="cannot be told to burn"):
+        await called(client.call, path, "POST", f"/lanes/{LANE}/burn", {})
+    assert operator.moved == []
+
+
+@pytest.mark.parametrize("target", ["/credits/buy", f"/lanes/{LANE}/close"])
+async def test_money_is_not_moved_by_a_get(path, operator, target):
+    status, document = await raw(path, f"GET {target}", b"")
+    assert (status, document["error"]["code"]) == (405, "method_not_allowed")
+    assert operator.bought == operator.moved == []
+
+
+@pytest.mark.parametrize(
+    ("code", "http"),
+    [
+        ("no_credits", 402),
+        ("insufficient_funds", 402),
+        ("mint_unreachable", 503),
+        ("chain_unreachable", 503),
+        ("free_network", 400),
+    ],
+)
+async def test_money_that_cannot_be_moved_has_its_status(path, operator, validate, code, http):
+    operator.refuses = Failed(code, "It did not work.", "Try later.")
+    for line in ("POST /credits/buy", "GET /wallet"):
+        status, document = await raw(path, line, b"{}")
+        assert (status, document["error"]["code"]) == (http, code)
+        validate(document, "error")
+
+
+async def test_receipt_is_kept_once_the_answer_is_whole(path, operator):
+    await ask(path, QUESTION)
+    (done,) = operator.kept
+    assert done.text == "Luna, atlas."
+
+
+async def test_answer_that_failed_has_no_receipt_to_keep(path, operator):
+    lost = AskFailed(code="worker_lost", message="It is gone.", advice="Ask again.", text="Luna")
+    operator.script = [*operator.script[:4], lost]
+    with pytest.raises(Failed):
+        await ask(path, QUESTION)
+    assert operator.kept == []
+
+
+async def test_price_cap_reaches_the_asker_in_nano(path, operator):
+    await ask(path, client.question("?", max_price_nano=20))
+    await ask(path, client.question("?"))
+    assert [wish.max_price for _, wish in operator.asked] == [Nano(20), None]
 
 
 async def test_failure_before_an_offer_has_its_status(path, operator, validate):
