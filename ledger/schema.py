@@ -113,7 +113,7 @@ CREATE TABLE session (
     i INTEGER NOT NULL DEFAULT 0,    -- ticks revealed, by us or to us
     x BLOB,                          -- the newest of them
     owed INTEGER NOT NULL DEFAULT 0, -- payer: ticks that the worker may have, by its receipt
-    settled INTEGER NOT NULL DEFAULT 0, -- ticks that the mint has paid: more than `owed` was not billed
+    settled INTEGER NOT NULL DEFAULT 0, -- ticks that the mint has paid
     secret BLOB,                     -- payer: opens the change
     due REAL NOT NULL DEFAULT 0,     -- when to fetch the change or to settle next
     state TEXT NOT NULL              -- payer: reserved|locked|over|done  payee: open|final|done

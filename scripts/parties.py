@@ -147,7 +147,7 @@ class Plan:
     arguments: Sequence[str] = ()
     """Added to every party's command line."""
     config: Mapping[str, str] = field(default_factory=dict)
-    """By role: lines of TOML for the settings."""
+    """By role or name: lines of TOML for the settings."""
     commands: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """By name: another program for the party."""
 
@@ -199,7 +199,8 @@ def _lay_out(plan: Plan, directory: Path) -> Network:
     network.profile = replace(bare, chain=_chain(network), mints=_mints(network))
     for party in parties:
         networks.save(party.home, network.profile, replace=True)
-        write_private(party.home.config, _settings(party.role) + plan.config.get(party.role, ""))
+        given = [plan.config.get(key, "") for key in dict.fromkeys((party.role, party.name))]
+        write_private(party.home.config, _settings(party.role) + "".join(given))
     return network
 
 
