@@ -26,7 +26,7 @@ from p2p.identity import Identity
 from scripts.bench.report import Result, middle
 from scripts.failure import Failed
 
-TOGETHER, ALONE, SESSIONS = 1_024, 128, 192
+TOGETHER, ALONE, SESSIONS = 768, 96, 128
 """Locks of one measurement: in shared commits, in one commit each, and of whole sessions."""
 
 WORKERS: Final = tuple(Identity(bytes([n]) * 32) for n in range(64))
