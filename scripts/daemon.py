@@ -7,14 +7,12 @@ taken, running answers finish; asked twice, it is at once.
 
 import math
 import os
-import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from ipaddress import ip_address
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, final
+from typing import TYPE_CHECKING, Final, TypeAlias, final
 
 import structlog
 import trio
@@ -33,12 +31,10 @@ from ledger.till import Till
 from p2p.entropy import SystemEntropy
 from p2p.errors import LocalError
 from p2p.identity import Identity
-from p2p.node import Node, NodeConfig, open_node
+from p2p.node import Node
 from p2p.overlay.advert import Fields, Role
 from p2p.overlay.directory import Entry
-from p2p.stack import Peer
-from p2p.wire import Endpoint, Link
-from scripts import funds, networks, serving, version
+from scripts import funds, joining, networks, process, serving, version
 from scripts import log as logs
 from scripts.api import control, listing, local
 from scripts.api import server as http
@@ -47,9 +43,10 @@ from scripts.api.answer import Terms
 from scripts.api.asking import Wish
 from scripts.api.common import address
 from scripts.api.status import Alert, NodeState, PurseState, WorkerState
-from scripts.failure import CODES, Document, Failed, unwrap
+from scripts.failure import Document, Failed, unwrap
 from scripts.funds import Treasury
 from scripts.home import SEED_BYTES, Home, locked
+from scripts.joining import Recorder
 from scripts.networks import Profile
 from scripts.serving import Model
 from scripts.settings import Settings
@@ -83,25 +80,8 @@ LINGER_PAUSE: Final = 0.05
 CLOSE_SECONDS: Final = 2.0
 """For the last words of the control API, when nothing runs any more."""
 
-LOOPBACK: Final = "127.0.0.1"
-
-EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 - a relay is there to be reached
-
 EVERYBODY: Final = Role(0)
 """The role that every listed node has."""
-
-
-class Recorder(Protocol):
-    """What a demonstration watches a node with; a node that people run has none."""
-
-    def message(self, link: Link, sent: bool, data: bytes) -> None:
-        """A message of a link, inside the link's encryption."""
-
-    def meet(self, link: Link, ours: Endpoint, theirs: Endpoint) -> None:
-        """The two ends of the connection under a link."""
-
-    def plaintext(self, what: str, data: bytes) -> None:
-        """A plaintext that the node's circuits opened or are about to seal."""
 
 
 Routes: TypeAlias = Callable[["Daemon"], Sequence[BaseRoute]]
@@ -151,67 +131,16 @@ async def _controlled(daemon: "Daemon", routes: Routes | None) -> AsyncIterator[
 
 @asynccontextmanager
 async def _networked(daemon: "Daemon", recorder: Recorder | None) -> AsyncIterator[None]:
-    config = _node_config(daemon, recorder)
+    """The node of the network, as long as the block runs."""
+    opening = joining.opened(
+        daemon.settings, daemon.profile, daemon.identity, daemon.role_flags(), recorder
+    )
     try:
-        async with open_node(config) as node:
+        async with opening as node:
             daemon.node = node
             yield
-    except LocalError as error:
-        if daemon.node is not None or config.listen is None:
-            raise
-        raise Failed(
-            "address_in_use",
-            f"The node cannot listen on {address(config.listen)}: {error}.",
-            "Choose another with --host or --port, or end the program that uses it.",
-        ) from error
     finally:
         daemon.node = None
-
-
-def _node_config(daemon: "Daemon", recorder: Recorder | None) -> NodeConfig:
-    profile = daemon.profile
-    others = tuple(
-        Peer(peer.id, (peer.endpoint,))
-        for peer in profile.bootstrap
-        if peer.id != daemon.identity.id
-    )
-    listen = _listen(daemon) if daemon.roles else None
-    return NodeConfig(
-        identity=daemon.identity,
-        network=profile.id,
-        dev=profile.dev,
-        bootstrap=others,
-        listen=listen,
-        announce=_announced(daemon.settings.node.announce, listen),
-        roles=daemon.role_flags(),
-        allow_direct=daemon.settings.worker.allow_direct,
-        tap=recorder.message if recorder else None,
-        onion_tap=recorder.plaintext if recorder else None,
-        meet=recorder.meet if recorder else None,
-    )
-
-
-def _announced(host: str, listen: Endpoint | None) -> tuple[Endpoint, ...]:
-    """Where others dial, if not where this node listens. Raises `Failed` for what is no address."""
-    if not host or listen is None:
-        return ()
-    try:
-        return (Endpoint(str(ip_address(host)), listen.port),)
-    except ValueError as error:
-        raise Failed(
-            "invalid_setting",
-            f"node.announce is {host!r}, which is no IP address.",
-            "Name the address at which others reach this node, or leave it empty.",
-            param="node.announce",
-        ) from error
-
-
-def _listen(daemon: "Daemon") -> Endpoint:
-    """Where to listen: as set, else where the network expects this node, else anywhere."""
-    chosen, profile = daemon.settings.node, daemon.profile
-    expected = [peer.endpoint for peer in profile.bootstrap if peer.id == daemon.identity.id]
-    usual = expected[0] if expected else Endpoint(LOOPBACK if profile.dev else EVERYWHERE, 0)
-    return Endpoint(chosen.host or usual.host, chosen.port or usual.port)
 
 
 @final
@@ -699,45 +628,4 @@ def main(
         serving.check(settings.worker)
     with logs.configured(settings.log):
         start = partial(run, settings, home=home, recorder=recorder, routes=routes)
-        return trio.run(_process, start, ready)
-
-
-async def _process(start: "partial[Awaitable[None]]", ready: Callable[[Document], None]) -> int:
-    try:
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            async with trio.open_nursery() as nursery:
-                watch = _Watch(nursery.cancel_scope)
-                nursery.start_soon(watch.signals, signals)
-                nursery.start_soon(_run_watched, start, ready, watch)
-    except BaseExceptionGroup as group:
-        raise unwrap(group) from None
-    return CODES["interrupted"].exit if watch.hurried else 0
-
-
-async def _run_watched(
-    start: "partial[Awaitable[None]]", ready: Callable[[Document], None], watch: "_Watch"
-) -> None:
-    async with trio.open_nursery() as nursery:
-        daemon = await nursery.start(start)
-        watch.daemon = daemon
-        ready(daemon.up())
-    watch.everything.cancel()
-
-
-@final
-class _Watch:
-    """What signals mean: drain first, then at once."""
-
-    def __init__(self, everything: trio.CancelScope) -> None:
-        self.everything = everything
-        self.daemon: Daemon | None = None
-        self.hurried = False
-
-    async def signals(self, signals: AsyncIterator[int]) -> None:
-        """Act on each signal as it comes."""
-        async for _ in signals:
-            if self.daemon is None or self.daemon.stopping.is_set():
-                self.hurried = True
-                self.everything.cancel()
-            else:
-                self.daemon.stop()
+        return trio.run(process.live, start, ready)

@@ -1,0 +1,108 @@
+"""Onto the network: where a node listens, whom it asks first, and the node itself."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from ipaddress import ip_address
+from typing import Final, Protocol
+
+from p2p.errors import LocalError
+from p2p.identity import Identity
+from p2p.node import Node, NodeConfig, open_node
+from p2p.overlay.advert import Role
+from p2p.stack import Peer
+from p2p.wire import Endpoint, Link
+from scripts.api.common import address
+from scripts.failure import Failed
+from scripts.networks import Profile
+from scripts.settings import Settings
+
+LOOPBACK: Final = "127.0.0.1"
+
+EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 - a relay is there to be reached
+
+
+class Recorder(Protocol):
+    """What a demonstration watches a node with; a node that people run has none."""
+
+    def message(self, link: Link, sent: bool, data: bytes) -> None:
+        """A message of a link, inside the link's encryption."""
+
+    def meet(self, link: Link, ours: Endpoint, theirs: Endpoint) -> None:
+        """The two ends of the connection under a link."""
+
+    def plaintext(self, what: str, data: bytes) -> None:
+        """A plaintext that the node's circuits opened or are about to seal."""
+
+
+@asynccontextmanager
+async def opened(
+    settings: Settings,
+    profile: Profile,
+    identity: Identity,
+    roles: Role,
+    recorder: Recorder | None = None,
+) -> AsyncIterator[Node]:
+    """A node that takes part. Raises `Failed` if it cannot listen where it is to."""
+    config = _config(settings, profile, identity, roles, recorder)
+    is_open = False
+    try:
+        async with open_node(config) as node:
+            is_open = True
+            yield node
+    except LocalError as error:
+        if is_open or config.listen is None:
+            raise
+        raise Failed(
+            "address_in_use",
+            f"The node cannot listen on {address(config.listen)}: {error}.",
+            "Choose another with --host or --port, or end the program that uses it.",
+        ) from error
+
+
+def _config(
+    settings: Settings,
+    profile: Profile,
+    identity: Identity,
+    roles: Role,
+    recorder: Recorder | None,
+) -> NodeConfig:
+    others = tuple(
+        Peer(peer.id, (peer.endpoint,)) for peer in profile.bootstrap if peer.id != identity.id
+    )
+    listen = _listen(settings, profile, identity) if roles else None
+    return NodeConfig(
+        identity=identity,
+        network=profile.id,
+        dev=profile.dev,
+        bootstrap=others,
+        listen=listen,
+        announce=_announced(settings.node.announce, listen),
+        roles=roles,
+        allow_direct=settings.worker.allow_direct,
+        tap=recorder.message if recorder else None,
+        onion_tap=recorder.plaintext if recorder else None,
+        meet=recorder.meet if recorder else None,
+    )
+
+
+def _announced(host: str, listen: Endpoint | None) -> tuple[Endpoint, ...]:
+    """Where others dial, if not where this node listens. Raises `Failed` for what is no address."""
+    if not host or listen is None:
+        return ()
+    try:
+        return (Endpoint(str(ip_address(host)), listen.port),)
+    except ValueError as error:
+        raise Failed(
+            "invalid_setting",
+            f"node.announce is {host!r}, which is no IP address.",
+            "Name the address at which others reach this node, or leave it empty.",
+            param="node.announce",
+        ) from error
+
+
+def _listen(settings: Settings, profile: Profile, identity: Identity) -> Endpoint:
+    """Where to listen: as set, else where the network expects this node, else anywhere."""
+    chosen = settings.node
+    expected = [peer.endpoint for peer in profile.bootstrap if peer.id == identity.id]
+    usual = expected[0] if expected else Endpoint(LOOPBACK if profile.dev else EVERYWHERE, 0)
+    return Endpoint(chosen.host or usual.host, chosen.port or usual.port)
