@@ -174,7 +174,7 @@ class Orders:
             until=until,
             after_lt=0 if holds is None else holds.last_lt,
             balance=row.balance,
-            made_at=self._clock.now,
+            made_at=float(until - LIFE),
         )
 
 
