@@ -510,8 +510,7 @@ class AskCore:
         elif not trying.sent:
             self._refused_by(trying, Why.MINT)
         else:
-            silent = detail == Decline.BUSY
-            self._refused_by(trying, Why.MINT_SILENT if silent else Why.PAYMENT)
+            self._refused_by(trying, _NOT_LOCKED.get(detail, Why.PAYMENT))
 
     def _refused_by(self, trying: Trial, why: Why) -> None:
         self._policy.memory.refused(self._now, trying.entry.id)
@@ -606,6 +605,8 @@ _WITH_CIRCUIT: Final = (State.OPENING, State.OFFERED, State.STREAMING, State.CHE
 
 _BAD_COINS: Final = (Decline.SPENT, Decline.BAD_AUTH, Decline.EXPIRED)
 """A mint's words that other coins may change."""
+
+_NOT_LOCKED: Final[Mapping[int, Why]] = {Decline.BUSY: Why.MINT_SILENT, Decline.SPENT: Why.SPENT}
 
 
 def _body(request: AskRequest) -> tuple[bytes, str]:

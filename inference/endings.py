@@ -22,6 +22,7 @@ class Why(Enum):
     UNSUPPORTED = "unsupported"
     TOO_LONG = "too_long"
     PAYMENT = "payment"
+    SPENT = "spent"
     MINT = "mint"
     MINT_SILENT = "mint_silent"
     PRICE = "price"
@@ -242,7 +243,7 @@ _REASON_CODES: Final[Mapping[Reason, Code]] = {
 _CODES: Final[Sequence[tuple[tuple[Why, ...], Code]]] = (
     ((Why.BUSY, Why.PAUSED), "busy"),
     ((Why.PRICE,), "price_above_cap"),
-    ((Why.MINT,), "no_credits"),
+    ((Why.MINT, Why.SPENT), "no_credits"),
     ((Why.MINT_SILENT,), "mint_unreachable"),
     ((Why.TOO_LONG,), "context_length_exceeded"),
     ((Why.CIRCUIT, Why.UNREACHABLE), "circuit_lost"),
@@ -257,6 +258,7 @@ _WORDS: Final[Mapping[Why, str]] = {
     Why.UNSUPPORTED: "unable to do what was asked",
     Why.TOO_LONG: "its context too small",
     Why.PAYMENT: "payment refused",
+    Why.SPENT: "the credits spent before, says its mint",
     Why.MINT: "no mint in common",
     Why.MINT_SILENT: "its mint silent",
     Why.PRICE: "its offer above the price cap",

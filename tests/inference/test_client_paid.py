@@ -272,6 +272,7 @@ def test_coins_that_the_mint_refuses_are_replaced_once(payer, detail):
     assert [opened.worker for opened in ask.opens] == [first, first]
     ask.opened().paid().uploaded().says(Refusal(Refuse.PAYMENT, detail))
     assert ask.opens[-1].worker != first
+    assert ask.core._telling.whys[0].value == ("spent" if detail is Decline.SPENT else "payment")
     assert ask.coins == [(False, 0, 0), (False, 0, 0)]
     assert len({reserve.terms.session for reserve in ask.reserves}) == 2
 
