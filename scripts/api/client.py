@@ -16,6 +16,9 @@ from scripts.failure import Document, Failed, parse
 PATIENCE: Final = 60.0
 """seconds without a byte before the node counts as stuck; it says something every 10."""
 
+MOVING: Final = 180.0
+"""seconds for what waits for circuits and blocks: the first purchase opens a lane on the chain."""
+
 LONGEST: Final = 3_630.0
 """seconds for the head of an answer, which waits for a worker: the longest deadline and a bit."""
 
@@ -28,12 +31,19 @@ Event: TypeAlias = tuple[str, Document]
 Tell: TypeAlias = Callable[[str], None]
 
 
-def call(path: Path, method: str, target: str, body: Document | None = None) -> Document:
-    """One request and its document.
+def call(
+    path: Path,
+    method: str,
+    target: str,
+    body: Document | None = None,
+    *,
+    patience: float = PATIENCE,
+) -> Document:
+    """One request and its document, which may take `patience` seconds to begin.
 
     Raises `Failed`: `not_running` if no node listens on the socket `path`, else what it says.
     """
-    with _response(path, method, target, body) as response:
+    with _response(path, method, target, body, head=patience) as response:
         document: Document = json.loads(response.read())
         return document
 

@@ -38,8 +38,7 @@ def buy(bundle: Literal["S", "M", "L"] | None = None, /, *, common: Common = PLA
     from scripts.cli import render
 
     body = {} if bundle is None else {"bundle": bundle}
-    document = client.call(reach(common.home), "POST", "/credits/buy", body)
-    return _show(document, render.purchase, common)
+    return _show(_move(common, "/credits/buy", body), render.purchase, common)
 
 
 def lanes(*, common: Common = PLAIN) -> int:
@@ -77,9 +76,13 @@ def close(address: str, /, *, common: Common = PLAIN) -> int:
 def _act(address: str, action: str, common: Common) -> int:
     from scripts.cli import render
 
-    target = f"/lanes/{quote(address, safe='')}/{action}"
-    document = client.call(reach(common.home), "POST", target, {})
+    document = _move(common, f"/lanes/{quote(address, safe='')}/{action}", {})
     return _show(document, render.lanes, common)
+
+
+def _move(common: Common, target: str, body: Document) -> Document:
+    """What moves money waits for the chain."""
+    return client.call(reach(common.home), "POST", target, body, patience=client.MOVING)
 
 
 def _show(document: Document, draw: Callable[[Document], None], common: Common) -> int:

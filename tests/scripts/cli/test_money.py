@@ -7,6 +7,7 @@ import pytest
 
 from ledger.credit import BUNDLES, worth
 from ledger.money import ZERO, Nano
+from scripts.api import client
 from scripts.api.money import Coins
 from scripts.cli import money, render
 from scripts.failure import Failed
@@ -82,6 +83,20 @@ def test_bundle_is_the_nodes_choice_unless_named(shell, node):
     shell("credits", "buy")
     shell("credits", "buy", "S")
     assert node.bought == [None, "S"]
+
+
+def test_what_waits_for_the_chain_is_given_time(shell, node, monkeypatch):
+    given, call = {}, client.call
+
+    def timed(path, method, target, body=None, *, patience=client.PATIENCE):
+        given[target] = patience
+        return call(path, method, target, body)
+
+    monkeypatch.setattr(client, "call", timed)
+    for words in (["wallet", "show"], ["credits", "buy"], ["lanes", "close", LANE]):
+        assert shell(*words)[0] == 0
+    assert given["/wallet"] == client.PATIENCE
+    assert given["/credits/buy"] == given[f"/lanes/{LANE}/close"] == client.MOVING
 
 
 def test_other_bundles_are_not_sold(shell, node):
