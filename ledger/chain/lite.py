@@ -531,7 +531,8 @@ class _Server:
                 await client.connect()
         except Exception as error:  # whatever pytoniq runs into while it connects
             await self._fail(client)
-            raise Unreachable(f"lite-server {server.host}:{server.port}: {error!r}") from error
+            where, why = f"{server.host}:{server.port}", type(error).__name__
+            raise Unreachable(f"lite-server {where} cannot be reached, {why}") from error
         # It would ask for every block; and dies of a server's own time limit.
         client.updater.cancel()
         # Something to listen for: else pytoniq looks for queries every 20 ms before it reads.
