@@ -31,10 +31,10 @@ def present():
     return NODE is not None and subprocess.run(command, capture_output=True).returncode == 0
 
 
-pytestmark = [
-    pytest.mark.outside,
-    pytest.mark.skipif(not present(), reason="needs Node and @ton/sandbox"),
-]
+if not present():
+    pytest.skip("needs Node and @ton/sandbox", allow_module_level=True)
+
+pytestmark = pytest.mark.outside
 
 
 class Sandbox:
