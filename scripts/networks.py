@@ -11,7 +11,7 @@ import json
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 from p2p import codec
@@ -19,7 +19,7 @@ from p2p.entropy import Entropy, SystemEntropy
 from p2p.errors import BadSignature, CodecError
 from p2p.identity import AdnlId, Identity
 from p2p.wire import Endpoint
-from scripts.failure import Failed, suggestion
+from scripts.failure import Document, Failed, suggestion
 from scripts.home import SEED_BYTES, Home, write_private
 
 SCHEME = "tussah://"
@@ -199,9 +199,12 @@ def create(home: Home, name: str, *, endpoint: Endpoint, entropy: Entropy, dev: 
     return profile
 
 
-def create_at(home: Home, name: str, *, host: str, port: int) -> Profile:
+def create_at(
+    home: Home, name: str, *, host: str, port: int, chain: Document | None = None
+) -> Profile:
     """`create` for an address that a person typed; a dev network unless it is a public one.
 
+    `chain` is what a local chain says of itself: then this home's node is the network's mint.
     Raises `Failed` (`usage`) if it is no address.
     """
     try:
@@ -211,7 +214,18 @@ def create_at(home: Home, name: str, *, host: str, port: int) -> Profile:
         message = f"{host}:{port} is no address: {error}."
         raise Failed("usage", message, "Give an IP address and a port.") from error
     dev = not address.is_global
-    return create(home, name, endpoint=endpoint, entropy=SystemEntropy(), dev=dev)
+    profile = create(home, name, endpoint=endpoint, entropy=SystemEntropy(), dev=dev)
+    if chain is None:
+        return profile
+    number, key, where = chain["network"], str(chain["key"]), str(chain["address"])
+    assert isinstance(number, int)
+    paying = replace(
+        profile,
+        chain=Chain(network=number, servers=(_server(key, where),)),
+        mints=(profile.bootstrap[0].id,),
+    )
+    save(home, paying, replace=True)
+    return paying
 
 
 def persistent_identity(home: Home, entropy: Entropy) -> Identity:

@@ -1,7 +1,9 @@
 """`tussah localchain`: a chain of one's own, on this machine."""
 
+from ledger.money import Nano
+from scripts.api import client
 from scripts.cli.common import PLAIN, Common, give, out
-from scripts.failure import Document
+from scripts.failure import Document, Failed
 from scripts.home import Home
 
 PORT = 4443
@@ -9,7 +11,14 @@ BLOCK_TIME = 0.4
 """As in `scripts.localchain`, which is only loaded to run."""
 
 
-def localchain(*, port: int = PORT, block_time: float = BLOCK_TIME, common: Common = PLAIN) -> int:
+def localchain(
+    *,
+    port: int = PORT,
+    block_time: float = BLOCK_TIME,
+    give_to: str | None = None,
+    amount: str = "1",
+    common: Common = PLAIN,
+) -> int:
     """Run a TON chain with coins for the asking. It runs until Ctrl-C.
 
     Parameters
@@ -18,14 +27,41 @@ def localchain(*, port: int = PORT, block_time: float = BLOCK_TIME, common: Comm
         TCP port of its lite-server on loopback; 0: any.
     block_time
         Seconds between blocks.
+    give_to
+        Run none: have the one that runs in this home give coins to an address.
+    amount
+        How many coins to give, in TON.
     """
+    home = place(common.home)
+    if give_to is not None:
+        return _hand_out(home, give_to, amount, common)
     from scripts import localchain as process
 
     common.home.prepare()
-    # One directory may hold a node and a chain: each has its own lock and socket.
-    home = Home(common.home.path / "localchain")
     wanted = process.Wanted(port=port, block_time=block_time)
     return process.main(wanted, home=home, ready=lambda document: _tell(document, common))
+
+
+def place(home: Home) -> Home:
+    """One directory may hold a node and a chain: each has its own lock and socket."""
+    return Home(home.path / "localchain")
+
+
+def _hand_out(home: Home, address: str, amount: str, common: Common) -> int:
+    try:
+        coins = Nano.parse(amount)
+    except ValueError as error:
+        message = f"--amount {amount} is no amount: {error}."
+        raise Failed("usage", message, "Write 0.5 for half a TON.") from error
+    body = {"address": address, "nano": coins.value}
+    document = client.call(home.socket, "POST", "/fund", body)
+    if common.as_json:
+        give(document)
+    else:
+        balance = document["balance"]
+        assert isinstance(balance, int)
+        out(f"gave {coins} to {address}; it has {Nano(balance)} now\n")
+    return 0
 
 
 def _tell(document: Document, common: Common) -> None:

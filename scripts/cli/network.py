@@ -1,9 +1,13 @@
 """`tussah network`: which networks this home takes part in."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scripts.api import client
+from scripts.cli import localchain
 from scripts.cli.common import PLAIN, Common, give, out
 from scripts.failure import Document
+from scripts.home import Home
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,10 +18,19 @@ PORT = 4001
 """Where the first node of a network listens unless told otherwise: libp2p's usual port."""
 
 
-def new(name: str, /, *, host: str = "127.0.0.1", port: int = PORT, common: Common = PLAIN) -> int:
+def new(
+    name: str,
+    /,
+    *,
+    host: str = "127.0.0.1",
+    port: int = PORT,
+    chain: str | None = None,
+    common: Common = PLAIN,
+) -> int:
     """Make a network. This node, once it is up as a relay, is whom newcomers ask first.
 
     On a loopback or private address it is a dev network: everybody on one machine or in one room.
+    With a chain its answers may have prices, and this node is its mint: start it with --mint, too.
 
     Parameters
     ----------
@@ -27,12 +40,17 @@ def new(name: str, /, *, host: str = "127.0.0.1", port: int = PORT, common: Comm
         IP address at which the others reach this node.
     port
         TCP port at which they do.
+    chain
+        The directory in which `tussah --home DIR localchain` runs; without one, all is free.
     """
     from scripts import networks
 
-    profile = networks.create_at(common.home, name, host=host, port=port)
+    place = None if chain is None else Home(Path(chain).expanduser().absolute())
+    local = None if place is None else client.call(localchain.place(place).socket, "GET", "/status")
+    profile = networks.create_at(common.home, name, host=host, port=port, chain=local)
+    roles = "--relay" if chain is None else "--relay --mint"
     text = (
-        f"made network {name}; this node is its first: start it with tussah up --relay\n"
+        f"made network {name}; this node is its first: start it with tussah up {roles}\n"
         f"others join with: tussah network join {networks.invite(profile)}\n"
     )
     return _give(profile, text, common)

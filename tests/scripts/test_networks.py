@@ -201,3 +201,13 @@ def test_invitation_has_one_spelling(profile):
 def test_address_needs_an_ip_and_a_port(text):
     with pytest.raises(ValueError):  # noqa: PT011 - whichever part is wrong
         networks.parse_endpoint(text)
+
+
+def test_network_on_a_local_chain_has_its_maker_as_mint(home):
+    chain = {"network": -4242, "address": "127.0.0.1:4443", "key": Identity(b"c" * 32).public.hex()}
+    profile = networks.create_at(home, "moths", host="127.0.0.1", port=4001, chain=chain)
+    assert profile == networks.load(home, "moths")
+    assert profile.mints == (profile.bootstrap[0].id,)
+    assert profile.chain.network == -4242
+    assert profile.chain.servers[0].endpoint == Endpoint("127.0.0.1", 4443)
+    assert networks.parse_invite(networks.invite(profile)) == profile
