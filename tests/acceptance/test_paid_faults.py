@@ -88,7 +88,7 @@ def lost_with_its_client(client, worker):
 
 def answered_though_they_die(parties, client, worker):
     """What is locked is worth something whatever becomes of the mint and the chain meanwhile."""
-    session = Session(client, worker)
+    session = Session(client, worker, deadline_s=20)
     for party in parties:
         kill(party)
         start(party)

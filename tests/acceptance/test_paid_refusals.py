@@ -78,7 +78,7 @@ def test_what_cannot_be_paid_for_is_refused_and_costs_nothing(network, tmp_path)
 
 def check_paid(client, at_once=1):
     """So many questions side by side are answered."""
-    askings = [paid.ask(client, **FEW) for _ in range(at_once)]
+    askings = [paid.ask(client, deadline_s=20, **FEW) for _ in range(at_once)]
     for asking in askings:
         assert asking.answer()["finish"] == "length"
     until(lambda: not paid.in_flight(client))
