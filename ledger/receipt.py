@@ -19,6 +19,9 @@ from p2p.errors import BadSignature, CodecError
 from p2p.identity import SIGNATURE_SIZE, AdnlId, Identity
 from p2p.identity import verify as verify_signature
 
+MAX_OWED: Final = MAX_NANO >> 8
+"""nano of one debt: far more than anybody has, and debts can be added up."""
+
 _LOCK_DOMAIN: Final = b"tussah/lock/1\0"
 _IOU_DOMAIN: Final = b"tussah/iou/1\0"
 
@@ -101,7 +104,7 @@ class Iou:
         fields = _parse(signed, mint_public, _IOU_DOMAIN, _IOU_FIELDS)
         return cls(
             worker=AdnlId(octets(fields["worker"])),
-            owed=Nano(integer(fields["owed"], MAX_NANO)),
+            owed=Nano(integer(fields["owed"], MAX_OWED)),
             at=integer(fields["at"], I63),
         )
 
