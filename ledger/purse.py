@@ -244,7 +244,8 @@ class Purse:
         answer = await line.call(body)
         reply = wire.answer(answer, Sigs)
         if isinstance(reply, Err):
-            await self._store.write(lambda c: coins.refused(c, rid))
+            if reply.code is not Code.BUSY:  # it may have been sold before: it is sent again
+                await self._store.write(lambda c: coins.refused(c, rid))
             raise _Refused(reply)
         try:
             worth_ = await self._store.write(
@@ -280,7 +281,8 @@ class Purse:
         rows = await self._store.read(
             lambda c: [row for row in lane_rows.every(c, Role.PAYER, of=mint) if row.live]
         )
-        row = next((row for row in rows if row.phase in _USABLE), None)
+        usable = [row for row in rows if row.phase in _USABLE]
+        row = min(usable, key=lambda row: _USABLE.index(row.phase), default=None)
         try:
             if row is None:
                 offer = await _asked(line, LaneTerms(), LaneOffer)
@@ -307,6 +309,8 @@ class Purse:
     # --- spending ---
 
     async def _reserve(self, mint: AdnlId, terms: PayTerms) -> Payment:
+        # Before anything is set aside: the mint may be gone by now.
+        public = self._listed(self._common((mint,))).public
         chain = Chain(self._seed, terms.session, terms.ticks)
         secret, now = self._entropy.token(32), self._clock.now()
         bare = SpendTerms(
@@ -331,7 +335,7 @@ class Purse:
         return Payment(
             terms=terms,
             mint=mint,
-            mint_public=self._listed(mint).public,
+            mint_public=public,
             lock_id=spend.lock_id,
             spend=spend.encode(),
             chain=chain,
@@ -436,7 +440,9 @@ class Purse:
         return advert
 
 
-_USABLE: Final = (Phase.OPEN,)
+_USABLE: Final = (Phase.OPEN, Phase.OPENING)
+"""The best first. One that is opening, for an ask that was cancelled, is waited for: another would
+take another deposit."""
 
 _LOOKS: Final = (0.5, 1.0, 2.0, 4.0)
 """seconds between proposals: the mint may read the chain from another server than we"""

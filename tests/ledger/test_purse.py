@@ -1,5 +1,7 @@
 """A purse buys, sets aside and gets its change, from a real mint on a real chain."""
 
+from contextlib import suppress
+
 import pytest
 import trio
 from structlog.testing import capture_logs
@@ -199,6 +201,84 @@ async def test_purchase_cut_off_is_finished_by_the_next(
     (story,) = await village.customer.lanes.snapshot()
     assert story.row.cumulative == BUNDLE + (BUNDLE * 50).ceil_div(10_000)
     await balanced(village)
+
+
+async def test_purchase_that_was_sold_outlives_a_mint_that_is_busy_when_it_is_sent_again(
+    village, autojump_clock, monkeypatch
+):
+    from ledger.line import Line
+    from ledger.messages import Code
+    from p2p.errors import Unreachable
+
+    purse, call, sent = village.customer.purse, Line.call, []
+
+    async def cut(self, body):
+        if b"mint.buy" not in body:
+            return await call(self, body)
+        sent.append(body)
+        if len(sent) == 2:
+            return wire.encode(Err(Code.BUSY))
+        answer = await call(self, body)
+        if len(sent) == 1:
+            raise Unreachable("cut")
+        return answer
+
+    monkeypatch.setattr(Line, "call", cut)
+    for reason in (Unpaid.MINT_DOWN, Unpaid.LANE):
+        with pytest.raises(CannotPay) as caught:
+            await purse.buy()
+        assert caught.value.reason is reason
+    assert await purse.buy() == BUNDLE
+    assert len(set(sent)) == 1
+    (story,) = await village.customer.lanes.snapshot()
+    assert story.row.cumulative == BUNDLE + (BUNDLE * 50).ceil_div(10_000)
+    await balanced(village)
+
+
+async def test_lane_whose_opening_was_cancelled_is_used_and_no_second_one_is_paid_for(
+    village, autojump_clock, monkeypatch
+):
+    from p2p.errors import Unreachable
+
+    purse, lanes, send = village.customer.purse, village.customer.lanes, village.chain.send
+    away = [True]
+
+    async def lost(self, boc):
+        if away:
+            raise Unreachable("the chain takes nothing")
+        return await send(boc)
+
+    monkeypatch.setattr(type(village.chain), "send", lost)
+    with trio.move_on_after(20):
+        await purse.buy()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_try_to_buy, purse)
+        await trio.sleep(3)
+        away.clear()
+    await purse.buy()
+    await trio.sleep(60)
+    assert len(await lanes.snapshot()) == 1
+
+
+async def _try_to_buy(purse):
+    with suppress(CannotPay):
+        await purse.buy()
+
+
+async def test_mint_that_is_delisted_while_an_ask_waits_leaves_no_coins_set_aside(
+    village, autojump_clock, monkeypatch
+):
+    purse = village.customer.purse
+    worker = await village.up(Role.RELAY)
+    await purse.buy()
+    wanted, common = terms(village, worker), purse._common
+    found = [village.mint.node.id]
+    monkeypatch.setattr(purse, "_common", lambda mints: found.pop() if found else common(mints))
+    monkeypatch.setattr(purse, "_advert", lambda mint: None)
+    with pytest.raises(CannotPay) as caught:
+        await purse.prepare(wanted)
+    assert caught.value.reason is Unpaid.NO_MINT
+    assert (await purse.holdings()).value == BUNDLE
 
 
 async def test_empty_wallet_is_said(village, autojump_clock):
