@@ -390,6 +390,8 @@ async def _outcome(asked: Awaitable[T]) -> T | Exception:
         return await asked
     except (TussahError, _Refused) as error:
         return error
+    except KeyError as error:
+        return RemoteError(f"a lite-server answered something else: no {error}")
 
 
 def _failure(heard: Sequence[object]) -> TussahError:

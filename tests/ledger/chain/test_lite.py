@@ -7,7 +7,7 @@ import pytest
 import trio
 import trio.testing
 
-from ledger.chain import lite
+from ledger.chain import face, lite, lite_api
 from ledger.chain.base import Head, NotAccepted
 from ledger.chain.embedded import EmbeddedChain
 from ledger.chain.lite import LiteChain, LiteServer
@@ -268,6 +268,29 @@ def liar(nano=999):
     chain = StandIn()
     chain.accounts[ALICE] = shard_account(ALICE, nano)
     return chain
+
+
+@pytest.mark.parametrize(
+    ("question", "call"),
+    [
+        ("GetConfig", lambda chain: chain.fees()),
+        ("RunMethod", lambda chain: chain.run_get(ALICE, "seqno")),
+        ("GetTransactions", lambda chain: chain.transactions(ALICE, 0)),
+        ("GetAccountState", lambda chain: chain.account(ALICE)),
+    ],
+)
+async def test_an_answer_to_another_question_is_the_servers_fault(question, call, monkeypatch):
+    answer = face._Answers._to
+
+    async def confused(self, asked, head):
+        if type(asked).__name__ == question:
+            return lite_api.current_time(5)
+        return await answer(self, asked, head)
+
+    monkeypatch.setattr(face._Answers, "_to", confused)
+    async with lite_chain(StandIn()) as chain:
+        with pytest.raises(RemoteError):
+            await call(chain)
 
 
 async def test_one_liar_of_three_is_outvoted():
