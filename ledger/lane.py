@@ -38,7 +38,7 @@ Account = NewType("Account", bytes)
 """32 bytes: the address of an account of workchain 0."""
 
 RESERVE: Final = Nano(20_000_000)
-"""What a lane keeps to live on: over two years of storage at 0.0083 TON a year."""
+"""What a lane keeps to live on: over three years of storage at 0.0060 TON a year."""
 
 MIN_CLOSE_DELAY: Final = 86_400
 MAX_CLOSE_DELAY: Final = 2_592_000

@@ -1,7 +1,7 @@
 """What a mint signs for: that coins are locked for a worker, and that it owes one without a lane.
 
 Both are canonical maps with the mint's signature behind. The asker gets the lock's receipt before
-it shows its prompt: should the mint keep the change, the receipt is the proof.
+it pays the first tick: should the mint keep the change, the receipt is the proof.
 """
 
 from collections.abc import Mapping
