@@ -8,13 +8,13 @@ written, or half of one read, leaves nothing that its peer could decrypt.
 """
 
 import logging
-import os
+import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, final
 
 import trio
-from libp2p.abc import IMuxedStream, ISecureConn
+from libp2p.abc import ISecureConn
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.crypto.x25519 import X25519PrivateKey
 from libp2p.custom_types import TProtocol
@@ -27,8 +27,14 @@ from libp2p.protocol_muxer.multiselect_client import MultiselectClient
 from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
 from libp2p.security.noise.transport import Transport as Noise
+from libp2p.stream_muxer.yamux.yamux import (
+    DEFAULT_WINDOW_SIZE,
+    TYPE_DATA,
+    YAMUX_HEADER_FORMAT,
+    Yamux,
+    YamuxStream,
+)
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
-from libp2p.stream_muxer.yamux.yamux import Yamux
 
 from p2p import defaults
 from p2p.codec import Unframer
@@ -53,9 +59,6 @@ _ACCEPT_PAUSE: Final = 0.1
 
 # What a peer does to a connection is no news for anybody's log.
 logging.getLogger("libp2p").setLevel(logging.CRITICAL + 1)
-
-# A write for each small read would cost more than the read: 0.25 ms.
-os.environ.setdefault("PY_YAMUX_RELEASE_ON_READ", "0")
 
 
 @final
@@ -329,7 +332,8 @@ class _Connection:
         self.dialled = dialled
         self._pipe = _Pipe(tcp)
         self._secure: ISecureConn | None = None
-        self._stream: IMuxedStream | None = None
+        self._stream: YamuxStream | None = None
+        self._unreleased = 0
         self._opened = trio.Event()
         self._unframer = Unframer(frames.MAX_BODY)
 
@@ -383,7 +387,7 @@ class _Connection:
                 nursery.start_soon(self._meet, stream)
                 await trio.sleep(_STRANGER_PAUSE)
 
-    async def _meet(self, stream: IMuxedStream) -> None:
+    async def _meet(self, stream: YamuxStream) -> None:
         """The first stream that asks for the link's protocol is the link; refuse all others."""
         with suppress(Closed):
             if not self.dialled and self._stream is None:
@@ -398,19 +402,33 @@ class _Connection:
 
     async def read(self) -> list[bytes]:
         """The bodies of the frames that come next, at least one. Never cancelled, then used on."""
-        assert self._stream is not None
+        stream = self._stream
+        assert stream is not None
         while True:
             with _library():
-                data = await self._stream.read(_READ)
+                data = await stream.conn.read_stream(stream.stream_id, _READ)
+                await self._release(stream, len(data))
             self._unframer.feed(data)
             if bodies := list(self._unframer):
                 return bodies
 
+    async def _release(self, stream: YamuxStream, size: int) -> None:
+        """Open the window again once half is used: the library would write after each read."""
+        self._unreleased += size
+        if self._unreleased >= DEFAULT_WINDOW_SIZE // 2:
+            due, self._unreleased = self._unreleased, 0
+            stream.recv_window += due
+            await stream.send_window_update(due)
+
     async def write(self, data: bytes) -> None:
         """Write whole frames. Never cancelled, then used on."""
-        assert self._stream is not None
+        stream = self._stream
+        assert stream is not None
         with _library():
-            await self._stream.write(data)
+            if len(data) > stream.send_window or stream.send_closed or stream.closed:
+                await stream.write(data)
+            else:
+                await _Yamux.write_data(stream, data)
 
     def endpoints(self) -> tuple[Endpoint, Endpoint]:
         """Our end of the TCP connection, and the peer's."""
@@ -438,20 +456,43 @@ async def _agree(channel: ReadWriteCloser, protocol: TProtocol, *, dialled: bool
 
 @final
 class _Pipe(TrioTCPStream):
-    """TCP, with a bound on what is read of a peer that has not greeted yet.
+    """TCP that is read ahead, with a bound on what is read of a peer that has not greeted yet.
 
-    The library believes any length that a stranger announces, and asks for as much at once.
+    The library believes any length that a stranger announces, and asks for as much at once. Its
+    own locks are left out: one task reads, and yamux lets one write at a time.
     """
 
     left: int | None = defaults.LINK_SETUP_BYTES
+    _ahead = b""
+    _at = 0
+
+    async def write(self, data: bytes) -> None:
+        try:
+            await self.stream.send_all(data)
+        except trio.BrokenResourceError as error:
+            raise ConnectionClosedError("TCP is gone") from error
+        except trio.ClosedResourceError:
+            pass  # by us: whoever writes hears of it elsewhere
 
     async def read(self, n: int | None = None) -> bytes:
-        data = await super().read(_READ if n is None else min(n, _READ))
+        """What is there, else what comes: the library asks for two bytes, then for the rest."""
+        if self._at == len(self._ahead):
+            self._ahead, self._at = await self._receive(), 0
+        data = self._ahead[self._at : self._at + (_READ if n is None else n)]
+        self._at += len(data)
         if self.left is not None:
             self.left -= len(data)
             if self.left < 0:
                 raise ConnectionClosedError("too much before the greeting")
         return data
+
+    async def _receive(self) -> bytes:
+        try:
+            return bytes(await self.stream.receive_some(_READ))
+        except trio.BrokenResourceError as error:
+            raise ConnectionClosedError("TCP is gone") from error
+        except trio.ClosedResourceError:
+            return b""
 
 
 @final
@@ -463,3 +504,25 @@ class _Yamux(Yamux):
         if buffered + length > _MAX_BUFFERED:
             raise trio.TooSlowError  # the one error here by which it ends the connection
         return await super()._read_data_body(length)
+
+    @staticmethod
+    async def write_data(stream: YamuxStream, data: bytes) -> None:
+        """What `stream.write` does where one task writes and the window has room.
+
+        Without its three locks: each is a turn of the scheduler, and they cost more than to
+        encrypt and to send.
+        """
+        stream.send_window -= len(data)
+        head = struct.pack(YAMUX_HEADER_FORMAT, 0, TYPE_DATA, 0, stream.stream_id, len(data))
+        await stream.conn._write_frame(head + data)  # noqa: SLF001 - ours, below
+
+    async def _write_frame(self, data: bytes) -> None:
+        """The library takes each frame apart again, for a log that nobody reads."""
+        try:
+            self._write_lock.acquire_nowait()
+        except trio.WouldBlock:
+            await self._write_lock.acquire()
+        try:
+            await self.secured_conn.write(data)
+        finally:
+            self._write_lock.release()

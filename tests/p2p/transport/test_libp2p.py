@@ -658,6 +658,24 @@ async def pour(peer, link, amount):
         peer.send(link, bytes(FRAME * MAX_FRAMES), Kind.ONION)
 
 
+async def test_to_read_is_not_to_write(libp2p_net, monkeypatch):
+    """The library opens its window after every read: a cell would cost a second packet back."""
+    near, far = await libp2p_net.node(), await libp2p_net.node()
+    there, _ = await libp2p_net.linked(near, far)
+    writes, write = [], libp2p._Pipe.write
+
+    async def counted(self, data):
+        writes.append(len(data))
+        await write(self, data)
+
+    monkeypatch.setattr(libp2p._Pipe, "write", counted)
+    for _ in range(50):
+        near.send(there, bytes(1_200))
+        await far.receive()
+    assert len(writes) <= 52
+    assert min(writes) > 1_200
+
+
 def test_messages_are_made_as_the_wire_says():
     assert frames.cut(pack(Message(Kind.QUERY, 7, b"payload"))) == [
         bytes.fromhex("10000000 02 0700000000000000") + b"payload"
