@@ -169,11 +169,11 @@ class MintBook(Protocol):
     def add_purchase(self, purchase: Purchase) -> None:
         """Remember a purchase."""
 
-    def issued(self, blind: bytes) -> Issued | None:
-        """Whether and how a blinded credit was signed."""
+    def issued(self, blind: bytes) -> Sequence[Issued]:
+        """How a blinded credit was signed, once for each source that asked for it."""
 
     def add_issued(self, issued: Sequence[Issued]) -> None:
-        """Blinded credits are signed; none of them was before."""
+        """Blinded credits are signed; none of them was before for this source."""
 
     def spent(self, epoch: int, nullifier: bytes) -> bytes | None:
         """The lock or swap that spent a credit."""

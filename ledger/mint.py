@@ -35,6 +35,7 @@ from ledger.credit import (
 )
 from ledger.lane import PayeeLane, PayerLane, Phase
 from ledger.messages import (
+    MAX_RESTORE,
     Buy,
     Change,
     Changed,
@@ -154,8 +155,9 @@ class MintCore:
 
     def restore(self, book: MintBook, now: float, request: Restore) -> Restored:
         """Which of these were signed: for who has lost all but the seed."""
-        rows = [row for blind in request.blinds if (row := book.issued(blind)) is not None]
-        return Restored(tuple((row.blind, row.j, self._sign_row(row)) for row in rows))
+        rows = [row for blind in request.blinds for row in book.issued(blind)]
+        found = ((row.blind, row.j, self._sign_row(row)) for row in rows[:MAX_RESTORE])
+        return Restored(tuple(found))
 
     # --- workers, whose links say who they are ---
 
@@ -305,7 +307,7 @@ class MintCore:
         blinds = [B for _, B in outputs]
         if len(dict.fromkeys(blinds)) != len(blinds):
             return Err(Code.BAD_REQUEST, "an output stands twice")
-        if any(book.issued(B) is not None for B in blinds):
+        if any(book.issued(B) for B in blinds):
             return Err(Code.BAD_REQUEST, "an output was signed before")
         try:
             return Sigs(tuple(self._keys.sign(keyset.epoch, j, B) for j, B in outputs))
@@ -338,7 +340,7 @@ class MintCore:
         return sigs
 
     def _sign_again(self, book: MintBook, source: bytes, blinds: Sequence[bytes]) -> Sigs | Err:
-        rows = [row for B in blinds if (row := book.issued(B)) is not None and row.source == source]
+        rows = _issued_by(book, source, blinds)
         if len(rows) != len(blinds):
             return Err(Code.EXPIRED, "the epoch of that swap is over")
         return Sigs(tuple(self._sign_row(row) for row in rows))
@@ -410,7 +412,7 @@ class MintCore:
 
     def _finalise(self, book: MintBook, lock: LockRow) -> LockRow:
         """Sign the change; what is too little for a credit, or has no blank, is the worker's."""
-        change = _change(book, lock)
+        change = _change(lock)
         rest = lock.unpaid - worth(j for j, _ in change)
         lock = replace(lock, final=True)
         book.save_lock(lock)
@@ -419,8 +421,7 @@ class MintCore:
         return lock
 
     def _change_of(self, book: MintBook, lock: LockRow) -> tuple[tuple[int, Signed], ...]:
-        rows = [book.issued(B) for B in lock.blanks]
-        given = [row for row in rows if row is not None and row.source == lock.id]
+        given = _issued_by(book, lock.id, lock.blanks)
         return tuple((row.j, self._sign_row(row)) for row in given)
 
     # --- paying workers ---
@@ -487,14 +488,19 @@ def _issue(book: MintBook, epoch: int, outputs: Iterable[tuple[int, bytes]], sou
     book.add_issued(rows)
 
 
-def _change(book: MintBook, lock: LockRow) -> list[tuple[int, bytes]]:
+def _issued_by(book: MintBook, source: bytes, blinds: Iterable[bytes]) -> list[Issued]:
+    """What a purchase, swap or lock had signed, in the order of its blinds."""
+    return [row for B in blinds for row in book.issued(B) if row.source == source]
+
+
+def _change(lock: LockRow) -> list[tuple[int, bytes]]:
     """The binary digits of what is left, the greatest first, each on the next blank.
 
-    A blank that was signed meanwhile as something else is none: its owner used it twice.
+    Whether a blank was signed before for somebody else does not matter: a worker sees the blanks
+    before it settles and could buy with them, and the change would be its own.
     """
     digits = reversed(change_exponents(lock.unpaid))
-    blanks = (B for B in lock.blanks if book.issued(B) is None)
-    return list(zip(digits, blanks, strict=False))
+    return list(zip(digits, lock.blanks, strict=False))
 
 
 def _day(now: float) -> int:

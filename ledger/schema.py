@@ -167,10 +167,11 @@ CREATE TABLE purchase (
 CREATE INDEX purchase_by_epoch ON purchase (epoch);
 
 CREATE TABLE issued (
-    b BLOB PRIMARY KEY,              -- the blinded point that was signed
+    b BLOB NOT NULL,                 -- the blinded point that was signed
     epoch INTEGER NOT NULL,
     j INTEGER NOT NULL,
-    source BLOB NOT NULL             -- a purchase, or the lock that gave it as change
+    source BLOB NOT NULL,            -- a purchase or swap, or the lock that gave it as change
+    PRIMARY KEY (b, source)          -- a worker sees blanks: it may have bought with one before
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX issued_by_epoch ON issued (epoch, j);

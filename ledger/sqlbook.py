@@ -54,12 +54,13 @@ class SqlBook:
         values = (purchase.rid, purchase.epoch, purchase.digest)
         self._do("INSERT INTO purchase VALUES (?, ?, ?)", *values)
 
-    def issued(self, blind: bytes) -> Issued | None:
-        """Whether and how a blinded credit was signed."""
-        row = self._first("SELECT epoch, j, source FROM issued WHERE b = ?", blind)
-        if row is None:
-            return None
-        return Issued(blind=blind, epoch=integer(row[0]), j=integer(row[1]), source=blob(row[2]))
+    def issued(self, blind: bytes) -> Sequence[Issued]:
+        """How a blinded credit was signed, once for each source that asked for it."""
+        rows = self._connection.execute("SELECT epoch, j, source FROM issued WHERE b = ?", (blind,))
+        return [
+            Issued(blind=blind, epoch=integer(epoch), j=integer(j), source=blob(source))
+            for epoch, j, source in rows
+        ]
 
     def add_issued(self, credits: Sequence[Issued]) -> None:  # noqa: A002 - the seam's word
         """Blinded credits are signed."""

@@ -5,6 +5,7 @@
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, MutableMapping, Sequence
 from functools import reduce
+from itertools import chain
 from operator import add
 from typing import TypeVar, final
 
@@ -27,7 +28,7 @@ class MemoryBook:
         self._undo: list[Callable[[], object]] = []
         self._keysets: _Table[int, bytes] = _Table(self._undo)
         self._purchases: _Table[bytes, Purchase] = _Table(self._undo)
-        self._issued: _Table[bytes, Issued] = _Table(self._undo)
+        self._issued: _Table[bytes, tuple[Issued, ...]] = _Table(self._undo)
         self._spent: _Table[tuple[int, bytes], tuple[int, bytes]] = _Table(self._undo)
         self._locks: _Table[bytes, LockRow] = _Table(self._undo)
         self._open: _Table[bytes, LockRow] = _Table(self._undo)
@@ -60,7 +61,7 @@ class MemoryBook:
         """Delete all of it."""
         del self._keysets[epoch]
         self._purchases.drop(lambda _, row: row.epoch == epoch)
-        self._issued.drop(lambda _, row: row.epoch == epoch)
+        self._issued.drop(lambda _, rows: rows[0].epoch == epoch)
         self._spent.drop(lambda key, _: key[0] == epoch)
         self._locks.drop(lambda _, row: row.epoch == epoch)
         self._open.drop(lambda _, row: row.epoch == epoch)
@@ -75,14 +76,17 @@ class MemoryBook:
         """Remember a purchase."""
         self._purchases.add(purchase.rid, purchase)
 
-    def issued(self, blind: bytes) -> Issued | None:
-        """Whether and how a blinded credit was signed."""
-        return self._issued.get(blind)
+    def issued(self, blind: bytes) -> Sequence[Issued]:
+        """How a blinded credit was signed, once for each source that asked for it."""
+        return self._issued.get(blind, ())
 
     def add_issued(self, issued: Sequence[Issued]) -> None:
         """Blinded credits are signed."""
         for row in issued:
-            self._issued.add(row.blind, row)
+            before = self._issued.get(row.blind, ())
+            if any(one.source == row.source for one in before):
+                raise KeyError("a credit was signed twice for one source")
+            self._issued[row.blind] = (*before, row)
 
     def spent(self, epoch: int, nullifier: bytes) -> bytes | None:
         """The lock or swap that spent a credit."""
@@ -96,8 +100,11 @@ class MemoryBook:
 
     def outstanding(self, epoch: int) -> Nano:
         """Worth of the epoch's credits that were issued and not spent."""
-        issued = worth(row.j for row in self._issued.values() if row.epoch == epoch)
+        issued = worth(row.j for row in self._all_issued() if row.epoch == epoch)
         return issued - worth(j for (of, _), (j, _) in self._spent.items() if of == epoch)
+
+    def _all_issued(self) -> Iterator[Issued]:
+        return chain.from_iterable(self._issued.values())
 
     # --- locks ---
 
@@ -173,7 +180,7 @@ class MemoryBook:
     def sheet(self) -> Sheet:
         """Add up all rows."""
         customers = tuple(self._lanes_in.values())
-        issued = worth(row.j for row in self._issued.values())
+        issued = worth(row.j for row in self._all_issued())
         return Sheet(
             received=_sum(lane.row.cumulative for lane in customers),
             advance=_sum(lane.row.cumulative - lane.charged for lane in customers),

@@ -7,12 +7,23 @@ import pytest
 from ledger import voucher, wire
 from ledger.credit import BUNDLES, worth
 from ledger.lane import Phase
-from ledger.messages import Change, Changed, Code, Err, Lock, Pending, Restore, Settle, Settled
+from ledger.messages import (
+    Change,
+    Changed,
+    Code,
+    Err,
+    Lock,
+    Locked,
+    Pending,
+    Restore,
+    Settle,
+    Settled,
+)
 from ledger.mint import BATCH
 from ledger.money import ZERO, Nano
 from ledger.policy import MAIN
 from ledger.receipt import Iou
-from tests.ledger.parties import KEYS, MINT, OTHER, WORKER
+from tests.ledger.parties import KEYS, MINT, OTHER, WORKER, Customer
 
 LANE, SECOND = b"out" + bytes(29), b"sec" + bytes(29)
 
@@ -318,3 +329,23 @@ def test_a_sheet_that_does_not_add_up_says_by_how_much(desk, session):
     assert before.difference == 0
     assert replace(before, owed=Nano(7)).difference == -7
     assert replace(before, locked=before.locked - Nano(5)).difference == 5
+
+
+def test_a_worker_that_buys_with_the_blanks_it_saw_takes_no_change(desk):
+    victim, thief = Customer(name=1), Customer(name=2)
+    for customer in (victim, thief):
+        desk.open_in(customer)
+    desk.open_out(LANE)
+    keyset = desk.stock(victim, "M")
+    session = victim.spend(keyset, Nano(10_000_000), WORKER, now=desk.now, ticks=10)
+    assert isinstance(desk.call("lock", Lock(session.spend.encode(), LANE), WORKER.id), Locked)
+
+    bought = thief.buy(keyset, "S")
+    seen = tuple(blind for *_, blind in session.blanks)
+    desk.call("buy", replace(bought, outputs=(*seen, *bought.outputs)[: len(bought.outputs)]))
+    reply = desk.call("settle", session.settle(0, final=True), WORKER.id)
+    changed = desk.call("change", Change(session.spend.lock_id, session.secret))
+
+    assert reply.voucher.cumulative < Nano(1_024)
+    assert worth(j for j, _ in changed.sigs) + Nano(1_024) > session.spend.amount
+    assert desk.sheet().difference == 0
