@@ -183,7 +183,7 @@ def test_what_has_no_blank_goes_to_the_worker(desk, customer, blanks):
     assert reply.voucher.cumulative + worth_of(fetched) == session.spend.amount
 
 
-def test_a_blank_used_twice_is_signed_once(desk, customer, session):
+def test_a_blank_used_twice_is_signed_for_both(desk, customer, session):
     customer.counter -= 18  # the next spend shows the same blanks
     twin = desk.locked(customer, lane=LANE)
     settle(desk, session, 3, final=True)
@@ -191,7 +191,8 @@ def test_a_blank_used_twice_is_signed_once(desk, customer, session):
     first, second = change(desk, session), change(desk, twin)
     restored = desk.call("restore", Restore(session.spend.terms.blanks))
     found = [(j, signed) for _, j, signed in restored.found]
-    assert found == [*first.sigs, *second.sigs]
+    assert len(first.sigs) == len(second.sigs) > 0
+    assert sorted(found) == sorted([*first.sigs, *second.sigs])
 
 
 def test_change_is_found_again_from_the_blanks_alone(desk, session):
