@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias, final
 
 from p2p import defaults
+from p2p.bucket import Buckets
 from p2p.errors import (
     AnswerTooBig,
     Closed,
@@ -26,7 +27,6 @@ from p2p.errors import (
 from p2p.identity import AdnlId
 from p2p.overlay import calls as directory
 from p2p.overlay.calls import Refusal, Refused
-from p2p.overlay.serve import Bucket, full_bucket
 from p2p.wire import Kind, Link, Message
 
 FIRST: Final = 1 << 63
@@ -111,7 +111,9 @@ class Calls:
         self._lines: dict[AdnlId, _Line] = {}
         self._open: dict[tuple[Link, int], float] = {}
         self._open_of: dict[Link, int] = {}
-        self._buckets: dict[AdnlId, Bucket] = {}
+        self._buckets = Buckets[AdnlId](
+            defaults.CALL_RATE, defaults.CALL_BURST, defaults.CALL_PEERS
+        )
         self._outputs: list[Output] = []
 
     # --- what we ask ---
@@ -168,7 +170,7 @@ class Calls:
         if (link, number) in self._open:
             raise CodecError("two calls of one number")
         open_of = self._open_of.get(link, 0)
-        if not self._bucket(now, link.peer).take(now) or open_of >= defaults.CALLS_OPEN:
+        if not self._buckets.take(now, link.peer) or open_of >= defaults.CALLS_OPEN:
             self._reply(link, number, directory.pack_refusal(Refusal.BUSY))
             return
         self._open[link, number] = now + defaults.CALL_LIFE
@@ -276,14 +278,6 @@ class Calls:
         if not self._open_of[link]:
             del self._open_of[link]
         return True
-
-    def _bucket(self, now: float, peer: AdnlId) -> Bucket:
-        """What this peer may still ask; the one unheard of for longest is forgotten when full."""
-        fresh = full_bucket(defaults.CALL_RATE, defaults.CALL_BURST, now)
-        bucket = self._buckets[peer] = self._buckets.pop(peer, fresh)
-        if len(self._buckets) > defaults.CALL_PEERS:
-            del self._buckets[next(iter(self._buckets))]
-        return bucket
 
 
 def _check(body: bytes) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import final
 
 from p2p import defaults
+from p2p.bucket import Bucket, full_bucket
 from p2p.entropy import Entropy
 from p2p.errors import AdvertError
 from p2p.identity import AdnlId
@@ -13,30 +14,6 @@ from p2p.overlay import calls
 from p2p.overlay.advert import Advert, Rules
 from p2p.overlay.calls import News, Publish, Refusal, Sync
 from p2p.overlay.directory import Directory, Verdict
-
-
-@dataclass(slots=True)
-class Bucket:
-    """Allows `burst` at once, then `rate` a second."""
-
-    rate: float
-    burst: float
-    level: float
-    at: float
-
-    def take(self, now: float) -> bool:
-        """Whether one more is allowed."""
-        self.level = min(self.burst, self.level + self.rate * (now - self.at))
-        self.at = now
-        if self.level < 1.0:
-            return False
-        self.level -= 1.0
-        return True
-
-
-def full_bucket(rate: float, burst: float, now: float) -> Bucket:
-    """A bucket of which nothing has been taken."""
-    return Bucket(rate, burst, burst, now)
 
 
 @final

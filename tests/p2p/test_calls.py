@@ -276,8 +276,9 @@ def test_a_call_too_long_or_of_a_number_in_use_breaks_a_rule(core):
     assert len(core.drain()) == 1
 
 
-def test_no_more_peers_are_remembered_than_the_table_holds(core, monkeypatch):
+def test_no_more_peers_are_remembered_than_the_table_holds(monkeypatch):
     monkeypatch.setattr(defaults, "CALL_PEERS", 3)
+    core = Calls()
     for number in range(9):
         core.asked(0.0, Link(AdnlId(number.to_bytes(32, "big")), number), 1, ASK)
         core.drain()

@@ -8,7 +8,7 @@ from p2p.errors import CodecError
 from p2p.overlay import calls
 from p2p.overlay.calls import News, Publish, Refusal, Refused, Sync
 from p2p.overlay.directory import Directory
-from p2p.overlay.serve import DirectoryServer, full_bucket
+from p2p.overlay.serve import DirectoryServer
 
 OURS = 100
 PEER = 1
@@ -149,10 +149,3 @@ def test_the_peers_remembered_are_bounded(nodes, server, monkeypatch):
         server.answer(nodes.now, nodes.id(number), calls.pack_call(calls.ALL))
     assert server.sizes() == {"directory_peers": 3}
     assert list(server._peers) == [nodes.id(number) for number in (7, 8, 9)]
-
-
-def test_a_bucket_fills_again_up_to_its_burst():
-    bucket = full_bucket(rate=2.0, burst=3.0, now=0.0)
-    assert [bucket.take(0.0) for _ in range(4)] == [True, True, True, False]
-    assert [bucket.take(0.5), bucket.take(0.5)] == [True, False]
-    assert [bucket.take(100.0) for _ in range(4)] == [True, True, True, False]
