@@ -8,6 +8,7 @@
     |   |-- NoCapacity          a bound of ours is reached
     |   `-- Livelock            a core asks to be woken in the past, for ever
     |-- RemoteError             the peer's fault
+    |   |-- TlError             bytes that are no value of the TL schema
     |   |-- CodecError          bytes that are no canonical message
     |   |-- AdvertError         an advert that breaks a rule
     |   |-- OnionError          a frame, cell or handshake that breaks the protocol or its seal
@@ -67,6 +68,10 @@ class Livelock(LocalError):
 
 class RemoteError(TussahError):
     """The peer's fault: what it sent breaks the protocol, or it refused."""
+
+
+class TlError(RemoteError):
+    """Bytes that are not one value of the TL schema within its bounds."""
 
 
 class CodecError(RemoteError):
