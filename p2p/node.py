@@ -140,6 +140,7 @@ class Node:
         self._inside.driver = self._driver
 
         self.id: AdnlId = config.identity.id
+        self.public: bytes = config.identity.public
         self.endpoint: Endpoint | None = None
         """Where it listens."""
         self.directory: Directory = self._stack.directory

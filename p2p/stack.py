@@ -17,7 +17,7 @@ from p2p.calls import Unanswered as Unanswered
 from p2p.core import Event, Send, Source
 from p2p.entropy import Entropy
 from p2p.errors import CodecError, DirectoryStale
-from p2p.identity import AdnlId, Identity
+from p2p.identity import AdnlId, Identity, short_id
 from p2p.onion import core as onion
 from p2p.onion.cell import MAX_RELAYS
 from p2p.onion.core import CircuitId, Misbehaved, OnionConfig, OnionCore, OnionKeys, OnionStatistics
@@ -45,10 +45,15 @@ MAX_ROUNDS: Final = 10_000
 
 
 class Peer(NamedTuple):
-    """A node known from the settings of a network."""
+    """A node known from the settings of a network: its Ed25519 key, and where it listens."""
 
-    id: AdnlId
+    public: bytes
     endpoints: tuple[Endpoint, ...]
+
+    @property
+    def id(self) -> AdnlId:
+        """Who it is."""
+        return short_id(self.public)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -67,7 +67,7 @@ def _config(
     recorder: Recorder | None,
 ) -> NodeConfig:
     others = tuple(
-        Peer(peer.id, (peer.endpoint,)) for peer in profile.bootstrap if peer.id != identity.id
+        Peer(peer.key, (peer.endpoint,)) for peer in profile.bootstrap if peer.id != identity.id
     )
     listen = _listen(settings, profile, identity) if roles else None
     return NodeConfig(

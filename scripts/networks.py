@@ -17,7 +17,7 @@ from typing import final
 from p2p import codec
 from p2p.entropy import Entropy, SystemEntropy
 from p2p.errors import BadSignature, CodecError
-from p2p.identity import AdnlId, Identity
+from p2p.identity import AdnlId, Identity, short_id
 from p2p.wire import Endpoint
 from scripts.failure import Document, Failed, suggestion
 from scripts.home import SEED_BYTES, Home, write_private
@@ -44,10 +44,18 @@ CHAIN_NAMES: Mapping[int, str] = {MAINNET: "mainnet", -3: "testnet", -4242: "loc
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BootstrapPeer:
-    """A node that newcomers ask first."""
+    """A node that newcomers ask first: its Ed25519 key, and where it listens, on TCP and on UDP."""
 
-    id: AdnlId
+    key: bytes
     endpoint: Endpoint
+
+    def __post_init__(self) -> None:
+        _check_key("bootstrap peer", self.key)
+
+    @property
+    def id(self) -> AdnlId:
+        """Who it is."""
+        return short_id(self.key)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,10 +66,14 @@ class Server:
     key: bytes
 
     def __post_init__(self) -> None:
-        try:
-            ANYBODY.shared(self.key)
-        except BadSignature as error:
-            raise Failed("no_network", "The key of a lite-server is no Ed25519 key.") from error
+        _check_key("lite-server", self.key)
+
+
+def _check_key(whose: str, key: bytes) -> None:
+    try:
+        ANYBODY.shared(key)
+    except BadSignature as error:
+        raise Failed("no_network", f"The key of a {whose} is no Ed25519 key.") from error
 
 
 @final
@@ -192,7 +204,7 @@ def leave(home: Home, name: str) -> None:
 def create(home: Home, name: str, *, endpoint: Endpoint, entropy: Entropy, dev: bool) -> Profile:
     """Make a network with this home's persistent identity as its first bootstrap peer."""
     check_name(name)
-    peer = BootstrapPeer(id=persistent_identity(home, entropy).id, endpoint=endpoint)
+    peer = BootstrapPeer(key=persistent_identity(home, entropy).public, endpoint=endpoint)
     number = int.from_bytes(entropy.token(4), "little", signed=True)
     profile = Profile(name=name, id=number, dev=dev, bootstrap=(peer,))
     save(home, profile)
@@ -250,7 +262,7 @@ def _to_toml(profile: Profile) -> str:
     ]
     for peer in profile.bootstrap:
         address = format_endpoint(peer.endpoint)
-        lines += ["", "[[bootstrap]]", f'id = "{peer.id.hex()}"', f'address = "{address}"']
+        lines += ["", "[[bootstrap]]", f'key = "{peer.key.hex()}"', f'address = "{address}"']
     if profile.chain is not None:
         lines += ["", "[chain]", f"network = {profile.chain.network}"]
         for server in profile.chain.servers:
@@ -266,7 +278,7 @@ def _from_table(table: Mapping[str, object]) -> Profile:
         raise ValueError("name, id and dev must be text, a number and true or false")
     if not isinstance(peers, list):
         raise TypeError("bootstrap must be a list")
-    bootstrap = tuple(_peer(str(peer["id"]), str(peer["address"])) for peer in peers)
+    bootstrap = tuple(_peer(str(peer["key"]), str(peer["address"])) for peer in peers)
     mints = table.get("mints", [])
     if not isinstance(mints, list):
         raise TypeError("mints must be a list")
@@ -292,17 +304,21 @@ def _chain(table: object) -> Chain:
 
 
 def _server(key: str, address: str) -> Server:
-    return Server(endpoint=parse_endpoint(address), key=_adnl_id(bytes.fromhex(key)))
+    return Server(endpoint=parse_endpoint(address), key=_bytes32(bytes.fromhex(key)))
 
 
-def _peer(identity: str, address: str) -> BootstrapPeer:
-    return BootstrapPeer(id=_adnl_id(bytes.fromhex(identity)), endpoint=parse_endpoint(address))
+def _peer(key: str, address: str) -> BootstrapPeer:
+    return BootstrapPeer(key=_bytes32(bytes.fromhex(key)), endpoint=parse_endpoint(address))
 
 
 def _adnl_id(raw: bytes) -> AdnlId:
+    return AdnlId(_bytes32(raw))
+
+
+def _bytes32(raw: bytes) -> bytes:
     if len(raw) != 32:
-        raise ValueError("an id has 32 bytes")
-    return AdnlId(raw)
+        raise ValueError("a key and an id have 32 bytes")
+    return raw
 
 
 def format_endpoint(endpoint: Endpoint) -> str:
@@ -326,13 +342,13 @@ def _endpoint(packed: bytes, port: int) -> Endpoint:
 
 # --- as an invitation ---
 
-INVITE_VERSION = 2
+INVITE_VERSION = 3
 
 
 def invite(profile: Profile) -> str:
     """The profile as one line of text. Raises `Failed` if it does not fit."""
     peers: Sequence[codec.Value] = [
-        [peer.id, ipaddress.ip_address(peer.endpoint.host).packed, peer.endpoint.port]
+        [peer.key, ipaddress.ip_address(peer.endpoint.host).packed, peer.endpoint.port]
         for peer in profile.bootstrap
     ]
     packed = codec.pack(
@@ -382,7 +398,7 @@ def _decoded(text: str) -> bytes:
 
 def _from_invite(value: codec.Value) -> Profile:
     match value:
-        case (2, str(name), int(number), bool(dev), tuple(peers), chain, tuple(mints)):
+        case (3, str(name), int(number), bool(dev), tuple(peers), chain, tuple(mints)):
             return Profile(
                 name=name,
                 id=number,
@@ -400,10 +416,10 @@ def _from_invite(value: codec.Value) -> Profile:
 
 def _invited_peer(value: object) -> BootstrapPeer:
     match value:
-        case (bytes(identity), bytes(address), int(port)) if len(address) in (4, 16):
-            return BootstrapPeer(id=_adnl_id(identity), endpoint=_endpoint(address, port))
+        case (bytes(key), bytes(address), int(port)) if len(address) in (4, 16):
+            return BootstrapPeer(key=_bytes32(key), endpoint=_endpoint(address, port))
         case _:
-            raise ValueError("a bootstrap peer is an id, an address and a port")
+            raise ValueError("a bootstrap peer is a key, an address and a port")
 
 
 def _invited_chain(value: object) -> Chain:
@@ -412,7 +428,7 @@ def _invited_chain(value: object) -> Chain:
             peers = [_invited_peer(server) for server in servers]
             return Chain(
                 network=network,
-                servers=tuple(Server(endpoint=peer.endpoint, key=peer.id) for peer in peers),
+                servers=tuple(Server(endpoint=peer.endpoint, key=peer.key) for peer in peers),
             )
         case _:
             raise ValueError("a chain is its id and its lite-servers")

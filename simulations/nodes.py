@@ -91,7 +91,7 @@ class Town:
         config = StackConfig(
             network=NETWORK,
             dev=True,
-            bootstrap=(Peer(self.names.id(0), (address(0),)),),
+            bootstrap=(Peer(self._identities[0].public, (address(0),)),),
             roles=self._census.role(node),
             kem=StandInKem(),
         )

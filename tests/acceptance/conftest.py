@@ -51,7 +51,7 @@ class Village:
         )
         node = await self._nursery.start(self._run, config)
         self.nodes[node.id], self.identities[node.id] = node, identity
-        self._first = self._first or (Peer(node.id, (node.endpoint,)),)
+        self._first = self._first or (Peer(node.public, (node.endpoint,)),)
         if roles is Role.RELAY:
             self._list(node, Fields(roles=roles))
         return node

@@ -94,7 +94,7 @@ class Village:
         )
         node = await self.nursery.start(self._run, config)
         if not self.first:
-            self.first = (Peer(node.id, (node.endpoint,)),)
+            self.first = (Peer(node.public, (node.endpoint,)),)
         return node
 
     async def _run(self, config, task_status):
@@ -304,7 +304,7 @@ async def test_an_unknown_model_and_no_worker_are_said(village, autojump_clock):
 
 
 async def test_nobody_to_join_is_said(village, autojump_clock):
-    village.first = (Peer(Identity(b"n" * 32).id, (Endpoint("127.0.0.1", 9),)),)
+    village.first = (Peer(Identity(b"n" * 32).public, (Endpoint("127.0.0.1", 9),)),)
     client = await village.up()
     with trio.fail_after(11):
         (failed,) = await asked(client)

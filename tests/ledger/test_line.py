@@ -50,7 +50,7 @@ class Village:
             entropy=seeded(self.count),
         )
         node = await self.nursery.start(self._run, config)
-        self.first = self.first or (Peer(node.id, (node.endpoint,)),)
+        self.first = self.first or (Peer(node.public, (node.endpoint,)),)
         return node
 
     async def _run(self, config, task_status):

@@ -99,7 +99,7 @@ class Village:
         )
         with trio.CancelScope() as stop:
             async with open_node(config, carrier=self.carrier) as node:
-                self.first = self.first or (Peer(node.id, (node.endpoint,)),)
+                self.first = self.first or (Peer(node.public, (node.endpoint,)),)
                 await self._live(node, config, number, coins, stop, task_status)
 
     async def _live(self, node, config, number, coins, stop, task_status):

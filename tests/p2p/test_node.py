@@ -11,7 +11,7 @@ from p2p import codec, wire
 from p2p import node as node_module
 from p2p.entropy import seeded
 from p2p.errors import LocalError, NoCapacity, NoPath, Rejected, Timeout, Unreachable
-from p2p.identity import AdnlId, Identity
+from p2p.identity import Identity
 from p2p.node import NodeConfig, open_node
 from p2p.onion.cell import Code
 from p2p.onion.core import Data, Ended, Failed, Lost, Opened, Pong, Reset
@@ -27,7 +27,7 @@ LOOPBACK = Endpoint("127.0.0.1", 0)
 RELAY = Fields(roles=Role.RELAY)
 WORKER = Fields(roles=Role.WORKER)
 NOBODY = Role(0)
-NOWHERE = (Peer(AdnlId(bytes(32)), (Endpoint("127.0.0.1", 1),)),)
+NOWHERE = (Peer(Identity(b"n" * 32).public, (Endpoint("127.0.0.1", 1),)),)
 
 
 def identity(number):
@@ -56,7 +56,7 @@ class Network:
         }
         node = await self.nursery.start(self._run, NodeConfig(**settings))
         if not self.first and node.endpoint:
-            self.first = (Peer(node.id, (node.endpoint,)),)
+            self.first = (Peer(node.public, (node.endpoint,)),)
         return node
 
     def down(self, node):
@@ -212,7 +212,7 @@ async def test_parallel_circuits_do_not_mix(net, autojump_clock):
 
 async def test_a_node_joins_once_its_bootstrap_node_is_there(net, in_memory, autojump_clock):
     there = Endpoint("127.0.0.1", 4001)
-    first = (Peer(identity(1).id, (there,)),)
+    first = (Peer(identity(1).public, (there,)),)
     client = await net.up(6, bootstrap=first)
     with trio.move_on_after(10) as scope:
         await client.joined()
@@ -577,7 +577,7 @@ async def test_a_core_that_raises_at_a_link_ends_the_node_loudly(
 
     first = await net.up(1, Role.RELAY)
     monkeypatch.setattr(Stack, "link_up", break_down)
-    bootstrap = (Peer(first.id, (first.endpoint,)),)
+    bootstrap = (Peer(first.public, (first.endpoint,)),)
     with pytest.raises(BugError):
         async with open_node(config_of(2, bootstrap=bootstrap), carrier=in_memory):
             await trio.sleep_forever()

@@ -59,7 +59,7 @@ def endpoint(number):
 
 
 def peer(number):
-    return Peer(id_of(number), (endpoint(number),))
+    return Peer(identity(number).public, (endpoint(number),))
 
 
 def stack(number, roles=NOBODY, *, bootstrap=(1,), life=0, dev=True):

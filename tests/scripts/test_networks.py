@@ -42,12 +42,13 @@ ENDPOINTS = st.builds(
 )
 
 KEYS = st.binary(min_size=32, max_size=32)
+PUBLIC_KEYS = KEYS.map(lambda seed: Identity(seed).public)
 
 CHAINS = st.builds(
     Chain,
     network=st.integers(-(2**31), 2**31 - 1),
     servers=st.lists(
-        st.builds(Server, endpoint=ENDPOINTS, key=KEYS.map(lambda seed: Identity(seed).public)),
+        st.builds(Server, endpoint=ENDPOINTS, key=PUBLIC_KEYS),
         min_size=1,
         max_size=MAX_SERVERS,
     ).map(tuple),
@@ -61,7 +62,7 @@ PROFILES = st.builds(
     bootstrap=st.lists(
         st.builds(
             BootstrapPeer,
-            id=KEYS.map(AdnlId),
+            key=PUBLIC_KEYS,
             endpoint=ENDPOINTS,
         ),
         min_size=1,

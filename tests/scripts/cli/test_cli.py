@@ -249,11 +249,12 @@ def test_network_without_a_chain_says_that_answers_are_free(shell):
 
 def test_network_names_its_chain_and_mints(shell, validate):
     chain = Chain(network=-4242, servers=(Server(endpoint=Endpoint("127.0.0.1", 4443), key=KEY),))
+    first = BootstrapPeer(key=Identity(b"b" * 32).public, endpoint=Endpoint("127.0.0.1", 4001))
     made = Profile(
         name="silk",
         id=7,
         dev=True,
-        bootstrap=(BootstrapPeer(id=AdnlId(b"b" * 32), endpoint=Endpoint("127.0.0.1", 4001)),),
+        bootstrap=(first,),
         chain=chain,
         mints=(AdnlId(b"m" * 32),),
     )
@@ -261,7 +262,7 @@ def test_network_names_its_chain_and_mints(shell, validate):
     lines = shell("network", "show")[1].splitlines()
     assert lines[:-1] == [
         "dev network silk, id 7",
-        "bootstrap  62626262 at 127.0.0.1:4001",
+        f"bootstrap  {first.id.hex()[:8]} at 127.0.0.1:4001",
         "chain      local, whose coins are worth nothing",
         f"  server   127.0.0.1:4443, key {KEY.hex()}",
         f"mint       {'6d' * 32}",
