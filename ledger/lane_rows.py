@@ -43,12 +43,18 @@ def peer(connection: Connection, lane: bytes) -> AdnlId | None:
     return None if row is None or row[0] is None else AdnlId(blob(row[0]))
 
 
-def every(connection: Connection, role: Role, *, of: AdnlId | None = None) -> Iterator[LaneRow]:
-    """The lanes of one role, the newest first; only those with one peer, if it is given."""
+def every(
+    connection: Connection, role: Role, *, of: AdnlId | None = None, live: bool = False
+) -> Iterator[LaneRow]:
+    """The lanes of one role, the newest first; only those with one peer, if it is given.
+
+    `live`: only those that are not closed, as `LaneRow.live`; closed ones pile up for ever.
+    """
+    closed = Phase.CLOSED.value if live else None
     rows = connection.execute(
         f"SELECT {_COLUMNS} FROM lane WHERE role = ? AND (? IS NULL OR peer = ?)"  # noqa: S608
-        " ORDER BY opened_at = 0 DESC, opened_at DESC, id",
-        (role.value, of, of),
+        " AND (? IS NULL OR phase <> ?) ORDER BY opened_at = 0 DESC, opened_at DESC, id",
+        (role.value, of, of, closed, closed),
     )
     return (_row(row) for row in rows)
 

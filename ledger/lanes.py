@@ -418,8 +418,7 @@ _LIVE_PAYEE: Final = (Role.PAYEE.value, Phase.CLOSED.value)
 
 
 def _live(connection: Connection) -> list[bytes]:
-    rows = (row for role in Role for row in lane_rows.every(connection, role))
-    return [row.lane for row in rows if row.live]
+    return [row.lane for role in Role for row in lane_rows.every(connection, role, live=True)]
 
 
 def _stories(connection: Connection) -> tuple[LaneStory, ...]:

@@ -1,5 +1,8 @@
 """Lanes in the store come back as they were."""
 
+from dataclasses import replace
+
+import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,6 +79,16 @@ async def test_lanes_are_found_by_role_and_peer(autojump_clock):
         assert await store.read(lambda c: list(every(c, Role.PAYEE))) == [payee]
         assert not await store.read(lambda c: list(every(c, Role.PAYER, of=AdnlId(b"q" * 32))))
         assert await store.read(lambda c: list(every(c, Role.PAYER, of=AdnlId(b"p" * 32))))
+
+
+@pytest.mark.parametrize("phase", Phase)
+async def test_lanes_that_are_closed_can_be_left_out(autojump_clock, phase):
+    row = replace(_row(b"a", Role.PAYER), phase=phase)
+    async with Store.open(None) as store:
+        await store.write(lambda c: lane_rows.save(c, row))
+        assert await store.read(lambda c: list(lane_rows.every(c, Role.PAYER))) == [row]
+        found = await store.read(lambda c: list(lane_rows.every(c, Role.PAYER, live=True)))
+        assert found == ([row] if row.live else [])
 
 
 def _row(name: bytes, role: Role) -> LaneRow:
