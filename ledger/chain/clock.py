@@ -4,11 +4,14 @@ What the chain decides by its clock is decided here by the same one: how wrong t
 does not matter, and a simulated chain may travel in time.
 """
 
-from typing import final
+from typing import Final, final
 
 import trio
 
 from ledger.chain.base import Chain, Head
+
+ROUNDING: Final = 1.0
+"""seconds that a block may be younger than it says: it says whole ones"""
 
 
 @final
@@ -17,7 +20,7 @@ class ChainClock:
 
     def __init__(self, chain: Chain) -> None:
         self._chain = chain
-        self._heard_at = 0.0
+        self._heard, self._heard_at = 0.0, 0.0
         self.head: Head | None = None
         """The newest block heard of."""
 
@@ -26,15 +29,18 @@ class ChainClock:
         """Unix seconds; infinite until the chain was heard, so that nothing counts as fresh."""
         if self.head is None:
             return float("inf")
-        return self.head.time + (trio.current_time() - self._heard_at)
+        return self._heard + (trio.current_time() - self._heard_at)
 
     async def hear(self) -> Head:
         """Ask for the newest block. A server that lags does not turn time back.
 
-        Raises what `Chain.head` does.
+        Nor does a block's rounding: a look would seem older than the one before it, and be
+        ignored. Raises what `Chain.head` does.
         """
         head = await self._chain.head()
         if self.head is None or head.seqno > self.head.seqno:
+            carried_on = self.head is not None and head.time <= self.now <= head.time + ROUNDING
+            self._heard = self.now if carried_on else float(head.time)
             self.head, self._heard_at = head, trio.current_time()
         return self.head
 
