@@ -4,10 +4,10 @@ import sys
 from dataclasses import replace
 
 from inference.engine.base import ChatMessage
-from scripts import daemon
+from scripts.node import asks
 from scripts.party import main
 
-asked = daemon.asker.ask
+asked = asks.asker.ask
 
 
 def ask(request, node, policy):
@@ -17,5 +17,5 @@ def ask(request, node, policy):
 
 
 if __name__ == "__main__":
-    daemon.asker.ask = ask
+    asks.asker.ask = ask
     sys.exit(main())

@@ -1,0 +1,104 @@
+"""The questions of this node's owner: who may ask now, how, and what is kept of an answer."""
+
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import replace
+from typing import Final, final
+
+import trio
+
+from inference import client as asker
+from inference.client import Answer, AskRequest, Done, Policy
+from inference.market import Memory
+from ledger import tariff
+from ledger.money import Nano
+from p2p.errors import LocalError
+from scripts import serving
+from scripts.api import status as statuses
+from scripts.api.answer import Terms
+from scripts.api.asking import Wish
+from scripts.failure import Failed
+from scripts.node.roles import Roles
+from scripts.node.site import Site
+
+AUTO: Final = "auto"
+
+
+@final
+class Asks:
+    """See the module."""
+
+    def __init__(self, site: Site, roles: Roles) -> None:
+        self._site = site
+        self._roles = roles
+        self._memory = Memory()
+        self._quiet = trio.Event()
+        self.running = 0
+        """Requests under way."""
+
+    @asynccontextmanager
+    async def answer(self, request: AskRequest, wish: Wish) -> AsyncIterator[Answer]:
+        """Ask the network. Raises `Failed` if this node cannot ask now."""
+        site = self._site
+        if site.stopping.is_set():
+            raise Failed("stopping", "The node is stopping.", "Start it again with `tussah up`.")
+        node, until = site.running(), trio.current_time() + self._deadline(wish)
+        with self._counted():
+            await site.join(node, until)
+            policy = self._policy(wish, max(1.0, until - trio.current_time()))
+            async with asker.ask(self._with_model(request), node, policy) as answer:
+                yield answer
+
+    async def finish(self) -> None:
+        """Wait until none is under way, once the node is stopping."""
+        if self.running:
+            await self._quiet.wait()
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        self.running += 1
+        try:
+            yield
+        finally:
+            self.running -= 1
+            if not self.running and self._site.stopping.is_set():
+                self._quiet.set()
+
+    def _deadline(self, wish: Wish) -> float:
+        return self._site.settings.ask.deadline if wish.deadline_s is None else wish.deadline_s
+
+    def _policy(self, wish: Wish, deadline_s: float) -> Policy:
+        settings, money, treasury = self._site.settings, self._site.policy, self._roles.treasury
+        return Policy(
+            known=serving.known(settings.worker),
+            memory=self._memory,
+            relays=settings.ask.relays if wish.relays is None else wish.relays,
+            deadline_s=deadline_s,
+            worker=wish.worker,
+            max_price=Nano.parse(settings.ask.max_price)
+            if wish.max_price is None
+            else wish.max_price,
+            purse=None if treasury is None else treasury.purse,
+            least_lock=money.least_lock,
+            lock_margin=money.lock_margin,
+        )
+
+    def _with_model(self, request: AskRequest) -> AskRequest:
+        model = self._site.settings.ask.model
+        return replace(request, model=model) if request.model == AUTO else request
+
+    def terms(self, done: Done) -> Terms:
+        """What the ask document says of the network."""
+        claimed = statuses.clients_claimed(self._site.entries())
+        return Terms(dev=self._site.profile.dev, clients_claimed=claimed)
+
+    async def keep(self, done: Done) -> None:
+        """Keep a receipt, if this node has a store. A full disk must not cost the answer."""
+        entry = self._site.running().directory.find(done.worker)
+        treasury = self._roles.treasury
+        if treasury is None or entry is None:
+            return
+        session, public = tariff.read(done.receipt).offer, entry.advert.public
+        with suppress(LocalError):  # the store has complained
+            await treasury.keep_receipt(session, done.receipt, public, time.time())

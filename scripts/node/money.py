@@ -1,0 +1,56 @@
+"""What the owner of a node does with its money, through the control API."""
+
+import math
+from typing import final
+
+from scripts import funds
+from scripts.failure import Document, Failed
+from scripts.funds import Treasury
+from scripts.node.roles import SEE_STATUS, Roles
+from scripts.node.site import Site
+
+
+@final
+class Money:
+    """See the module. Everything raises `Failed` where there is no wallet."""
+
+    def __init__(self, site: Site, roles: Roles) -> None:
+        self._site = site
+        self._roles = roles
+
+    def _treasury(self) -> Treasury:
+        funds.needed(self._site.profile)
+        if not self._site.pays:
+            message = "This node only relays, and has no wallet."
+            raise Failed("invalid_request", message, "Start it without --relay to buy and to ask.")
+        if self._roles.treasury is None:
+            message = "This node's wallet is not open."
+            raise Failed("stopping", message, f"Try again in a moment. {SEE_STATUS}")
+        return self._roles.treasury
+
+    async def wallet(self) -> Document:
+        """What this node has."""
+        return await self._treasury().wallet()
+
+    async def credits(self) -> Document:
+        """The credits at hand."""
+        return await self._treasury().credits()
+
+    async def buy(self, bundle: str | None) -> Document:
+        """Buy credits, once the network is there."""
+        treasury = self._treasury()
+        await self._site.join(self._site.running(), math.inf)
+        return await treasury.buy(bundle)
+
+    async def lanes(self) -> Document:
+        """Its lanes."""
+        return await self._treasury().open_lanes()
+
+    async def move(self, action: str, lane: str) -> Document:
+        """Settle or close a lane."""
+        treasury, account = self._treasury(), funds.account(lane)
+        return await (treasury.settle if action == "settle" else treasury.close)(account)
+
+    async def receipts(self) -> Document:
+        """What workers have signed for."""
+        return funds.receipts_document(await self._treasury().receipts())

@@ -1,0 +1,204 @@
+"""The roles of a node: each is a part that may fail without the others, and says so in an alert."""
+
+from functools import partial
+from typing import Final, final
+
+import structlog
+import trio
+
+from inference.engine import base
+from inference.engine.base import Engine, EngineState, Plan
+from inference.worker import Service, Serving, serve
+from ledger import desk
+from ledger.till import Till
+from p2p.errors import LocalError
+from p2p.overlay.advert import Fields, Role
+from scripts import funds, serving
+from scripts.api.status import Alert, WorkerState
+from scripts.failure import Failed, unwrap
+from scripts.funds import Treasury
+from scripts.node.site import FLAGS, Site
+from scripts.serving import Model
+
+TILL_SECONDS: Final = 0.2
+"""Between looks at whether a mint can pay this worker, at its start."""
+
+ENGINE_SECONDS: Final = 5.0
+"""Between looks at whether the engine has given up."""
+
+SEE_STATUS: Final = "`tussah status` says why."
+
+log = structlog.get_logger()
+
+
+@final
+class Roles:
+    """See the module. What became of each part stands in its attributes."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self.alerts: list[Alert] = []
+        self.worker = WorkerState(state="loading") if "worker" in site.roles else None
+        self.engine: Engine | None = None
+        self.serving: Serving | None = None
+        self.model: Model | None = None
+        self.treasury: Treasury | None = None
+        self._funded = trio.Event()
+
+    def start(self, nursery: trio.Nursery) -> None:
+        """Begin what the settings ask for."""
+        if self._site.pays:
+            nursery.start_soon(self._part, "wallet")
+        for role in self._site.roles:
+            nursery.start_soon(self._part, role)
+
+    async def _part(self, role: str) -> None:
+        """One role of the node. Its failure is an alert, and the end of nothing else."""
+        try:
+            await self._PARTS[role](self)
+        except Exception as error:  # the boundary of a part: the others go on without it
+            cause = unwrap(error)
+            if isinstance(cause, Failed):
+                self._alert(role, cause.failure.message, cause.failure.advice)
+            elif isinstance(cause, LocalError) and role == "wallet":
+                self._alert(role, f"The wallet is closed: {cause}.", "Then restart the node.")
+            else:
+                log.exception("part.failed", part=role)
+                self._alert(role, f"The {role} has failed inside.", "Its log has the reason.")
+            if role in FLAGS:
+                await self._unlist(FLAGS[role])
+
+    def _alert(self, code: str, message: str, advice: str) -> None:
+        self.alerts.append(Alert(code=code, message=message, advice=advice))
+        if code == "worker":
+            self.serving = None
+            self.worker = WorkerState(state="stopped", reasons=(message,))
+
+    async def _unlist(self, role: Role) -> None:
+        """Say that this role is not played any more: nobody should draw it."""
+        node, remaining = self._site.running(), self._site.flags(without=role)
+        if remaining:
+            await self._publish(Fields(roles=remaining))
+        else:
+            await node.withdraw()
+
+    async def _publish(self, fields: Fields) -> None:
+        await self._site.running().publish(fields)
+        log.info("node.published", roles=int(fields.roles))
+
+    async def _relay(self) -> None:
+        """Be listed as a relay; once a worker or mint of the same node is ready, it lists both."""
+        await self._publish(Fields(roles=self._site.flags(without=Role.WORKER | Role.MINT)))
+
+    # --- money ---
+
+    async def _fund(self) -> None:
+        """Store, chain, lanes and purse; the mint and a worker with prices wait for it."""
+        site = self._site
+        opening = funds.opened(
+            site.home, site.profile, site.settings, site.running(), site.identity
+        )
+        try:
+            async with opening as self.treasury:
+                self._funded.set()
+                log.info("wallet.open", chain=self.treasury.chain.name)
+                await trio.sleep_forever()
+        finally:
+            self.treasury = None
+            self._funded.set()
+
+    async def _money(self) -> Treasury:
+        """The treasury, once it is open. Raises `Failed` on a network that pays nothing."""
+        funds.needed(self._site.profile)
+        await self._funded.wait()
+        if self.treasury is None:
+            raise Failed("failed", "The node's wallet could not be opened.", SEE_STATUS)
+        return self.treasury
+
+    async def _mint(self) -> None:
+        """Sell and redeem credits, and be listed with the keyset of the week."""
+        self._check_mint()
+        treasury = await self._money()
+        service, node = treasury.mint(self._site.identity), self._site.running()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(service.run, node)
+            while True:
+                await self._publish(Fields(roles=self._site.flags(), mint=service.digest))
+                await service.rolled()
+
+    def _check_mint(self) -> None:
+        """Raise `Failed` if this node cannot be a mint here."""
+        site = self._site
+        if "worker" in site.roles:
+            message = "This node cannot be a mint and a worker at once: it would pay itself."
+            raise Failed("invalid_setting", message, "Give the mint a home of its own.")
+        funds.needed(site.profile)
+        if site.identity.id not in site.profile.mints:
+            raise Failed(
+                "invalid_setting",
+                f"Network {site.profile.name} does not name this node as a mint: nobody would take "
+                "its credits.",
+                "The network's profile names its mints; `tussah network show` lists them.",
+            )
+
+    async def _till(self, nursery: trio.Nursery) -> Till | None:
+        """What a worker with prices takes payments by."""
+        site = self._site
+        if funds.prices(site.settings).free:
+            return None
+        till = (await self._money()).till(site.identity, site.running())
+        await nursery.start(till.run)
+        nursery.start_soon(desk.attend_links, site.running(), till.answer_peer)
+        self.worker = WorkerState(state="loading", reasons=("No mint has a lane to it yet.",))
+        while not till.mints():  # noqa: ASYNC110 - whoever asked it before could not pay
+            await trio.sleep(TILL_SECONDS)
+        return till
+
+    # --- answering ---
+
+    async def _work(self) -> None:
+        site = self._site
+        funds.check_prices(site.settings, site.profile)
+        async with serving.opened(site.settings.worker) as (engine, model):
+            self.model, self.engine = model, engine
+            service = await self._load(engine, model)
+            async with trio.open_nursery() as nursery:
+                till = await self._till(nursery)
+                offering = partial(
+                    serve, site.running(), engine, service, identity=site.identity, till=till
+                )
+                self.serving = await nursery.start(offering)
+                self.worker = WorkerState(state="serving", service=service)
+                log.info("worker.serving", rate=round(service.answer_rate, 1))
+                await self._publish(Fields(roles=site.flags(), models=(service.listing(),)))
+                await self._until_dead(engine)
+
+    async def _until_dead(self, engine: Engine) -> None:
+        """Raises `Failed` once the engine has died too often to be started again."""
+        while engine.statistics().state is not EngineState.DEAD:  # noqa: ASYNC110
+            await trio.sleep(ENGINE_SECONDS)  # nothing signals the end of an engine
+        message = "The engine died too often."
+        raise Failed("failed", message, "See the log, then restart the node.")
+
+    async def _load(self, engine: Engine, model: Model) -> Service:
+        """Load the model. Raises `Failed`."""
+        chosen, policy = self._site.settings.worker, self._site.policy
+        loaded = await engine.load(Plan(context=chosen.context, slots=chosen.slots))
+        if isinstance(loaded, base.Failed):
+            message = f"The model cannot be loaded: {loaded.fault.name.lower().replace('_', ' ')}."
+            raise Failed("failed", message, "See the log, or choose another model.")
+        return Service(
+            identity=model.identity,
+            numerics=loaded.numerics,
+            context=loaded.context,
+            slots=loaded.slots,
+            prompt_rate=loaded.prompt_rate,
+            answer_rate=loaded.answer_rate,
+            quant=model.quant,
+            label=chosen.label or model.label,
+            prices=funds.prices(self._site.settings),
+            settle_ticks=policy.settle_ticks,
+            settle_every=policy.settle_every,
+        )
+
+    _PARTS: Final = {"relay": _relay, "worker": _work, "mint": _mint, "wallet": _fund}

@@ -1,0 +1,117 @@
+"""How a node stands: the documents that its owner looks at, put together from its rooms."""
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from typing import Final, final
+
+from inference.engine.base import EngineState
+from p2p.errors import LocalError
+from scripts import serving, version
+from scripts.api import listing
+from scripts.api import status as statuses
+from scripts.api.common import address
+from scripts.api.status import Alert, NodeState, PurseState, WorkerState
+from scripts.failure import Document
+from scripts.node.asks import Asks
+from scripts.node.roles import Roles
+from scripts.node.site import Site
+
+
+@final
+class Standing:
+    """See the module."""
+
+    def __init__(self, site: Site, roles: Roles, asks: Asks) -> None:
+        self._site = site
+        self._roles = roles
+        self._asks = asks
+
+    async def status(self) -> Document:
+        """How it is. Of money it tells what the store knows: no chain is asked."""
+        return statuses.status(self._state(await self._purse_state()))
+
+    def _state(self, purse: PurseState | None) -> NodeState:
+        site = self._site
+        node = site.running()
+        return NodeState(
+            program=version.program(),
+            started=site.started,
+            id=site.identity.id,
+            home=str(site.home.path),
+            network=site.profile.name,
+            chain=None if site.profile.chain is None else site.profile.chain.name,
+            roles=site.roles,
+            endpoint=node.endpoint,
+            node=node.statistics(),
+            entries=site.entries(),
+            joined=site.joined,
+            asking=self._asks.running,
+            worker=self._worker_state(),
+            purse=purse,
+            alerts=tuple(self._alerts()),
+        )
+
+    async def _purse_state(self) -> PurseState | None:
+        treasury = self._roles.treasury
+        if treasury is None:
+            return None
+        try:
+            totals = await treasury.totals()
+            minted = await treasury.minted() if "mint" in self._site.roles else None
+        except LocalError:  # closing, or a disk that the store has complained about
+            return None
+        return PurseState(balance=treasury.sight.balance, totals=totals, minted=minted)
+
+    def _alerts(self) -> Iterator[Alert]:
+        yield from self._roles.alerts
+        if self._site.is_late:
+            yield self._site.alone()
+
+    def _worker_state(self) -> WorkerState | None:
+        roles = self._roles
+        if roles.worker is None or roles.serving is None:
+            return roles.worker
+        counted, service = roles.serving.statistics(), roles.worker.service
+        engine = roles.engine.statistics().state if roles.engine else None
+        if engine in _NOT_SERVING:
+            state, reasons = _NOT_SERVING[engine]
+            return WorkerState(state=state, reasons=reasons, service=service, statistics=counted)
+        state = "draining" if counted.draining else "paused" if counted.paused else "serving"
+        return WorkerState(state=state, service=service, statistics=counted)
+
+    def peers(self) -> Document:
+        """Whom it knows."""
+        site = self._site
+        directory = site.running().directory.status()
+        known = serving.known(site.settings.worker)
+        return listing.peers(site.entries(), directory, known, time.time())
+
+    def models(self) -> Document:
+        """What can be asked."""
+        model = self._roles.model
+        local = [model.local] if model and model.local else []
+        known = serving.known(self._site.settings.worker)
+        return listing.models(self._site.entries(), known, local)
+
+    def up(self) -> Document:
+        """The `up` document: what `tussah up` says once the node is there."""
+        site = self._site
+        node = site.running()
+        return {
+            "schema": "tussah/up/1",
+            "pid": os.getpid(),
+            "id": site.identity.id.hex(),
+            "roles": list(site.roles),
+            "network": site.profile.name,
+            "address": address(node.endpoint) if node.endpoint else None,
+            "control": str(site.home.socket),
+        }
+
+
+_NOT_SERVING: Final[Mapping[EngineState | None, tuple[str, tuple[str, ...]]]] = {
+    EngineState.LOADING: ("loading", ("The engine loads the model again.",)),
+    EngineState.EMPTY: ("loading", ("The engine has no model at the moment.",)),
+    EngineState.DEAD: ("stopped", ("The engine died too often: restart the node.",)),
+}
+"""What a worker is while its engine cannot answer."""
