@@ -12,7 +12,7 @@ import trio
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from scripts.api.server import failure_response
+from scripts.api.connection import failure_response
 from scripts.failure import Document, Failed, Failure
 
 HEARTBEAT: Final = 10.0

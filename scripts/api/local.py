@@ -22,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from scripts.api.server import failure_response
+from scripts.api.connection import failure_response
 from scripts.failure import Document, Failed, Failure
 
 MAX_BODY: Final = 8 * 1024 * 1024

@@ -9,7 +9,7 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scripts.api import server as module
+from scripts.api import exchange as module
 from scripts.api.server import Limits, Server
 
 GET = "GET / HTTP/1.1\nHost: localhost\n\n"
