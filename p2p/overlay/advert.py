@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from ipaddress import ip_address
-from typing import Final, NewType
+from typing import Final, NamedTuple, NewType
 
 from p2p import defaults
 from p2p.errors import AdvertError
@@ -18,6 +18,7 @@ from p2p.identity import SIGNATURE_SIZE, AdnlId, Identity, short_id
 from p2p.identity import verify as verify_signature
 from p2p.onion.path import Role as Role
 from p2p.overlay import fields as body_of
+from p2p.overlay.fields import Anchors as Anchors
 from p2p.overlay.fields import Capacity as Capacity
 from p2p.overlay.fields import Fields as Fields
 from p2p.overlay.fields import Model as Model
@@ -111,6 +112,13 @@ class Advert:
     def expires(self) -> int:
         """Unix time from which it says nothing."""
         return self.issued + self.fields.life
+
+
+class Evidence(NamedTuple):
+    """Two adverts of one node and seq, each signed: anyone can check its fault."""
+
+    first: bytes
+    second: bytes
 
 
 def build(identity: Identity, fields: Fields, now: float, rules: Rules) -> bytes:

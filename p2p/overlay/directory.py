@@ -16,13 +16,14 @@ from enum import Enum
 from hashlib import sha256
 from ipaddress import ip_address
 from itertools import takewhile
-from typing import Final, NamedTuple, final
+from typing import Final, final
 
 from p2p import defaults
 from p2p.identity import AdnlId
 from p2p.onion.path import RelayView
 from p2p.overlay import advert as adverts
 from p2p.overlay.advert import DAY, Advert, Role, Rules
+from p2p.overlay.advert import Evidence as Evidence
 from p2p.overlay.fields import LOAD_FULL
 from p2p.wire import Endpoint
 
@@ -81,13 +82,6 @@ class Verdict(Enum):
     """A newer one of the same node is listed."""
     FULL = "full"
     """A bound of the directory is reached."""
-
-
-class Evidence(NamedTuple):
-    """Two adverts of one node and seq, each signed: anyone can check its fault."""
-
-    first: bytes
-    second: bytes
 
 
 @dataclass(slots=True)

@@ -18,6 +18,8 @@ LOAD_IDLE, LOAD_LIGHT, LOAD_QUEUEING, LOAD_FULL = range(4)
 ASSURED_NOT, ASSURED_AUDITED, ASSURED_TEE = range(3)
 """Who besides the worker says that it runs what it claims."""
 
+ANCHOR_SIZE: Final = 16
+
 MAX_PRICE: Final = 10**15
 """nano per million tokens: a thousand TON a token is a mistake."""
 
@@ -27,6 +29,13 @@ class OnionKey(NamedTuple):
 
     day: int
     key: bytes
+
+
+class Anchors(NamedTuple):
+    """Where the two chains of pulses end, 16 bytes each."""
+
+    open: bytes
+    busy: bytes
 
 
 class Prices(NamedTuple):
@@ -88,6 +97,8 @@ class Fields:
     attachments: tuple[AdnlId, ...] = ()
     """Relays that keep a link to this node, which cannot be dialled."""
     models: tuple[Model, ...] = ()
+    anchors: Anchors | None = None
+    """What its pulses lead to; without them it is there only while its advert is fresh."""
     capacity: Capacity | None = None
     mint: bytes | None = None
     """SHA-256 of the newest keyset."""
@@ -125,6 +136,7 @@ def pack_fields(fields: Fields, *, version: int, public: bytes, issued: int) -> 
         10: fields.operator,
         11: fields.attachments,
         12: [_pack_model(model) for model in fields.models],
+        13: None if fields.anchors is None else fields.anchors.open + fields.anchors.busy,
         14: fields.capacity,
         15: fields.mint,
         16: fields.work,
@@ -209,6 +221,7 @@ def read_fields(body: Body) -> Fields:
         operator=binary(body[10], "operator", 32) if 10 in body else None,
         attachments=_attachments(body.get(11, ())),
         models=_models(body.get(12, ())),
+        anchors=_anchors(body[13]) if 13 in body else None,
         capacity=_capacity(body[14]) if 14 in body else None,
         mint=binary(body[15], "mint", 32) if 15 in body else None,
         work=binary(body[16], "work", 8) if 16 in body else None,
@@ -260,6 +273,11 @@ def _attachments(value: Value) -> tuple[AdnlId, ...]:
     if len(dict.fromkeys(ids)) != len(ids):
         refuse("attachments")
     return ids
+
+
+def _anchors(value: Value) -> Anchors:
+    both = binary(value, "pulse anchors", 2 * ANCHOR_SIZE)
+    return Anchors(both[:ANCHOR_SIZE], both[ANCHOR_SIZE:])
 
 
 def _capacity(value: Value) -> Capacity:
