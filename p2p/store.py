@@ -1,0 +1,169 @@
+"""What a node keeps over restarts: when it started, its seq, nodes it knew, adverts it had.
+
+One SQLite file. A lost or corrupt one costs a bootstrap, never a start: it is put aside and begun
+anew. Only the start and the seq are relied on: they must grow, so they are durable before they are
+used. All here blocks, for milliseconds; callers use a thread where that matters.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar, final
+
+import apsw
+import structlog
+
+from p2p import defaults
+from p2p.errors import LocalError
+
+_VERSION: Final = 1
+
+_TABLES: Final = """
+CREATE TABLE number (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE node (position INTEGER PRIMARY KEY, record BLOB NOT NULL) STRICT;
+CREATE TABLE advert (position INTEGER PRIMARY KEY, seen REAL NOT NULL, buffer BLOB NOT NULL) STRICT;
+"""
+
+NODES: Final = 1_024
+"""DHT nodes kept: four from each bucket that a network of millions fills."""
+
+_PATIENCE: Final = 2_000
+"""milliseconds to wait for another process that holds the file, such as a backup"""
+
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What helps the next start, and is checked then as if a peer had sent it."""
+
+    nodes: tuple[bytes, ...] = ()
+    """`dht.node` records."""
+    adverts: tuple[tuple[float, bytes], ...] = ()
+    """Adverts, each after the time it was first seen (Unix seconds)."""
+
+
+@final
+class NodeStore:
+    """See the module. Made by `with NodeStore.open(path) as store`."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+
+    @classmethod
+    @contextmanager
+    def open(cls, path: Path | None) -> Iterator["NodeStore"]:
+        """Open or make the file, readable by its owner alone; None: in memory, for tests.
+
+        Raises `LocalError` if neither the file nor a new one in its place can be used.
+        """
+        connection = _opened(path)
+        try:
+            yield cls(connection)
+        finally:
+            connection.close()
+
+    def start(self, now: float) -> int:
+        """The time of this start: later than that of every start before. Durable when returned."""
+        return self._raised("started", int(now))
+
+    def next_seq(self, now: float) -> int:
+        """A seq for our advert above every one before. Durable when returned."""
+        return self._raised("seq", int(now))
+
+    def load(self) -> Kept:
+        """What was saved last."""
+        nodes = self._rows("SELECT record FROM node ORDER BY position")
+        adverts = self._rows("SELECT seen, buffer FROM advert ORDER BY position")
+        return Kept(
+            nodes=tuple(record for (record,) in nodes if isinstance(record, bytes)),
+            adverts=tuple(
+                (seen, buffer)
+                for seen, buffer in adverts
+                if isinstance(seen, float) and isinstance(buffer, bytes)
+            ),
+        )
+
+    def save(self, kept: Kept) -> None:
+        """Replace what was saved before, whole or not at all. Raises `LocalError`."""
+        self._do(lambda: self._replace(kept))
+
+    def _raised(self, name: str, least: int) -> int:
+        """The number of this name, made greater than it was and no less than `least`."""
+        statement = (
+            "INSERT INTO number VALUES (:name, :least) ON CONFLICT (name)"
+            " DO UPDATE SET value = max(value + 1, :least) RETURNING value"
+        )
+        bindings = {"name": name, "least": least}
+        ((value,),) = self._do(lambda: list(self._connection.execute(statement, bindings)))
+        assert isinstance(value, int)
+        return value
+
+    def _replace(self, kept: Kept) -> None:
+        adverts = kept.adverts[: defaults.MAX_ADVERTS]
+        with self._connection:
+            self._connection.execute("DELETE FROM node; DELETE FROM advert")
+            self._connection.executemany(
+                "INSERT INTO node (record) VALUES (?)", [(record,) for record in kept.nodes[:NODES]]
+            )
+            self._connection.executemany("INSERT INTO advert (seen, buffer) VALUES (?, ?)", adverts)
+
+    def _rows(self, statement: str) -> list[tuple[object, ...]]:
+        return self._do(lambda: list(self._connection.execute(statement)))
+
+    def _do(self, work: Callable[[], T]) -> T:
+        try:
+            return work()
+        except apsw.Error as error:
+            raise LocalError(f"the node's store cannot be used: {error}") from error
+
+
+def _opened(path: Path | None) -> apsw.Connection:
+    if path is None:
+        return _prepared(":memory:")
+    try:
+        return _prepared(os.fspath(path))
+    except apsw.Error as error:
+        log.warning("store.replaced", file=path.name, reason=type(error).__name__)
+    _set_aside(path)
+    try:
+        return _prepared(os.fspath(path))
+    except apsw.Error as error:
+        raise LocalError(f"{path} cannot be used: {error}") from error
+
+
+def _prepared(name: str) -> apsw.Connection:
+    if name != ":memory:":
+        with suppress(OSError):  # what is wrong with the place, SQLite says better
+            os.close(os.open(name, os.O_RDWR | os.O_CREAT, 0o600))
+    connection = apsw.Connection(name)
+    try:
+        _prepare(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(connection: apsw.Connection) -> None:
+    connection.set_busy_timeout(_PATIENCE)
+    connection.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL")
+    version = connection.pragma("user_version")
+    if version not in (0, _VERSION):
+        raise apsw.MismatchError(f"a store of version {version}")
+    if version == 0:
+        with connection:
+            connection.execute(f"{_TABLES} PRAGMA user_version = {_VERSION}")
+    if list(connection.execute("PRAGMA quick_check(1)")) != [("ok",)]:
+        raise apsw.CorruptError("the file is damaged")
+
+
+def _set_aside(path: Path) -> None:
+    """Keep the file for whoever wants to look, out of the way; the one from before goes."""
+    for name in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+        with suppress(OSError):
+            name.replace(name.with_name(f"{name.name}.bad"))
