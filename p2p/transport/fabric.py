@@ -12,11 +12,12 @@ see the same instants in the same order:
 
 import heapq
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol, TypeAlias, final
 
 from p2p.core import Source
+from p2p.wire import Endpoint
 
 EPOCH: Final = 1_800_000_000.0
 """Unix seconds at which virtual time starts: 15 January 2027, 08:00 UTC."""
@@ -70,6 +71,19 @@ class Indexes:
 
     def reach(self, node: int, to: Source) -> tuple[int, Source] | None:
         return (to, node) if isinstance(to, int) else None
+
+
+@final
+class Endpoints:
+    """Nodes that name each other by where they listen: the endpoint of a node is at its index."""
+
+    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
+        self._endpoints = tuple(endpoints)
+        self._nodes = {endpoint: node for node, endpoint in enumerate(endpoints)}
+
+    def reach(self, node: int, to: Source) -> tuple[int, Source] | None:
+        found = self._nodes.get(to) if isinstance(to, Endpoint) else None
+        return None if found is None else (found, self._endpoints[node])
 
 
 class Datagram(NamedTuple):
