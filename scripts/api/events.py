@@ -8,12 +8,15 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, TypeAlias, final
 
+import structlog
 import trio
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from scripts.api.connection import failure_response
 from scripts.failure import Document, Failed, Failure
+
+log = structlog.get_logger()
 
 HEARTBEAT: Final = 10.0
 """seconds: keeps read timeouts quiet while the first token is awaited."""
@@ -51,6 +54,7 @@ class Stream:
 
     async def fail(self, failure: Failure) -> None:
         """Report a failure: as a status if nothing has been said, else as the last event."""
+        log.info("api.request_refused", request_id=self._id, code=failure.code)
         if self.begun:
             await self.event("error", failure.document(self._id))
             return

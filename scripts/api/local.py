@@ -15,6 +15,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Final, final
 
+import structlog
 import trio
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -30,6 +31,8 @@ MAX_BODY: Final = 8 * 1024 * 1024
 
 BACKLOG: Final = 64
 """connections the kernel keeps for us while we accept others."""
+
+log = structlog.get_logger()
 
 _CREDENTIALS = struct.Struct("3i")
 
@@ -76,6 +79,8 @@ def shutdown(stop: Callable[[], None]) -> Callable[[Request], object]:
 
 async def _failed(request: Request, error: Exception) -> Response:
     assert isinstance(error, Failed)
+    code, request_id = error.failure.code, request.state.request_id
+    log.info("api.request_refused", request_id=request_id, code=code)
     return _failure(request, error.failure, error.failure.meaning.http)
 
 

@@ -1,6 +1,7 @@
 """The control API over its own socket, before a node that a test scripts."""
 
 import json
+import logging
 import socket
 import stat
 from functools import partial
@@ -14,6 +15,8 @@ from p2p.identity import AdnlId
 from scripts.api import client, control, local
 from scripts.api.server import serve
 from scripts.failure import Failed
+from scripts.log import configured
+from scripts.settings import Log
 
 PATIENCE = 20
 
@@ -217,6 +220,19 @@ async def test_failure_before_an_offer_has_its_status(path, operator, validate):
     validate(document, "error")
     assert document["exit"] == 4
     assert document["error"]["request_id"]
+
+
+@pytest.mark.parametrize("line", ["POST /ask", "POST /credits/buy", "GET /status"])
+async def test_what_failed_is_found_in_the_log_by_the_id_that_was_told(
+    path, operator, tmp_path, capsys, line
+):
+    operator.script = [AskFailed(code="no_worker", message="Nobody is there.", advice="Wait.")]
+    operator.refuses = Failed("no_credits", "There are none.", "Earn some.")
+    with configured(Log(format="json", file=str(tmp_path / "log"))):
+        _, document = await raw(path, line, json.dumps(QUESTION).encode())
+    logging.disable(logging.NOTSET)
+    lines = [json.loads(text) for text in (tmp_path / "log").read_text().splitlines()]
+    assert document["error"]["request_id"] in [entry.get("request_id") for entry in lines]
 
 
 async def test_failure_after_an_offer_is_the_last_event(path, operator):

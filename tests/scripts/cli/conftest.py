@@ -1,10 +1,12 @@
 """The command line in this process, against a scripted node in a thread of its own."""
 
 import json
+import logging
 import queue
 import threading
 
 import pytest
+import structlog
 import trio
 
 from scripts.api import control, local
@@ -41,7 +43,15 @@ def shell(tmp_path, capsys, monkeypatch):
 
 
 @pytest.fixture
-def node(shell, operator):
+def quiet():
+    """The node's log stays out of what the command prints."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def node(shell, operator, quiet):
     """The scripted node, listening where the shell's home says."""
     shell.home.prepare()
     shell.home.prepare_socket()
