@@ -136,6 +136,8 @@ class AskCore:
 
     def start(self, now: float, mints: Sequence[AdnlId] = ()) -> None:
         """Begin; the caller's limit counts from here. `mints` are whose credits may be spent."""
+        if self._state is State.DONE:
+            return
         self._now = self._began = self._telling.began = now
         self._drawing.mints = tuple(mints)
         limit = now + SHARE * self._policy.deadline_s
@@ -281,8 +283,13 @@ class AskCore:
         else:
             self._circuit_gone(trying, after)
 
+    def stop(self, now: float) -> None:
+        """The caller wants no more of the answer, and to hear what it has cost."""
+        self._now = now
+        self._fail(endings.CANCELLED)
+
     def cancel(self, now: float) -> None:
-        """The caller does not want the answer any more; no event follows."""
+        """The caller has gone: no event follows."""
         self._now = now
         if self._state != State.DONE:
             self._end()
@@ -551,6 +558,7 @@ class AskCore:
     def _fail(self, ending: endings.Ending) -> None:
         if self._state == State.DONE:
             return
+        self._leave()
         self._telling.failed(self._now, self._try, ending)
         self._end()
 
@@ -576,6 +584,7 @@ class AskCore:
         if trying is None or trying.left:
             return
         trying.left = True
+        self._telling.left(trying)
         self._do(Leave(trying.number))
         spending = trying.spending
         if spending is not None:

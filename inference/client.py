@@ -64,10 +64,15 @@ async def ask(request: AskRequest, node: Node, policy: Policy) -> AsyncIterator[
 class Answer:
     """The events of one ask, ending after `Done` or `AskFailed`."""
 
-    def __init__(self) -> None:
+    def __init__(self, stop: Callable[[], None]) -> None:
         # Not bounded here: the core bounds the answer, and a caller that does not read must not
         # keep the core from its timers.
         self._put, self._events = trio.open_memory_channel[AskEvent](math.inf)
+        self._stop = stop
+
+    def stop(self) -> None:
+        """Want no more of it: an `AskFailed` comes that says what it has cost, if nothing has."""
+        self._stop()
 
     def put(self, event: AskEvent) -> None:
         """Add an event; the last kinds end the iteration behind them."""
@@ -97,7 +102,7 @@ class _Asking:
         self._commands: deque[Command[AskCore]] = deque()
         self._advancing = False
         self._circuit: _Circuit | None = None
-        self.answer = Answer()
+        self.answer = Answer(self._stop)
 
     async def run(self) -> None:
         """Drive the ask to its end; cancelled, it tells the worker to stop."""
@@ -109,6 +114,10 @@ class _Asking:
                 await self._turn()
         finally:
             self._do("cancel", lambda core, now: core.cancel(now))
+
+    def _stop(self) -> None:
+        self._do("stop", lambda core, now: core.stop(now))
+        self._turning.cancel()
 
     async def _join(self) -> None:
         with trio.move_on_at(self._wake()):

@@ -95,6 +95,7 @@ NOT_SERVED: Final = Ending(
     "No worker on the network serves this model now.",
     "Ask for `auto`, or wait; `tussah models` lists what is served.",
 )
+CANCELLED: Final = Ending("cancelled", "Stopped before the answer was whole.", "")
 CIRCUIT_LOST: Final = Ending(
     "circuit_lost",
     "A relay of the circuit went away in the middle of the answer.",

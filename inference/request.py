@@ -32,6 +32,7 @@ Code: TypeAlias = Literal[
     "worker_lost",
     "circuit_lost",
     "deadline",
+    "cancelled",
     "internal",
 ]
 """Why there is no whole answer; stable words, for programs."""
@@ -222,7 +223,9 @@ class AskFailed:
     worker: AdnlId | None = None
     """Who was being asked at the end."""
     paid: Nano = ZERO
-    """What that worker can have for it: ticks that were revealed."""
+    """What workers can have for it, all that were tried: ticks that were revealed."""
+    quoted: Nano = ZERO
+    """What was set aside for them; what is above `paid` comes back."""
     timing: Timing = Timing()
     refusals: tuple[Refused, ...] = ()
 

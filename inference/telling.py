@@ -25,6 +25,7 @@ class Telling:
         self.whys: list[Why] = []
         """Why workers gave no answer, in the order they were asked."""
         self._refused: list[Refused] = []
+        self._paid = self._quoted = ZERO
         self._timing = Timing()
 
     def circuit(self, now: float) -> None:
@@ -43,6 +44,11 @@ class Telling:
     def chosen(self, trying: Trial) -> None:
         """A worker is drawn, and a circuit to it begun."""
         self._tell(trying.chosen())
+
+    def left(self, trying: Trial) -> None:
+        """A try is over, and what it was paid stays paid."""
+        self._paid += trying.paid
+        self._quoted += trying.quoted
 
     def refused(self, trying: Trial, why: Why) -> None:
         """A worker gave no answer."""
@@ -102,7 +108,7 @@ class Telling:
         )
 
     def failed(self, now: float, trying: Trial | None, ending: Ending) -> None:
-        """There is no whole answer."""
+        """There is no whole answer, and no try is under way any more."""
         self._mark(total=self._elapsed(now))
         self._tell(
             AskFailed(
@@ -111,7 +117,8 @@ class Telling:
                 advice=ending.advice,
                 text="" if trying is None or trying.reading is None else trying.reading.content,
                 worker=None if trying is None else trying.entry.id,
-                paid=ZERO if trying is None else trying.paid,
+                paid=self._paid,
+                quoted=self._quoted,
                 timing=self._timing,
                 refusals=tuple(self._refused),
             )

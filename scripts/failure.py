@@ -38,6 +38,7 @@ CODES: Mapping[str, Code] = {
     "request_too_large": Code(413, False, 2),
     "busy": Code(429, True, 4),
     "head_too_large": Code(431, False, 2),
+    "cancelled": Code(499, False, 130),
     "internal": Code(500, False, 1),
     "worker_lost": Code(502, False, 4),
     "circuit_lost": Code(502, False, 4),
@@ -73,6 +74,8 @@ class Failure:
     advice: str = ""
     param: str | None = None
     """The request's field or the option at fault, where there is one."""
+    cost: Document | None = None
+    """What a request that was to be paid for has cost, as in the `ask` document, without prices."""
 
     @property
     def meaning(self) -> Code:
@@ -87,6 +90,7 @@ class Failure:
             "advice": self.advice,
             "param": self.param,
             "request_id": request_id,
+            "cost": self.cost,
         }
         return {"schema": SCHEMA, "error": error, "exit": self.meaning.exit}
 
@@ -97,8 +101,15 @@ class Failure:
 class Failed(Exception):  # noqa: N818 - a failure said aloud, not an error of the code
     """Ends a command or request with a `Failure`; whoever started it reports that."""
 
-    def __init__(self, code: str, message: str, advice: str = "", param: str | None = None) -> None:
-        self.failure = Failure(code=code, message=message, advice=advice, param=param)
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        advice: str = "",
+        param: str | None = None,
+        cost: Document | None = None,
+    ) -> None:
+        self.failure = Failure(code=code, message=message, advice=advice, param=param, cost=cost)
         super().__init__(str(self.failure))
 
 
@@ -114,6 +125,7 @@ def parse(document: object) -> Failure:
         message=str(error.get("message")),
         advice=str(error.get("advice") or ""),
         param=str(error["param"]) if error.get("param") else None,
+        cost=cost if isinstance(cost := error.get("cost"), Mapping) else None,
     )
 
 

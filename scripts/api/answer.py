@@ -6,6 +6,7 @@ from typing import Final
 
 from inference.client import Done, Offered, Progress
 from ledger import tariff
+from ledger.money import Nano
 from scripts.api.common import ASSURANCE, prices
 from scripts.failure import Document
 from scripts.receipts import words
@@ -32,6 +33,7 @@ def offered(event: Offered) -> Document:
         "ahead": event.ahead,
         "wait_s": event.wait_s,
         "quoted_nano": event.quoted.value,
+        "prices": prices(event.prices),
     }
 
 
@@ -50,12 +52,7 @@ def ask(done: Done, terms: Terms, request_id: str) -> Document:
         "answer": done.text,
         "finish": done.finish,
         "usage": _usage(done),
-        "cost": {
-            "quoted_nano": done.quoted.value,
-            "paid_nano": done.paid.value,
-            "change_nano": max(0, done.quoted.value - done.paid.value),
-            "prices": prices(done.prices),
-        },
+        "cost": {**cost(done.quoted, done.paid), "prices": prices(done.prices)},
         "timing_ms": {
             "circuit": done.timing.circuit,
             "offer": done.timing.offer,
@@ -67,6 +64,15 @@ def ask(done: Done, terms: Terms, request_id: str) -> Document:
         "worker": {"id": done.worker.hex(), "assurance": ASSURANCE[0]},
         "refusals": [{"worker": r.worker.hex(), "reason": r.reason} for r in done.refusals],
         "receipt": _receipt(done.receipt),
+    }
+
+
+def cost(quoted: Nano, paid: Nano) -> Document:
+    """What was set aside, what of it is paid, and what comes back."""
+    return {
+        "quoted_nano": quoted.value,
+        "paid_nano": paid.value,
+        "change_nano": max(0, quoted.value - paid.value),
     }
 
 

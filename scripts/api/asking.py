@@ -51,6 +51,7 @@ def work(asker: Asker, request: AskRequest, wish: Wish, request_id: str) -> Work
 
     async def stream_answer(stream: Stream) -> None:
         async with asker.answer(request, wish) as answer:
+            stream.when_left(answer.stop)
             async for event in answer:
                 await _tell(stream, event, asker, request_id)
 
@@ -82,8 +83,9 @@ async def _offered(stream: Stream, offered: Offered) -> None:
 
 
 def failure(failed: AskFailed) -> Failure:
-    """Why there is no answer, as the API says it."""
-    return Failure(code=failed.code, message=failed.message, advice=failed.advice)
+    """Why there is no answer, as the API says it, and what was paid all the same."""
+    cost = answers.cost(failed.quoted, failed.paid) if failed.quoted else None
+    return Failure(code=failed.code, message=failed.message, advice=failed.advice, cost=cost)
 
 
 # --- requests ---

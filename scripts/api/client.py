@@ -6,7 +6,7 @@ Plain blocking sockets: Ctrl-C closes the connection, and the node cancels what 
 import json
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Final, TypeAlias, final
@@ -21,6 +21,9 @@ MOVING: Final = 180.0
 
 LONGEST: Final = 3_630.0
 """seconds for the head of an answer, which waits for a worker: the longest deadline and a bit."""
+
+LOST: Final = "internal"
+"""Code of a node that ended in the middle of an answer, or broke its own protocol."""
 
 MAX_LINE: Final = 16 * 1024 * 1024
 """bytes of one event: a whole answer fits many times."""
@@ -43,7 +46,7 @@ def call(
 
     Raises `Failed`: `not_running` if no node listens on the socket `path`, else what it says.
     """
-    with _response(path, method, target, body, head=patience) as response:
+    with _response(_Connection(path, patience), method, target, body) as response:
         document: Document = json.loads(response.read())
         return document
 
@@ -53,11 +56,37 @@ def stream(path: Path, method: str, target: str, body: Document) -> Iterator[Eve
 
     Raises `Failed` as `call` does; a failure in mid-stream is raised as well.
     """
-    with _response(path, method, target, body, head=LONGEST) as response:
-        for name, document in _events(response):
-            if name == "error":
-                raise _from(document)
-            yield name, document
+    yield from Stream(path, method, target, body)
+
+
+@final
+class Stream:
+    """The events of a request, once; `stop` may be called meanwhile, in a signal handler too."""
+
+    def __init__(self, path: Path, method: str, target: str, body: Document) -> None:
+        self._connection = _Connection(path, LONGEST)
+        self._request = method, target, body
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Want no more: the node says how it ended, and that comes as the last event."""
+        self._stopped = True
+        self._connection.say_no_more()
+
+    def __iter__(self) -> Iterator[Event]:
+        """As `stream`. Raises `Failed` (`cancelled`) if it was stopped without a last word."""
+        try:
+            if self._stopped:
+                raise Failed("cancelled", "Interrupted.")
+            with _response(self._connection, *self._request) as response:
+                for name, document in _events(response):
+                    if name == "error":
+                        raise _from(document)
+                    yield name, document
+        except Failed as failed:
+            if self._stopped and failed.failure.code == LOST:
+                raise Failed("cancelled", "Interrupted.") from failed
+            raise
 
 
 def question(
@@ -98,46 +127,53 @@ def _given(fields: Mapping[str, object]) -> dict[str, object]:
 
 @final
 class _Connection(HTTPConnection):
-    """HTTP over the control socket; the host name is only for the header."""
+    """HTTP over the control socket; the host name is only for the header.
+
+    The first line of the response may take `patience` seconds, and every further one `PATIENCE`.
+    """
 
     def __init__(self, path: Path, patience: float) -> None:
         super().__init__("localhost", timeout=patience)
-        self._path = path
+        self.path = path
+        self.listening = socket.socket(socket.AF_UNIX)
 
     def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock = self.listening
         self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
+        self.sock.connect(str(self.path))
+
+    def say_no_more(self) -> None:
+        """Close our side; theirs may still say something."""
+        with suppress(OSError):  # not connected yet, or no more
+            self.listening.shutdown(socket.SHUT_WR)
 
 
 @contextmanager
 def _response(
-    path: Path, method: str, target: str, body: Document | None, head: float = PATIENCE
+    connection: _Connection, method: str, target: str, body: Document | None
 ) -> Iterator[HTTPResponse]:
-    """The response, whose first line may take `head` seconds and every further one `PATIENCE`."""
-    connection = _Connection(path, head)
     try:
-        yield _request(connection, path, method, target, body)
+        yield _request(connection, method, target, body)
     except (OSError, HTTPException, ValueError) as error:
         message = f"The node did not finish its answer: {str(error) or type(error).__name__}."
-        raise Failed("internal", message, "See `tussah status` and the node's log.") from error
+        raise Failed(LOST, message, "See `tussah status` and the node's log.") from error
     finally:
         connection.close()
+        connection.listening.close()
 
 
 def _request(
-    connection: _Connection, path: Path, method: str, target: str, body: Document | None
+    connection: _Connection, method: str, target: str, body: Document | None
 ) -> HTTPResponse:
     try:
         connection.connect()
     except (FileNotFoundError, ConnectionRefusedError) as error:
-        message = f"No node is running: nothing listens on {path}."
+        message = f"No node is running: nothing listens on {connection.path}."
         raise Failed("not_running", message, "Start one with `tussah up`.") from error
     raw = None if body is None else json.dumps(body).encode()
     connection.request(method, target, raw, {"Content-Type": "application/json"})
-    listening = connection.sock
     response = connection.getresponse()
-    listening.settimeout(PATIENCE)
+    connection.listening.settimeout(PATIENCE)
     if response.status != 200:
         raise _from(json.loads(response.read()))
     return response
@@ -145,7 +181,7 @@ def _request(
 
 def _from(document: object) -> Failed:
     failure = parse(document)
-    return Failed(failure.code, failure.message, failure.advice, failure.param)
+    return Failed(failure.code, failure.message, failure.advice, failure.param, failure.cost)
 
 
 def _events(response: HTTPResponse) -> Iterator[Event]:

@@ -21,6 +21,9 @@ log = structlog.get_logger()
 HEARTBEAT: Final = 10.0
 """seconds: keeps read timeouts quiet while the first token is awaited."""
 
+LAST_WORDS: Final = 2.0
+"""seconds that work has for them once its reader has left: who stopped it may be listening."""
+
 HEADERS: Final = {
     "content-type": "text/event-stream; charset=utf-8",
     "cache-control": "no-cache",
@@ -36,7 +39,18 @@ class Stream:
         self._send = send
         self._id = request_id
         self._one_at_a_time = trio.Lock()
+        self._leave: Callable[[], None] | None = None
         self.begun = False
+
+    def when_left(self, end: Callable[[], None]) -> None:
+        """Have the work ended by `end`, with last words, once the reader sends nothing more."""
+        self._leave = end
+
+    def leave(self) -> bool:
+        """The reader has left, or closed its side; whether there will be last words."""
+        if self._leave is not None:
+            self._leave()
+        return self._leave is not None
 
     async def begin(self, headers: Mapping[str, str]) -> None:
         """Say 200: from here on a failure is an event."""
@@ -80,7 +94,10 @@ Work: TypeAlias = Callable[[Stream], Awaitable[None]]
 
 @final
 class Events(Response):
-    """A response made by `work`, which is cancelled at once when the client leaves."""
+    """A response made by `work`, which ends when the client leaves.
+
+    A client that closed its sending side alone still reads what the work has to say in the end.
+    """
 
     def __init__(self, work: Work, *, heartbeat: float = HEARTBEAT) -> None:
         self._work = work
@@ -91,7 +108,7 @@ class Events(Response):
         """Run the work beside a watch on the client."""
         stream = Stream(send, scope["state"]["request_id"])
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._watch, receive, nursery.cancel_scope)
+            nursery.start_soon(self._watch, receive, stream, nursery.cancel_scope)
             nursery.start_soon(self._beat, stream)
             await self._run(stream)
             nursery.cancel_scope.cancel()
@@ -103,9 +120,11 @@ class Events(Response):
             await stream.fail(failed.failure)
         await stream.finish()
 
-    async def _watch(self, receive: Receive, scope: trio.CancelScope) -> None:
+    async def _watch(self, receive: Receive, stream: Stream, scope: trio.CancelScope) -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
+        if stream.leave():
+            await trio.sleep(LAST_WORDS)
         scope.cancel()
 
     async def _beat(self, stream: Stream) -> None:

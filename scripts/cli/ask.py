@@ -3,14 +3,14 @@
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, final
 
 from cyclopts import Parameter
 
 from scripts.api import client
 from scripts.cli.client import reach_or_start
-from scripts.cli.common import PLAIN, Common, give, out, say
-from scripts.cli.render import count, ton
+from scripts.cli.common import PLAIN, Common, give, interrupting, out, say
+from scripts.cli.render import count, quote, ton
 from scripts.failure import CODES, Document, Failed
 
 LATE_FINISH: Mapping[str, str] = {"deadline": "deadline", "worker_lost": "worker_lost"}
@@ -59,7 +59,7 @@ def ask(
         max_price_nano=_nano(max_price),
     )
     path = reach_or_start(common.home)
-    document = _listen(path, body, _silent if common.as_json else out)
+    document = _listen(path, body, common)
     if common.as_json:
         give(document)
     else:
@@ -80,25 +80,50 @@ def _nano(amount: str | None) -> int | None:
         raise Failed("usage", message, "Write 0.01 for TON, 20n for nano.") from error
 
 
-def _listen(path: Path, body: Document, tell: client.Tell) -> Document:
-    """The answer; cut short, it still ends with a line of its own."""
-    begun = False
-
-    def tell_on(piece: str) -> None:
-        nonlocal begun
-        begun = True
-        tell(piece)
-
+def _listen(path: Path, body: Document, common: Common) -> Document:
+    """The `ask` document. The first Ctrl-C stops the answer, the next leaves at once."""
+    stream, shown = client.Stream(path, "POST", "/ask", body), _Shown(common)
     try:
-        return client.ask(path, body, tell_on)
-    except (KeyboardInterrupt, Failed):
-        if begun:
-            tell("\n")
+        with interrupting(stream.stop):
+            for name, document in stream:
+                if name == "done":
+                    return document
+                shown.show(name, document)
+        raise Failed(client.LOST, "The node ended the answer without a word.", "See its log.")
+    except (KeyboardInterrupt, Failed) as error:
+        shown.break_off(error)
         raise
 
 
-def _silent(piece: str) -> None:
-    """The document holds the whole answer."""
+@final
+class _Shown:
+    """What has been printed of an answer. With `--json` that is nothing: the document has it."""
+
+    def __init__(self, common: Common) -> None:
+        self._is_silent = common.as_json
+        self._begun = False
+        self._quoted: object = 0
+
+    def show(self, name: str, document: Document) -> None:
+        """Print an event."""
+        if name == "offered":
+            self._quoted = document["quoted_nano"]
+            if self._quoted and not self._is_silent:
+                say(quote(document))
+        elif name == "piece" and not document["channel"] and not self._is_silent:
+            self._begun = True
+            out(str(document["text"]))
+
+    def break_off(self, error: BaseException) -> None:
+        """End a cut answer with a line of its own, and say what is known of its cost."""
+        if self._begun:
+            out("\n")
+        is_told = isinstance(error, Failed) and error.failure.code != client.LOST
+        if self._quoted and not is_told:
+            say(
+                f"At most {ton(self._quoted)} was paid: so much was set aside. What the worker "
+                "has not earned comes back by itself while the node runs."
+            )
 
 
 def _question(prompt: str | None, file: str | None) -> str:
@@ -132,6 +157,8 @@ def _finish(document: Document) -> None:
         f"{count(usage['completion_tokens'], 'token')}  {timing['first_token']} ms to first token  "
         f"{ton(cost['paid_nano'])}"
     )
+    if cost["quoted_nano"]:
+        say(f"{ton(cost['quoted_nano'])} was set aside; {ton(cost['change_nano'])} comes back")
     say(
         f"privacy {privacy['asker']}: {count(privacy['relays'], 'relay')}, "
         f"{count(privacy['slots'], 'candidate worker')}, "

@@ -2,7 +2,10 @@
 
 import json
 import os
+import signal
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -54,4 +57,43 @@ def fail(failure: Failure, *, as_json: bool) -> int:
     if as_json:
         give(failure.document())
     say(f"tussah: {failure}")
+    if failure.cost is not None:
+        say(_spent(failure.cost))
     return failure.meaning.exit
+
+
+def _spent(cost: Document) -> str:
+    """What an answer that did not become whole has cost all the same."""
+    from scripts.cli.render import ton
+
+    paid = ton(cost["paid_nano"]) if cost["paid_nano"] else "Nothing"
+    return (
+        f"{paid} was paid for it of {ton(cost['quoted_nano'])} that was set aside; "
+        f"{ton(cost['change_nano'])} comes back by itself (`tussah credits list`)."
+    )
+
+
+_NOT_OURS = (signal.SIG_IGN, None)
+"""Handlers that are left alone: ignored, or not Python's."""
+
+
+@contextmanager
+def interrupting(stop: Callable[[], None]) -> Iterator[None]:
+    """Have the first SIGINT or SIGTERM call `stop`; the next ends the command at once."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    ours = [number for number, handler in before.items() if handler not in _NOT_OURS]
+
+    def first(number: int, frame: object) -> None:
+        restore()
+        stop()
+
+    def restore() -> None:
+        for each in ours:
+            signal.signal(each, before[each])
+
+    for number in ours:
+        signal.signal(number, first)
+    try:
+        yield
+    finally:
+        restore()

@@ -30,6 +30,12 @@ def count(number: object, thing: str) -> str:
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
+def quote(offered: Document) -> str:
+    """What a worker asks for, and the most that one answer can cost by that."""
+    prices = _map(offered, "prices")
+    return f"quote: {_per_thousand(prices)}; at most {ton(offered['quoted_nano'])} for this answer"
+
+
 def status(document: Document) -> None:
     """The `status` document."""
     _draw(list(_status(document)))
@@ -188,14 +194,14 @@ def _worker(worker: Mapping[str, object]) -> Iterator[Row]:
     )
     prices = worker["prices"]
     if isinstance(prices, Mapping) and any(prices.values()):
-        yield "", f"earned {ton(worker['earned_nano'])}, {_per_thousand(prices)}"
+        yield "", f"earned {ton(worker['earned_nano'])}, at {_per_thousand(prices)}"
     for reason in _strings(worker["reasons"]):
         yield "", reason
 
 
 def _per_thousand(prices: Mapping[str, object]) -> str:
     answer, prompt = (ton(round(_number(prices[name]))) for name in ("completion", "prompt"))
-    return f"at {answer} for 1,000 tokens of an answer, {prompt} of a prompt"
+    return f"{answer} for 1,000 tokens of an answer, {prompt} of a prompt"
 
 
 def _mint(mint: Mapping[str, object]) -> Iterator[Row]:

@@ -610,6 +610,20 @@ async def test_coins_spent_twice_are_replaced_once(market, autojump_clock):
     assert balanced(market)
 
 
+async def test_who_stops_an_answer_hears_what_it_cost_and_has_the_rest_back(market, autojump_clock):
+    client = await market.built()
+    options = policy(purse=market.purse, max_price=FUNDS)
+    async with ask(replace(QUESTION, max_tokens=900), client, options) as answer:
+        async for event in answer:
+            if isinstance(event, Piece) and event.first > 3:
+                answer.stop()
+    assert isinstance(event, AskFailed)
+    assert event.code == "cancelled"
+    assert ZERO < event.paid < event.quoted
+    await trio.sleep(FINAL_DELAY + 60)
+    assert balanced(market)
+
+
 async def test_without_a_purse_or_below_its_price_no_worker_is_asked(market, autojump_clock):
     client = await market.built()
     (failed,) = await asked(client, max_price=FUNDS)

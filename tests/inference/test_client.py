@@ -640,6 +640,34 @@ def test_cancelling_leaves_the_circuit_in_every_state(asker, reach):
     assert ask.core.next_deadline() is None
 
 
+@pytest.mark.parametrize(
+    ("reach", "text"),
+    [
+        (lambda ask: ask, ""),
+        (lambda ask: ask.listed(), ""),
+        (lambda ask: ask.listed().opened(), ""),
+        (lambda ask: ask.streaming().says(ANSWER), "wild silk"),
+    ],
+)
+def test_who_stops_an_ask_hears_of_its_end_once(asker, reach, text):
+    ask = asker()
+    reach(ask)
+    for _ in range(2):
+        ask.do(lambda core, now: core.stop(now))
+    assert [event.code for event in ask.events if isinstance(event, AskFailed)] == ["cancelled"]
+    assert ask.last.text == text
+    assert ask.left == [opened.attempt for opened in ask.opens]
+    assert ask.core.next_deadline() is None
+
+
+def test_an_ask_that_was_stopped_first_does_not_begin(entry):
+    core = AskCore(QUESTION, Policy(known=(KNOWN,), entropy=seeded(4)), b"a" * 32)
+    core.stop(NOW)
+    core.start(NOW)
+    (end,) = core.drain()[1]
+    assert (end.code, core.next_deadline()) == ("cancelled", None)
+
+
 def test_what_comes_after_the_end_or_from_an_older_try_is_ignored(asker):
     ask = asker().listed()
     old = ask.attempt
@@ -790,7 +818,7 @@ def test_no_circuit_can_be_begun(entry, full, code):
     core.start(NOW)
     core.listed(NOW, ask.entries)
     core.unopened(NOW + PATIENCE, 1, full=full)
-    assert core.drain()[1][-2].code == code
+    assert core.drain()[1][-1].code == code
 
 
 def test_a_direct_circuit_blames_the_worker(asker):

@@ -262,6 +262,50 @@ def cancel(core, now):
     core.cancel(now)
 
 
+# --- what a cut answer has cost ---
+
+
+def stop(core, now):
+    core.stop(now)
+
+
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [
+        (lambda ask: ask.do(stop), "cancelled"),
+        (gone, "worker_lost"),
+        (lambda ask: ask.loses(1), "circuit_lost"),
+        (lambda ask: ask.wait(300), "worker_lost"),
+    ],
+)
+def test_answer_that_is_cut_says_what_was_paid_and_set_aside(payer, end, code):
+    ask = payer().opened().paid().uploaded().locks()
+    ask.says(Progress(prompt=32, cached=0, done=0), replace(ANSWER, ids=(1,)))
+    end(ask)
+    terms = ask.payment.terms
+    assert isinstance(ask.last, AskFailed)
+    assert (ask.last.code, ask.last.paid) == (code, Nano(3 * TICK))
+    assert ask.last.quoted == terms.tick * terms.ticks
+
+
+def test_what_an_earlier_worker_was_paid_is_not_forgotten(payer):
+    ask = payer().opened().paid().uploaded().locks()
+    ask.says(Progress(prompt=32, cached=0, done=0))
+    once = ask.payment.terms.tick * ask.payment.terms.ticks
+    gone(ask)
+    ask.opened().paid()
+    ask.do(stop)
+    assert (ask.last.paid, ask.last.quoted) == (Nano(2 * TICK), once + once)
+
+
+def test_stopped_before_any_coin_was_set_aside_it_has_cost_nothing(payer):
+    ask = payer().opened()
+    ask.do(stop)
+    assert (ask.last.code, ask.last.paid, ask.last.quoted) == ("cancelled", ZERO, ZERO)
+    ask.paid()
+    assert ask.coins == ["released"]
+
+
 # --- no lock ---
 
 

@@ -9,11 +9,11 @@ import jsonschema
 import pytest
 import trio
 
-from inference.client import Chosen, Done, Offered, Piece, Progress, Timing
+from inference.client import AskFailed, Chosen, Done, Offered, Piece, Progress, Timing
 from inference.engine.base import Usage
 from ledger import tariff
 from ledger.money import ZERO, Nano
-from ledger.tariff import Count, Receipt, Stop
+from ledger.tariff import Count, Prices, Receipt, Stop
 from p2p.identity import Identity
 from scripts.api import money
 from scripts.api.answer import Terms
@@ -72,13 +72,23 @@ def _receipt(words):
     )
 
 
-def events_of(words, *, relays=3, slots=2, finish="stop"):
+FREE = Prices()
+
+PRICED = {
+    "prices": Prices(30_000_000_000, 7_500_000_000, 150_000_000_000, 150_000_000_000),
+    "quoted": Nano(14_400_000),
+    "paid": Nano(7_200_000),
+}
+"""What makes an answer one that is paid for."""
+
+
+def events_of(words, *, relays=3, slots=2, finish="stop", prices=FREE, quoted=ZERO, paid=ZERO):
     """A whole ask: what the asker's core says from draw to receipt."""
     path = (*(Identity(bytes([n]) * 32).id for n in range(relays)), WORKER.id)
     text = "".join(words)
     yield Chosen(worker=WORKER.id, identity=b"m" * 32, model="moth@q4", slots=slots, path=path)
     yield Offered(
-        worker=WORKER.id, ahead=0, wait_s=0.0, prices=(0,) * 4, quoted=ZERO, numerics=bytes(8)
+        worker=WORKER.id, ahead=0, wait_s=0.0, prices=prices, quoted=quoted, numerics=bytes(8)
     )
     yield Progress(prompt=9, cached=0, done=9)
     for at, word in enumerate(words):
@@ -95,9 +105,10 @@ def events_of(words, *, relays=3, slots=2, finish="stop"):
         date=0,
         finish=finish,
         usage=Usage(prompt=9, completion=len(words)),
-        cost=ZERO,
-        prices=(0,) * 4,
-        quoted=ZERO,
+        cost=paid,
+        paid=paid,
+        prices=prices,
+        quoted=quoted,
         receipt=_receipt(words),
         numerics=bytes(8),
         timing=Timing(circuit=20, offer=21, first_token=30, total=130),
@@ -107,10 +118,16 @@ def events_of(words, *, relays=3, slots=2, finish="stop"):
 
 
 class FakeAnswer:
-    """Events given in advance; at `None` it waits until the ask is cancelled."""
+    """Events given in advance; at `None` it waits until the ask is stopped or cancelled."""
 
-    def __init__(self, events):
+    def __init__(self, events, last_word, at_rest):
         self._events = iter(events)
+        self._last_word = last_word
+        self._at_rest = at_rest
+        self._stopped = trio.Event()
+
+    def stop(self):
+        self._stopped.set()
 
     def __aiter__(self):
         return self
@@ -119,7 +136,10 @@ class FakeAnswer:
         await trio.lowlevel.checkpoint()
         for event in self._events:
             if event is None:
-                await trio.sleep_forever()
+                self._at_rest()
+                await self._stopped.wait()
+                self._events = iter(())
+                return self._last_word
             return event
         raise StopAsyncIteration
 
@@ -175,6 +195,10 @@ class FakeOperator:
     def __init__(self):
         self.script = list(events_of(["Luna", ", ", "atlas", "."]))
         self.raises = None
+        self.last_word = AskFailed(
+            code="cancelled", message="Stopped.", advice="", paid=Nano(300), quoted=Nano(1_000)
+        )
+        self.at_rest = lambda: None
         self.asked = []
         self.begun, self.ended = trio.Event(), trio.Event()
         self.stopped = False
@@ -189,7 +213,7 @@ class FakeOperator:
             raise self.raises
         self.begun.set()
         try:
-            yield FakeAnswer(self.script)
+            yield FakeAnswer(self.script, self.last_word, self.at_rest)
         finally:
             self.ended.set()
 
@@ -257,3 +281,9 @@ def operator():
 def answer_of():
     """The last event of an ask that went well."""
     return lambda words, **facts: list(events_of(words, **facts))[-1]
+
+
+@pytest.fixture
+def priced():
+    """All events of an answer that is paid for."""
+    return list(events_of(["Luna", ", ", "atlas", "."], **PRICED))

@@ -4,6 +4,7 @@ import json
 import logging
 import socket
 import stat
+from contextlib import asynccontextmanager
 from functools import partial
 
 import pytest
@@ -12,7 +13,7 @@ import trio
 from inference.client import AskFailed
 from ledger.money import Nano
 from p2p.identity import AdnlId
-from scripts.api import client, control, local
+from scripts.api import client, control, events, local
 from scripts.api.server import serve
 from scripts.failure import Failed
 from scripts.log import configured
@@ -262,6 +263,54 @@ async def test_client_that_leaves_cancels_the_ask(path, operator, kept):
         await operator.begun.wait()
         await stream.aclose()
         await operator.ended.wait()
+
+
+async def test_offer_tells_the_prices_and_the_most_it_can_cost(path, operator, priced):
+    operator.script = priced
+    (offered,) = [data for name, data in await ask(path, QUESTION) if name == "offered"]
+    assert offered["prices"]["completion"] == 150_000_000
+    assert offered["quoted_nano"] == 14_400_000
+
+
+async def test_who_stops_reads_what_was_paid(path, operator, validate):
+    """The client closes its side alone, and the last event tells."""
+    operator.script = [*operator.script[:4], None]
+    stream = client.Stream(path, "POST", "/ask", QUESTION)
+    operator.at_rest = stream.stop
+    with pytest.raises(Failed) as failed:
+        await called(list, stream)
+    failure = failed.value.failure
+    assert (failure.code, failure.meaning.exit) == ("cancelled", 130)
+    assert failure.cost == {"quoted_nano": 1_000, "paid_nano": 300, "change_nano": 700}
+    validate(failure.document(), "error")
+    await operator.ended.wait()
+
+
+async def test_who_stops_before_an_offer_has_a_status(path, operator):
+    operator.script = [operator.script[0], None]
+    stream = client.Stream(path, "POST", "/ask", QUESTION)
+    operator.at_rest = stream.stop
+    with pytest.raises(Failed) as failed:
+        await called(list, stream)
+    assert failed.value.failure.code == "cancelled"
+
+
+async def test_who_stops_where_nobody_has_a_last_word_was_interrupted(
+    path, operator, nursery, monkeypatch
+):
+    monkeypatch.setattr(events, "LAST_WORDS", 0.01)
+    stream = client.Stream(path, "POST", "/ask", QUESTION)
+
+    @asynccontextmanager
+    async def joining(request, wish):
+        stream.stop()
+        await trio.sleep_forever()
+        yield
+
+    monkeypatch.setattr(operator, "answer", joining)
+    with pytest.raises(Failed, match="Interrupted") as failed:
+        await called(list, stream)
+    assert failed.value.failure.code == "cancelled"
 
 
 async def test_shutdown_begins_to_drain(path, operator):

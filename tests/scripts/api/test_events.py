@@ -3,7 +3,7 @@
 import pytest
 import trio
 
-from scripts.api import server
+from scripts.api import exchange
 from scripts.api.events import Events
 from scripts.failure import Failed
 
@@ -71,7 +71,7 @@ async def test_bug_in_the_work_is_a_500_or_a_cut_stream(run, monkeypatch, begun)
         def exception(self, event, **keys):
             lines.append(event)
 
-    monkeypatch.setattr(server, "log", Log())
+    monkeypatch.setattr(exchange, "log", Log())
 
     async def work(stream):
         if begun:

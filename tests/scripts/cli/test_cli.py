@@ -3,13 +3,16 @@
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import trio
 
 from inference.client import AskFailed
+from ledger.money import Nano
 from p2p.identity import AdnlId, Identity
 from p2p.wire import Endpoint
 from scripts import failure, networks, settings
@@ -215,6 +218,85 @@ def test_answer_cut_by_the_worker_is_shown_and_has_an_exit_status(shell, node, a
     status, out, err = shell("ask", "Hello?")
     assert (status, out) == (124, "Luna, atlas.\n")
     assert "ended early: deadline" in err
+
+
+def test_price_is_quoted_before_the_answer_and_accounted_for_after(shell, node, priced):
+    node.script = priced
+    status, out, err = shell("ask", "Name two moths.")
+    assert (status, out) == (0, "Luna, atlas.\n")
+    assert err.splitlines()[:3] == [
+        "quote: 0.15 TON for 1,000 tokens of an answer, 0.03 TON of a prompt; at most 0.0144 TON "
+        "for this answer",
+        "4 tokens  30 ms to first token  0.0072 TON",
+        "0.0144 TON was set aside; 0.0072 TON comes back",
+    ]
+
+
+def test_quote_and_cost_are_in_the_document(shell, node, priced, validate):
+    node.script = priced
+    status, document = shell.document("ask", "Name two moths.")
+    validate(document, "ask")
+    assert (status, document["cost"]["prices"]["completion"]) == (0, 150_000_000)
+    assert [document["cost"][f"{what}_nano"] for what in ("quoted", "paid", "change")] == [
+        14_400_000,
+        7_200_000,
+        7_200_000,
+    ]
+
+
+PAID = (
+    "0.0072 TON was paid for it of 0.0144 TON that was set aside; 0.0072 TON comes back by itself"
+)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_answer_that_is_interrupted_says_what_was_paid(shell, node, priced, validate, number):
+    node.script, node.last_word = [*priced[:5], None], cut("cancelled")
+    node.at_rest = lambda: os.kill(os.getpid(), number)
+    status, out, err = shell("ask", "Name two moths.")
+    assert (status, out) == (130, "Luna, \n")
+    assert err.splitlines()[1:] == [
+        "tussah: It did not work.",
+        f"{PAID} (`tussah credits list`).",
+    ]
+    node.script = [*priced[:5], None]
+    status, document = shell.document("ask", "Name two moths.")
+    validate(document, "error")
+    assert (status, document["error"]["cost"]["paid_nano"]) == (130, 7_200_000)
+    assert signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL)
+
+
+def test_answer_that_the_worker_breaks_off_says_what_was_paid(shell, node, priced):
+    node.script = [*priced[:5], cut("worker_lost")]
+    status, out, err = shell("ask", "Name two moths.")
+    assert (status, out) == (4, "Luna, \n")
+    assert err.splitlines()[-1] == f"{PAID} (`tussah credits list`)."
+
+
+def cut(code):
+    return AskFailed(
+        code=code,
+        message="It did not work.",
+        advice="",
+        paid=Nano(7_200_000),
+        quoted=Nano(14_400_000),
+    )
+
+
+def test_node_that_dies_in_mid_answer_leaves_a_word_on_money(shell, node, priced):
+    def die():
+        raise trio.BrokenResourceError
+
+    node.script, node.at_rest = [*priced[:5], None], die
+    status, out, err = shell("ask", "Name two moths.")
+    assert (status, out) == (1, "Luna, \n")
+    assert "At most 0.0144 TON was paid: so much was set aside." in err
+
+
+def test_what_cost_nothing_says_nothing_of_money(shell, node):
+    end = AskFailed(code="no_worker", message="Nobody is there.", advice="Wait.")
+    node.script = [end]
+    assert shell("ask", "Hello?")[2] == "tussah: Nobody is there. Wait.\n"
 
 
 def test_question_needs_text():
