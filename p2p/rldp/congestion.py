@@ -1,0 +1,342 @@
+"""How fast symbols may leave for one peer, and how many may be on their way: BBR, as in TON.
+
+The rate is what confirms say was delivered, not what was lost: a symbol that is lost is replaced by
+another, and a line that loses a tenth is not a full one. Three modes (Cardwell et al., "BBR",
+ACM Queue 14-5, 2016):
+
+    START   faster by 2.8 each round trip, until the rate has stopped growing
+    DRAIN   slower by 2.8, until what START put in the queues of the path has left them
+    PROBE   at the rate measured; in a cycle, one round trip less and one more, to follow the path
+
+Nothing here knows what a symbol holds, nor which transfer it belongs to: `p2p.rldp.flight` keeps
+account of that, and gives the outcome of each confirm to `Congestion.heard`.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from enum import Enum
+from typing import Final, NamedTuple, final
+
+START_RATE: Final = 100.0
+"""symbols a second that a peer is thought to bear before anything is known of it: 0.7 Mbit/s."""
+
+MAX_RATE: Final = 200_000.0
+"""symbols a second that a peer can make us believe in: far more than a core can send."""
+
+START_ROUND_TRIP: Final = 0.05
+"""seconds, before any sample."""
+
+CONFIRM_DELAY: Final = 0.001
+"""seconds that a confirm waits for company: the last symbol before it does not show them."""
+
+MIN_ROUND_TRIP: Final = 0.001
+"""seconds: what seems faster came just before the confirm of others."""
+
+MAX_ROUND_TRIP: Final = 10.0
+"""seconds: a sample above it tells of a suspended machine, not of the path."""
+
+MEMORY: Final = 5.0
+"""seconds for which the best rate and the best round trip count."""
+
+SLOTS: Final = 10
+"""parts of that time, each of which keeps its best sample only."""
+
+GROWTH: Final = 2.8
+"""how much faster per round trip in START: 2 / ln 2, with which the rate at least doubles."""
+
+FULL_GROWTH, FULL_ROUNDS = 1.25, 3
+"""A pipe is full when the rate has grown by less than a quarter in three round trips."""
+
+CYCLE: Final = (0.75, 1.0, 1.0, 1.0, 1.0, 1.25)
+"""paces of PROBE in shares of the rate, a round trip each. The last is increased by what is lost:
+else a path that loses a fifth would deliver less than the rate even then, and seem ever slower."""
+
+BURST, MAX_BURST, BURST_TIME = 20.0, 40.0, 0.001
+"""symbols that may leave at once: at first; later; and at a high rate, in seconds of it."""
+
+WINDOW: Final = 2.0
+"""symbols on their way in PROBE, in shares of what the path holds; before, GROWTH."""
+
+MIN_WINDOW: Final = 10
+"""symbols that may always be on their way."""
+
+MIN_WAIT: Final = 0.001
+"""seconds until the next symbols may leave: a finer timer costs more than it evens out."""
+
+START_LOSS, MIN_LOSS, MAX_LOSS = 0.1, 0.001, 0.2
+"""shares of symbols lost that are reckoned with."""
+
+LOSS_SAMPLE: Final = 1_000
+"""symbols whose fate is known, by which that share is estimated anew."""
+
+PROBE_TIMEOUT: Final = 0.1
+"""seconds without a confirm before any sample of the round trip."""
+
+
+class Mode(Enum):
+    """See the module."""
+
+    START = "start"
+    DRAIN = "drain"
+    PROBE = "probe"
+
+
+class Mark(NamedTuple):
+    """What was known when some symbols left, to measure their confirm against."""
+
+    sent_at: float
+    delivered: int
+    """symbols delivered by then"""
+    delivered_at: float
+    """when the last of those was confirmed"""
+    first_sent_at: float
+    """when that last one had been sent"""
+    paused: bool
+    """whether there was less to send than might have been"""
+
+
+class Outcome(NamedTuple):
+    """What a confirm told about the symbols of one part."""
+
+    delivered: int
+    lost: int
+    """below zero if symbols given up arrived after all"""
+    newest: Mark | None
+    """of the last sent among those confirmed for the first time"""
+
+
+@final
+class Recent:
+    """The best sample of the last five seconds: the greatest or the least, as `best` says."""
+
+    def __init__(self, best: Callable[[float, float], float], default: float) -> None:
+        self.value = default
+        self._best = best
+        self._slots: deque[tuple[int, float]] = deque()
+
+    def add(self, now: float, sample: float) -> None:
+        """Take a sample; the first one takes the place of the default."""
+        slot = int(now * (SLOTS / MEMORY))
+        if self._slots and self._slots[-1][0] == slot:
+            sample = self._best(sample, self._slots.pop()[1])
+        self._slots.append((slot, sample))
+
+        while self._slots[0][0] <= slot - SLOTS:
+            self._slots.popleft()
+        self.value = self._slots[0][1]
+        for _, other in self._slots:
+            self.value = self._best(self.value, other)
+
+
+@final
+class RoundTrip:
+    """Seconds from a symbol to its confirm, as RFC 6298 smooths them."""
+
+    def __init__(self) -> None:
+        self.smoothed = START_ROUND_TRIP
+        self.variation = 0.0
+        self._least = Recent(min, START_ROUND_TRIP)
+        self._latest: float | None = None
+
+    @property
+    def least(self) -> float:
+        """The path's own time, without its queues."""
+        return self._least.value
+
+    @property
+    def patience(self) -> float:
+        """How old a symbol must be to be thought lost when later ones have been confirmed."""
+        return max(self.smoothed, self._latest or 0.0) * 8 / 7
+
+    @property
+    def probe_after(self) -> float:
+        """How long to wait for any confirm before asking for one with another symbol."""
+        if self._latest is None:
+            return PROBE_TIMEOUT
+        return self.smoothed + 4 * self.variation + MIN_WAIT
+
+    def sample(self, now: float, seconds: float) -> None:
+        """Take a measurement; one beyond all reason is ignored."""
+        if not 0 <= seconds <= MAX_ROUND_TRIP:
+            return
+        seconds = max(seconds, MIN_ROUND_TRIP)
+        if self._latest is None:
+            self.smoothed, self.variation = seconds, seconds / 2
+        else:
+            self.variation += (abs(seconds - self.smoothed) - self.variation) / 4
+            self.smoothed += (seconds - self.smoothed) / 8
+        self._latest = seconds
+        self._least.add(now, seconds)
+
+
+@final
+class Loss:
+    """The share of symbols that do not arrive."""
+
+    def __init__(self) -> None:
+        self.share = START_LOSS
+        self._known = 0
+        self._lost = 0
+
+    def count(self, delivered: int, lost: int) -> None:
+        """The fate of some symbols is known."""
+        self._known += delivered + lost
+        self._lost += lost
+        if self._known >= LOSS_SAMPLE:
+            self.share = min(MAX_LOSS, max(MIN_LOSS, self._lost / self._known))
+            self._known = self._lost = 0
+
+
+@final
+class Bucket:
+    """Lets symbols out at a pace that may change, and no more than a burst of them at once."""
+
+    def __init__(self, now: float) -> None:
+        self._level = BURST
+        self._at = now
+
+    def level(self, now: float, pace: float) -> float:
+        """Symbols that may leave now."""
+        most = max(MAX_BURST, pace * BURST_TIME)
+        self._level = min(most, self._level + pace * (now - self._at))
+        self._at = now
+        return self._level
+
+    def take(self, count: int) -> None:
+        """Symbols leave. A probe may when none should: it is made up for."""
+        self._level -= count
+
+    def ready_in(self, pace: float) -> float:
+        """Seconds after the last `level` until at least one symbol may leave."""
+        return max(MIN_WAIT, (1.0 - self._level) / pace)
+
+
+@final
+class Congestion:
+    """What one peer's path bears; see the module. Time never falls between calls."""
+
+    def __init__(self, now: float) -> None:
+        self.round_trip = RoundTrip()
+        self.loss = Loss()
+        self.mode = Mode.START
+        self.in_flight = 0
+        """symbols sent that are neither confirmed nor given up"""
+
+        self._rate = Recent(max, START_RATE)
+        self._bucket = Bucket(now)
+        self._delivered = 0
+        self._delivered_at = now
+        self._first_sent_at = now
+        self._paused_until = 0
+
+        self._round_end = 0
+        self._peak = 0.0
+        self._flat_rounds = 0
+        self._phase = 0
+        self._phase_at = now
+
+    # --- what the path bears ---
+
+    @property
+    def rate(self) -> float:
+        """Symbols a second that the path has been seen to deliver."""
+        return self._rate.value
+
+    @property
+    def pace(self) -> float:
+        """Symbols a second to send."""
+        match self.mode:
+            case Mode.START:
+                return self.rate * GROWTH
+            case Mode.DRAIN:
+                return self.rate / GROWTH
+            case Mode.PROBE:
+                share = CYCLE[self._phase]
+                return self.rate * (share if share <= 1 else share / (1 - self.loss.share))
+
+    @property
+    def window(self) -> int:
+        """Symbols that may be on their way: more than the path holds, since confirms bunch."""
+        held = self.rate * (self.round_trip.least + CONFIRM_DELAY)
+        gain = WINDOW if self.mode is Mode.PROBE else GROWTH
+        return max(MIN_WINDOW, int(gain * held + 1))
+
+    # --- sending ---
+
+    def allowance(self, now: float) -> int:
+        """How many symbols may leave now."""
+        return min(int(self._bucket.level(now, self.pace)), self.window - self.in_flight)
+
+    def ready_at(self, now: float) -> float | None:
+        """When another may leave, after `allowance` gave none; None until a confirm comes."""
+        if self.in_flight >= self.window:
+            return None
+        return now + self._bucket.ready_in(self.pace)
+
+    def send(self, now: float, count: int) -> Mark:
+        """Symbols leave: the mark to keep with each of them."""
+        if not self.in_flight:
+            self._delivered_at = self._first_sent_at = now
+        self.in_flight += count
+        self._bucket.take(count)
+        paused = self._delivered < self._paused_until
+        return Mark(now, self._delivered, self._delivered_at, self._first_sent_at, paused)
+
+    def pause(self) -> None:
+        """There is nothing to send although more might leave: no measure of the path."""
+        self._paused_until = self._delivered + self.in_flight
+
+    # --- hearing ---
+
+    def heard(self, now: float, outcome: Outcome) -> None:
+        """A confirm came."""
+        self.in_flight -= outcome.delivered + outcome.lost
+        self.loss.count(outcome.delivered, outcome.lost)
+        if outcome.delivered:
+            self._delivered += outcome.delivered
+            self._delivered_at = now
+        if outcome.newest is not None:
+            self._measure(now, outcome.newest)
+        self._advance(now)
+
+    def forget(self, now: float, count: int) -> None:
+        """Nothing more will be heard of so many symbols on their way."""
+        self.in_flight -= count
+        self._advance(now)
+
+    # --- inside ---
+
+    def _measure(self, now: float, mark: Mark) -> None:
+        self._first_sent_at = mark.sent_at
+        self.round_trip.sample(now, now - mark.sent_at)
+
+        # Of the two spans the longer: confirms that come in a bunch do not speed up the path.
+        sending = mark.sent_at - mark.first_sent_at
+        hearing = now - mark.delivered_at
+        span = max(sending, hearing, MIN_ROUND_TRIP)
+        rate = min(MAX_RATE, (self._delivered - mark.delivered) / span)
+        if not mark.paused or rate > self.rate:
+            self._rate.add(now, rate)
+
+        if mark.delivered >= self._round_end:
+            self._round_end = self._delivered
+            self._round(paused=mark.paused)
+
+    def _round(self, *, paused: bool) -> None:
+        """What left after the last round trip's confirms has been confirmed itself."""
+        if self.mode is not Mode.START or paused:
+            return
+        if self.rate >= self._peak * FULL_GROWTH:
+            self._peak, self._flat_rounds = self.rate, 0
+            return
+        self._flat_rounds += 1
+        if self._flat_rounds >= FULL_ROUNDS:
+            self.mode = Mode.DRAIN
+
+    def _advance(self, now: float) -> None:
+        least = self.round_trip.least
+        if self.mode is Mode.DRAIN and self.in_flight <= self.rate * least:
+            self.mode, self._phase, self._phase_at = Mode.PROBE, 0, now
+        elif self.mode is Mode.PROBE and now - self._phase_at >= least:
+            self._phase = (self._phase + 1) % len(CYCLE)
+            self._phase_at = now
