@@ -53,12 +53,15 @@ class TrioWorld(Generic[C]):
         effects: WorldEffects[C],
         *,
         naming: Naming | None = None,
+        datagrams: Fabric | None = None,
     ) -> None:
         self._cores = list(cores)
         self._log = log
         self._effects = effects
         self._clock = VirtualClock()
-        self._network = MemoryNetwork(network, naming or Indexes(), self._clock)
+        self._network = MemoryNetwork(
+            network, naming or Indexes(), self._clock, datagrams=datagrams
+        )
         self._agenda = Agenda(self._network.enter)
 
         self._seats: list[_Seat[C] | None] = [None] * len(self._cores)

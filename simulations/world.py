@@ -110,11 +110,12 @@ class World(Generic[C]):
         effects: WorldEffects[C],
         *,
         naming: Naming | None = None,
+        datagrams: Fabric | None = None,
     ) -> None:
         self._cores = list(cores)
         self._log = log
         self._effects = effects
-        self._timetable = Timetable(network, naming or Indexes())
+        self._timetable = Timetable(network, naming or Indexes(), datagrams)
         self._agenda = Agenda(self._timetable.enter)
 
         self._up = [False] * len(self._cores)

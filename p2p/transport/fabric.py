@@ -119,11 +119,16 @@ class FabricStatistics:
 
 @final
 class Timetable:
-    """Everything that is still to happen, earliest first."""
+    """Everything that is still to happen, earliest first.
 
-    def __init__(self, fabric: Fabric, naming: Naming) -> None:
+    Nodes that have links as well as sockets give `datagrams`, which then carries what goes to an
+    `Endpoint`; `fabric` carries the rest.
+    """
+
+    def __init__(self, fabric: Fabric, naming: Naming, datagrams: Fabric | None = None) -> None:
         self.heap: list[Entry] = []
         self._fabric = fabric
+        self._datagrams = fabric if datagrams is None else datagrams
         self._naming = naming
         self._numbers: dict[int, int] = {}
         self._sent = self._lost = self._refused = self._unknown = 0
@@ -143,7 +148,7 @@ class Timetable:
         dst, source = reached
         number = self._numbers[src] = self._numbers.get(src, -1) + 1
 
-        arrivals = self._fabric.route(now, src, dst, len(data))
+        arrivals = self._carries(to).route(now, src, dst, len(data))
         self._sent += 1
         self._lost += not arrivals
         for arrival in arrivals:
@@ -155,7 +160,8 @@ class Timetable:
         """Whether a datagram that has arrived is handed over now."""
         if datagram.queued:
             return True
-        verdict = self._fabric.admit(when, src, dst, len(datagram.data))
+        carrier = self._carries(datagram.source)
+        verdict = carrier.admit(when, src, dst, len(datagram.data))
         if verdict is None:
             self._refused += 1
             return False
@@ -164,6 +170,9 @@ class Timetable:
         later = datagram._replace(queued=True)
         heapq.heappush(self.heap, (on_grid(verdict), dst, DATAGRAM_TURN, src, number, later))
         return False
+
+    def _carries(self, end: Source) -> Fabric:
+        return self._datagrams if isinstance(end, Endpoint) else self._fabric
 
     def statistics(self) -> FabricStatistics:
         """A snapshot of the counters."""

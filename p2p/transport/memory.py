@@ -33,8 +33,10 @@ if TYPE_CHECKING:  # the stubs that libp2p brings stand before trio's own types
 class MemoryNetwork:
     """Ports joined by a fabric. `run` must be running for anything to arrive unasked."""
 
-    def __init__(self, fabric: Fabric, naming: Naming, clock: Clock) -> None:
-        self._timetable = Timetable(fabric, naming)
+    def __init__(
+        self, fabric: Fabric, naming: Naming, clock: Clock, *, datagrams: Fabric | None = None
+    ) -> None:
+        self._timetable = Timetable(fabric, naming, datagrams)
         self._clock = clock
         self._ports: dict[int, Port] = {}
         self._pump: trio.CancelScope | None = None

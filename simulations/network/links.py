@@ -7,7 +7,8 @@ from typing import Final, final
 from p2p.core import Source
 from p2p.entropy import Entropy
 from p2p.identity import AdnlId
-from p2p.wire import Link
+from p2p.transport.fabric import Endpoints
+from p2p.wire import Endpoint, Link
 
 SPREAD: Final = (0.005, 0.040)
 """seconds one way between a node and the middle of the network, drawn uniformly per node."""
@@ -85,11 +86,17 @@ class Links:
 
 @final
 class LinkNames:
-    """The `Naming` of nodes that know each other by links: one number names both ends of a link."""
+    """The `Naming` of nodes that know each other by links and by endpoints.
 
-    def __init__(self, ids: Sequence[AdnlId]) -> None:
+    One number names both ends of a link. `endpoints` are those of the nodes' sockets, by index; of
+    nodes without any none need be given.
+    """
+
+    def __init__(self, ids: Sequence[AdnlId], endpoints: Sequence[Endpoint] = ()) -> None:
         self._ids = list(ids)
         self._indexes = {peer: node for node, peer in enumerate(ids)}
+        self._sockets = {endpoint: node for node, endpoint in enumerate(endpoints)}
+        self._endpoints = Endpoints(endpoints)
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -103,13 +110,17 @@ class LinkNames:
         return self._indexes[peer]
 
     def index(self, source: Source) -> int:
-        """The node at the far end of a link: what an event log wants to know."""
+        """The node at the far end of a link or socket: what an event log wants to know."""
+        if isinstance(source, Endpoint):
+            return self._sockets[source]
         if not isinstance(source, Link):
             raise TypeError(f"{source!r} is no link")
         return self._indexes[source.peer]
 
     def reach(self, node: int, to: Source) -> tuple[int, Source] | None:
         """The far end, and what it calls this one."""
+        if isinstance(to, Endpoint):
+            return self._endpoints.reach(node, to)
         if not isinstance(to, Link) or to.peer not in self._indexes:
             return None
         return self._indexes[to.peer], Link(self._ids[node], to.number)

@@ -243,3 +243,11 @@ def test_another_node_more_changes_no_other():
     for node in range(len(small.names)):
         assert small.names.id(node) == large.names.id(node)
     assert small.links.leg(0, 1) == large.links.leg(0, 1)
+
+
+def test_nodes_name_each_other_by_endpoints_too():
+    endpoints = [address(node) for node in range(len(IDS))]
+    names = LinkNames(IDS, endpoints)
+    assert names.reach(0, endpoints[2]) == (2, endpoints[0])
+    assert names.index(endpoints[2]) == 2
+    assert names.reach(0, Endpoint("192.0.2.1", 1)) is None
