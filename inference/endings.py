@@ -9,6 +9,7 @@ from inference.body import Field
 from inference.market import AUTO, Choice, Reason
 from inference.protocol import Refusal, Refuse, Setting
 from inference.request import AskRequest, Code, Finish, Policy
+from ledger.money import Nano
 from ledger.payment import Unpaid
 from ledger.tariff import Stop
 
@@ -135,9 +136,9 @@ _UNPAID: Final[Mapping[Unpaid, tuple[Code, str, str]]] = {
         "Fund the wallet and buy credits (tussah credits buy), or ask for fewer tokens.",
     ),
     Unpaid.NO_MINT: (
-        "no_credits",
-        "The worker takes credits of no mint that this node uses",
-        "Buy credits of a mint that workers take: tussah credits buy.",
+        "mint_unreachable",
+        "No mint that both this node and the worker use is there now",
+        "Try again in a minute; `tussah peers` shows the mints.",
     ),
     Unpaid.LANE: (
         "no_credits",
@@ -226,26 +227,74 @@ def nobody(request: AskRequest, policy: Policy, choices: Mapping[bytes, Choice])
     serving = {reason: n for reason, n in reasons.items() if reason not in _NOT_SERVING}
     if not serving:
         return NO_WORKER if request.model == AUTO else NOT_SERVED
-    tally = ", ".join(f"{reason.value} {count}" for reason, count in serving.items())
-    code: Code = "no_worker"
+    tally = ", ".join(f"{_UNFIT[reason]} ({count})" for reason, count in serving.items())
+    code: Code
+    message = f"No worker is acceptable: {tally}.{_too_dear(choices, policy.max_price)}"
+    if set(serving) == {Reason.UNPAYABLE}:
+        code, advice = _NO_PURSE if policy.purse is None else _NO_MINT
+        return Ending(code, message, advice)
+    code = "no_worker"
     if len(serving) == 1:
         code = _REASON_CODES.get(next(iter(serving)), code)
-    return Ending(code, f"No worker is acceptable: {tally}.", _ADVICE[code])
+    return Ending(code, message, _ADVICE[code])
+
+
+def _too_dear(choices: Mapping[bytes, Choice], cap: Nano) -> str:
+    """What the cheapest of those that are too dear asks for, if any is."""
+    quotes = [choice.cheapest for choice in choices.values() if choice.cheapest is not None]
+    if not quotes:
+        return ""
+    cheapest = min(quotes)
+    answer, prompt = (
+        Nano(price).ceil_div(_PER_THOUSAND)
+        for price in (cheapest.prices.completion, cheapest.prices.prompt)
+    )
+    return (
+        f" The cheapest asks {answer} for 1,000 tokens of an answer and {prompt} of a prompt, up "
+        f"to {cheapest.most} for this request; the cap is {cap}."
+    )
+
+
+_PER_THOUSAND: Final = 1_000
+"""An advert has prices for a million tokens."""
 
 
 _NOT_SERVING: Final = (Reason.NOT_LIVE, Reason.SELF, Reason.MODEL)
 
+_UNFIT: Final[Mapping[Reason, str]] = {
+    Reason.NEEDS: "unable to do what is asked",
+    Reason.CONTEXT: "its context too small",
+    Reason.PRICE: "above the price cap",
+    Reason.UNPAYABLE: "paid by a mint that is not there",
+    Reason.SLOW: "too slow",
+    Reason.ASSURANCE: "not assured enough",
+    Reason.UNREACHABLE: "out of reach",
+    Reason.COOLING: "asked in vain a moment ago",
+    Reason.BANNED: "banned for a lie",
+}
+"""Those of workers that serve the model."""
+
 _REASON_CODES: Final[Mapping[Reason, Code]] = {
     Reason.PRICE: "price_above_cap",
-    Reason.UNPAYABLE: "no_credits",
     Reason.CONTEXT: "context_length_exceeded",
 }
+
+_NO_MINT: Final[tuple[Code, str]] = (
+    "mint_unreachable",
+    "Credits are neither lost nor of any use until a mint of this network is back; `tussah peers` "
+    "shows it then.",
+)
+
+_NO_PURSE: Final[tuple[Code, str]] = (
+    "no_credits",
+    "This node has no open wallet to pay from; `tussah status` says why.",
+)
 
 _CODES: Final[Sequence[tuple[tuple[Why, ...], Code]]] = (
     ((Why.BUSY, Why.PAUSED), "busy"),
     ((Why.PRICE,), "price_above_cap"),
-    ((Why.MINT, Why.SPENT), "no_credits"),
-    ((Why.MINT_SILENT,), "mint_unreachable"),
+    ((Why.SPENT,), "no_credits"),
+    ((Why.MINT, Why.MINT_SILENT), "mint_unreachable"),
     ((Why.TOO_LONG,), "context_length_exceeded"),
     ((Why.CIRCUIT, Why.UNREACHABLE), "circuit_lost"),
     ((Why.SILENT, Why.LOST, Why.LIED, Why.ENGINE, Why.UNREACHABLE, Why.CIRCUIT), "worker_lost"),
@@ -273,7 +322,7 @@ _WORDS: Final[Mapping[Why, str]] = {
 
 _ADVICE: Final[Mapping[Code, str]] = {
     "busy": "Try again in a minute.",
-    "no_credits": "Buy credits of a mint that workers take: tussah credits buy.",
+    "no_credits": "A copy of this wallet may have spent them; buy others: tussah credits buy.",
     "mint_unreachable": "Try again in a minute; nothing is lost, what was locked returns.",
     "price_above_cap": "Raise the cap with --max-price, or ask for fewer tokens.",
     "context_length_exceeded": "Send less text, or ask for fewer tokens.",

@@ -7,7 +7,7 @@ is acceptable at all. Otherwise whoever is cheapest would see all prompts, at th
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, TypeVar, final
+from typing import Final, NamedTuple, TypeVar, final
 
 from inference.protocol import Need
 from ledger.money import ZERO, Nano
@@ -134,12 +134,22 @@ class Terms:
         return max(quote(prompt, written, prices) for prompt, written in extremes)
 
 
+class Quote(NamedTuple):
+    """What a worker asks for, by its advert."""
+
+    most: Nano
+    """that the request may cost"""
+    prices: Prices
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
     """The acceptable workers by operator group, and how many were not, and why."""
 
     slots: Mapping[bytes, tuple[Entry, ...]]
     rejected: Mapping[Reason, int]
+    cheapest: Quote | None = None
+    """of those that are too dear; None: none is"""
 
     def __len__(self) -> int:
         return len(self.slots)
@@ -170,16 +180,19 @@ def acceptable(
     slots: dict[bytes, tuple[Entry, ...]] = {}
     cooling: dict[bytes, tuple[Entry, ...]] = {}
     rejected: dict[Reason, int] = {}
+    dear: list[Quote] = []
     for entry in entries:
         if entry.id in tried:
             continue
         reason = _reason(entry, identity, terms, memory, now)
         if reason is not None:
             rejected[reason] = rejected.get(reason, 0) + 1
+        if reason is Reason.PRICE:
+            dear.append(_quote(entry, identity, terms))
         if reason in (None, Reason.COOLING):
             into = slots if reason is None else cooling
             into[entry.group] = (*into.get(entry.group, ()), entry)
-    return Choice(slots=slots or cooling, rejected=rejected)
+    return Choice(slots=slots or cooling, rejected=rejected, cheapest=min(dear, default=None))
 
 
 def model_of(entry: Entry, identity: bytes) -> Model | None:
@@ -191,6 +204,13 @@ def prices_of(model: Model) -> Prices:
     """The advertised prices as classes: cached at most as prompt, reasoning as completion."""
     prompt, completion = model.prices
     return Prices(prompt=prompt, cached=prompt, completion=completion, reasoning=completion)
+
+
+def _quote(entry: Entry, identity: bytes, terms: Terms) -> Quote:
+    model = model_of(entry, identity)
+    assert model is not None
+    prices = prices_of(model)
+    return Quote(terms.quoted(prices, model.context), prices)
 
 
 def _reason(

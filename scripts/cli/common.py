@@ -66,10 +66,12 @@ def _spent(cost: Document) -> str:
     """What an answer that did not become whole has cost all the same."""
     from scripts.cli.render import ton
 
-    paid = ton(cost["paid_nano"]) if cost["paid_nano"] else "Nothing"
+    quoted, change = ton(cost["quoted_nano"]), ton(cost["change_nano"])
+    if not cost["paid_nano"]:
+        return f"Nothing was paid for it; {quoted} that was set aside comes back by itself."
     return (
-        f"{paid} was paid for it of {ton(cost['quoted_nano'])} that was set aside; "
-        f"{ton(cost['change_nano'])} comes back by itself (`tussah credits list`)."
+        f"{ton(cost['paid_nano'])} was paid for it of {quoted} that was set aside; {change} comes "
+        "back by itself (`tussah credits list`)."
     )
 
 

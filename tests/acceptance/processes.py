@@ -116,7 +116,7 @@ def check_command(expected, process):
     """A command ends with code, exit status and words as expected. Gives its standard output."""
     out, talk = process.stdout.read(), process.stderr.read()
     code, exit_status, words = expected
-    assert plain(talk.decode()).splitlines() == [words]
+    assert plain(talk.decode()) == f"{words}\n", plain(talk.decode())
     assert process.wait(PATIENCE) == exit_status == CODES[code].exit
     return out.decode()
 

@@ -444,7 +444,7 @@ NEXT_WORKER = {
 @pytest.mark.parametrize("late", [False, True])
 def test_a_refusal_before_the_answer_is_another_workers_turn(asker, refusal, code, late):
     if refusal[0] is Refuse.PAYMENT and not late:
-        code = "no_credits"
+        code = "mint_unreachable"
     ask = asker().listed()
     for _ in range(3):
         first = ask.opens[-1].worker

@@ -218,8 +218,32 @@ def test_a_worker_without_a_mint_of_ours_gives_way(payer):
     ask.opened()
     ask.unpaid(Unpaid.NO_MINT)
     ask.opened(mints=())
-    assert ask.last.code == "no_credits"
+    assert ask.last.code == "mint_unreachable"
     assert [refused.reason for refused in ask.last.refusals] == ["mint"] * 3
+
+
+def test_worker_above_the_cap_is_named_with_what_it_asks(payer):
+    ask = payer(max_price=Nano(2_000))
+    assert (ask.last.code, ask.opens) == ("price_above_cap", [])
+    assert ask.last.message == (
+        "No worker is acceptable: above the price cap (4). The cheapest asks 0.00002 TON for "
+        "1,000 tokens of an answer and 0.00002 TON of a prompt, up to 0.00000336 TON for this "
+        "request; the cap is 0.000002 TON."
+    )
+    assert "--max-price" in ask.last.advice
+
+
+@pytest.mark.parametrize(
+    ("purse", "code", "advice"),
+    [(object(), "mint_unreachable", "neither lost"), (None, "no_credits", "no open wallet")],
+)
+def test_credits_of_a_mint_that_is_away_need_not_be_bought(workers, purse, code, advice):
+    """No mint is listed, so that nothing can be paid or bought now."""
+    ask = Payer(workers, purse=purse).listed()
+    assert (ask.last.code, ask.opens) == (code, [])
+    assert "a mint that is not there (4)" in ask.last.message
+    assert advice in ask.last.advice
+    assert "buy" not in ask.last.advice
 
 
 def gone(ask):
