@@ -9,7 +9,6 @@ need no cryptography, `verify` the rest, so that a directory can refuse an old o
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from ipaddress import ip_address
 from typing import Final, NamedTuple, NewType
 
 from p2p import defaults
@@ -24,7 +23,7 @@ from p2p.overlay.fields import Fields as Fields
 from p2p.overlay.fields import Model as Model
 from p2p.overlay.fields import OnionKey as OnionKey
 from p2p.overlay.fields import Prices as Prices
-from p2p.overlay.fields import refuse, three_bits
+from p2p.overlay.fields import host_of, refuse, three_bits
 from p2p.wire import Endpoint
 
 Digest = NewType("Digest", bytes)
@@ -196,7 +195,7 @@ def _check_whole(fields: Fields, rules: Rules) -> None:
         refuse("no way to reach it")
     if fields.roles & (Role.RELAY | Role.WORKER | Role.MINT) and fields.onion is None:
         refuse("onion key")
-    if not rules.dev and not all(ip_address(host).is_global for host, _ in addresses):
+    if not rules.dev and not all(host_of(endpoint).is_global for endpoint in addresses):
         refuse("private address")
 
 
@@ -256,5 +255,15 @@ def solve(public: bytes, day: int, bits: int = WORK_BITS) -> bytes:
 
 def is_work(public: bytes, day: int, nonce: bytes, bits: int = WORK_BITS) -> bool:
     """Whether the hash of key, day and nonce begins with enough zero bits."""
+    return _zero_bits(public, day, nonce) >= bits
+
+
+def work_bits(advert: Advert) -> int:
+    """How many zero bits the work of an advert has; 0 without any."""
+    work = advert.fields.work
+    return 0 if work is None else _zero_bits(advert.public, advert.issued // DAY, work)
+
+
+def _zero_bits(public: bytes, day: int, nonce: bytes) -> int:
     digest = sha256(b"tussah/work" + public + day.to_bytes(4, "little") + nonce).digest()
-    return int.from_bytes(digest, "big") >> (256 - bits) == 0
+    return 256 - int.from_bytes(digest, "big").bit_length()

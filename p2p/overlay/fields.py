@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, NamedTuple, NoReturn, TypeAlias, TypeGuard
 
 from p2p import codec
@@ -110,6 +111,15 @@ class Fields:
     """Workers: KiB of the largest request."""
 
 
+_parsed = lru_cache(65_536)(ip_address)
+"""A parse takes longer than the rest of an address's checks, and an advert needs several."""
+
+
+def host_of(endpoint: Endpoint) -> IPv4Address | IPv6Address:
+    """The address of an endpoint."""
+    return _parsed(endpoint.host)
+
+
 def three_bits(rate: int) -> int:
     """`rate` rounded down to 3 significant bits: an exact speed would be a fingerprint."""
     drop = max(0, rate.bit_length() - 3)
@@ -151,7 +161,7 @@ def _absent(value: Value) -> bool:
 
 
 def _pack_address(kind4: int, endpoint: Endpoint) -> Value:
-    packed = ip_address(endpoint.host).packed
+    packed = host_of(endpoint).packed
     kind = kind4 if len(packed) == 4 else kind4 + 1
     return [kind, packed + endpoint.port.to_bytes(2, "big")]
 
