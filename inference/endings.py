@@ -230,7 +230,7 @@ def nobody(request: AskRequest, policy: Policy, choices: Mapping[bytes, Choice])
     tally = ", ".join(f"{_UNFIT[reason]} ({count})" for reason, count in serving.items())
     code: Code
     message = f"No worker is acceptable: {tally}.{_too_dear(choices, policy.max_price)}"
-    if set(serving) == {Reason.UNPAYABLE}:
+    if list(serving) == [Reason.UNPAYABLE]:
         code, advice = _NO_PURSE if policy.purse is None else _NO_MINT
         return Ending(code, message, advice)
     code = "no_worker"

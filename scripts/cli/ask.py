@@ -10,7 +10,8 @@ from cyclopts import Parameter
 from scripts.api import client
 from scripts.cli.client import reach_or_start
 from scripts.cli.common import PLAIN, Common, give, interrupting, out, say
-from scripts.cli.render import count, quote, ton
+from scripts.cli.render import quote
+from scripts.cli.words import count, ton
 from scripts.failure import CODES, Document, Failed
 
 LATE_FINISH: Mapping[str, str] = {"deadline": "deadline", "worker_lost": "worker_lost"}

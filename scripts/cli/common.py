@@ -11,6 +11,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from scripts.cli.words import spent
 from scripts.failure import Document, Failure
 from scripts.home import Home, locate
 
@@ -58,21 +59,8 @@ def fail(failure: Failure, *, as_json: bool) -> int:
         give(failure.document())
     say(f"tussah: {failure}")
     if failure.cost is not None:
-        say(_spent(failure.cost))
+        say(spent(failure.cost))
     return failure.meaning.exit
-
-
-def _spent(cost: Document) -> str:
-    """What an answer that did not become whole has cost all the same."""
-    from scripts.cli.render import ton
-
-    quoted, change = ton(cost["quoted_nano"]), ton(cost["change_nano"])
-    if not cost["paid_nano"]:
-        return f"Nothing was paid for it; {quoted} that was set aside comes back by itself."
-    return (
-        f"{ton(cost['paid_nano'])} was paid for it of {quoted} that was set aside; {change} comes "
-        "back by itself (`tussah credits list`)."
-    )
 
 
 _NOT_OURS = (signal.SIG_IGN, None)

@@ -8,26 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from scripts.cli.common import out
+from scripts.cli.words import count, ton
 from scripts.failure import Document
 
 Row: TypeAlias = tuple[str, ...]
 
-NANO_PER_TON = 1_000_000_000
-
 PIN = 12
 """hex digits of a model's hash that name it."""
-
-
-def ton(nano: object) -> str:
-    """`0.00004 TON`."""
-    assert isinstance(nano, int)
-    whole, rest = divmod(nano, NANO_PER_TON)
-    return f"{whole}.{rest:09}".rstrip("0").rstrip(".") + " TON"
-
-
-def count(number: object, thing: str) -> str:
-    """`1 relay`, `2 relays`."""
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def quote(offered: Document) -> str:
