@@ -11,6 +11,7 @@
     |   |-- TlError             bytes that are no value of the TL schema
     |   |-- CodecError          bytes that are no canonical message
     |   |-- AdvertError         an advert that breaks a rule
+    |   |-- DhtError            a key, value or node that breaks a rule of the DHT
     |   |-- OnionError          a frame, cell or handshake that breaks the protocol or its seal
     |   |-- AnswerTooBig        more than was asked for
     |   |-- HopRefused          a relay on the path said no
@@ -80,6 +81,10 @@ class CodecError(RemoteError):
 
 class AdvertError(RemoteError):
     """An advert that breaks a rule; the argument names which."""
+
+
+class DhtError(RemoteError):
+    """A key, value or node that breaks a rule of the DHT; the argument names which."""
 
 
 class OnionError(RemoteError):

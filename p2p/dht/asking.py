@@ -1,0 +1,198 @@
+"""What this node asks others, one query at a time: whom do you know, what do you keep, keep this.
+
+A server puts its record in front of each query, so that whom it asks may come to know it; a client
+asks bare. Every answer is checked here, and the table is told who answered and who did not.
+"""
+
+from collections.abc import Sequence
+from typing import Final, final
+
+from p2p import tl
+from p2p.dht import key as keys
+from p2p.dht import node as nodes
+from p2p.dht import value as values
+from p2p.dht.counts import Count, Counts
+from p2p.dht.lookup import Reply
+from p2p.dht.node import Node
+from p2p.dht.settings import Settings
+from p2p.dht.table import Table
+from p2p.dht.value import Freshness
+from p2p.entropy import Entropy
+from p2p.errors import LocalError, RemoteError, TlError, TussahError
+from p2p.identity import AdnlId, short_id
+from p2p.sender import Sender
+from p2p.ton import (
+    AdnlAddressList,
+    DhtFindNode,
+    DhtFindValue,
+    DhtGetSignedAddressList,
+    DhtNode,
+    DhtNodes,
+    DhtQuery,
+    DhtStore,
+    DhtStored,
+    DhtValue,
+    DhtValueFound,
+    DhtValueNotFound,
+)
+
+MAX_ANSWER: Final = 10
+"""nodes of one answer, ours and another's: TON's nodes name no more."""
+
+MAX_KNOWN: Final = 1_024
+"""checked records that are remembered by their signatures: 60 us a check, 2 us a hit."""
+
+
+@final
+class Asking:
+    """The client side of a node, which a server has as well."""
+
+    def __init__(
+        self,
+        own: AdnlId,
+        network: int | None,
+        sender: Sender,
+        table: Table,
+        entropy: Entropy,
+        settings: Settings,
+        counts: Counts,
+    ) -> None:
+        self.now = 0.0
+        """The time, as of the last call into the core."""
+        self._own = own
+        self._network = network
+        self._sender = sender
+        self._table = table
+        self._entropy = entropy
+        self._settings = settings
+        self._counts = counts
+        self._prefix = b""
+        self._known: dict[bytes, Node] = {}
+
+    def sizes(self) -> dict[str, int]:
+        """The length of every table."""
+        return {"dht_known": len(self._known)}
+
+    def introduce_by(self, record: DhtNode | None) -> None:
+        """Put this record in front of every query from now on; None: ask bare."""
+        self._prefix = b"" if record is None else tl.pack(DhtQuery(record))
+
+    # --- questions ---
+
+    async def nodes(self, node: Node, target: bytes) -> Reply | None:
+        """Whom a node knows near a key."""
+        answer = await self._ask(node, tl.pack(DhtFindNode(target, self._settings.k)))
+        match answer:
+            case DhtNodes(nodes=found):
+                return Reply(self._believed(found))
+            case _:
+                return None
+
+    async def value(self, node: Node, where: bytes) -> Reply | None:
+        """What a node keeps under a key id, or whom it knows near it. A bad value is none."""
+        answer = await self._ask(node, tl.pack(DhtFindValue(where, self._settings.k)))
+        match answer:
+            case DhtValueFound(value=value):
+                return Reply(value=value) if self._is_good(value, where) else Reply()
+            case DhtValueNotFound(nodes=DhtNodes(nodes=found)):
+                return Reply(self._believed(found))
+            case _:
+                return None
+
+    async def store(self, node: Node, value: DhtValue) -> bool:
+        """Whether a node took a value."""
+        return await self._ask(node, tl.pack(DhtStore(value))) == DhtStored()
+
+    async def ping(self, node: Node) -> None:
+        """Whether a node of the table is there, and has a newer record."""
+        answer = await self._ask(node, tl.pack(DhtGetSignedAddressList()))
+        if isinstance(answer, DhtNode):
+            self._renew(node.id, answer)
+
+    async def meet(self, public: bytes, addresses: AdnlAddressList) -> bool:
+        """Ask a node for its record of which we have none; whether it is in the table now."""
+        self._sender.learn(public, addresses)
+        peer = short_id(public)
+        try:
+            answer = await self._query(peer, tl.pack(DhtGetSignedAddressList()))
+        except TussahError:
+            return False
+        node = self.believe(answer) if isinstance(answer, DhtNode) else None
+        if node is None or node.id != peer:
+            return False
+        if _same_place(node.addresses, addresses):
+            self._table.answered(self.now, node)
+        else:
+            self._table.introduce(self.now, node)
+        return True
+
+    # --- what is believed ---
+
+    def believe(self, record: DhtNode) -> Node | None:
+        """The node of a record, if it may count. The same records come again and again."""
+        known = self._known.get(record.signature)
+        if known is not None and known.record == record:
+            return known
+        try:
+            node = nodes.check(record, self._network, private=self._settings.private_addresses)
+        except RemoteError:
+            self._counts.add(Count.BAD_RECORD)
+            return None
+        self._known[record.signature] = node
+        if len(self._known) > MAX_KNOWN:
+            del self._known[next(iter(self._known))]
+        return node
+
+    def _believed(self, records: Sequence[DhtNode]) -> list[Node]:
+        believed = map(self.believe, records[:MAX_ANSWER])
+        return [node for node in believed if node is not None and node.id != self._own]
+
+    def _is_good(self, value: DhtValue, where: bytes) -> bool:
+        try:
+            fresh = values.check(value, self.now) is Freshness.LIVE
+            good = fresh and keys.key_id(value.key.key) == where
+        except RemoteError:
+            good = False
+        if not good:
+            self._counts.add(Count.BAD_VALUE)
+        return good
+
+    def _renew(self, peer: AdnlId, record: DhtNode) -> None:
+        node = self.believe(record)
+        if node is not None and node.id == peer:
+            self._table.introduce(self.now, node)
+
+    # --- one query ---
+
+    async def _ask(self, node: Node, question: bytes) -> tl.TlObject | None:
+        """The answer of a node, None if there is none; it counts for or against the node."""
+        known = self._table.find(node.id)
+        if known is not None and known.version > node.version:
+            node = known
+        self._sender.learn(node.public, node.addresses)
+        try:
+            answer = await self._query(node.id, question)
+        except LocalError:
+            return None
+        except TussahError:
+            self._counts.add(Count.UNANSWERED)
+            self._table.missed(self.now, node.id)
+            return None
+        self._table.answered(self.now, node)
+        return answer
+
+    async def _query(self, peer: AdnlId, question: bytes) -> tl.TlObject:
+        """Raises what a `Sender` does, and `TlError` for an answer that is none."""
+        self._counts.add(Count.ASKED)
+        shortest, longest = self._settings.query_timeout
+        timeout = shortest + (longest - shortest) * self._entropy.uniform()
+        answer = await self._sender.query(peer, self._prefix + question, timeout=timeout)
+        try:
+            return tl.parse_any(answer)
+        except TlError:
+            self._counts.add(Count.MALFORMED)
+            raise
+
+
+def _same_place(one: AdnlAddressList, other: AdnlAddressList) -> bool:
+    return any(address in other.addrs for address in one.addrs)

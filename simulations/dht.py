@@ -1,0 +1,116 @@
+"""A DHT of many nodes on the message seam: they join through the first one, store and find."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, final
+
+from p2p.dht.core import DhtCore, Seed
+from p2p.dht.settings import DEFAULT, Settings
+from p2p.entropy import Entropy, choice
+from p2p.errors import LocalError
+from p2p.identity import Identity
+from p2p.ton import DhtKey, DhtValue
+from p2p.transport.fabric import Fabric
+from simulations.messages import MessageWorld, Outcome, Seat
+from simulations.network.datagrams import Datagrams
+
+NETWORK: Final = 0x51A1
+"""The number of simulated networks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A node: its core, and its place in the world."""
+
+    core: DhtCore
+    seat: Seat
+
+    def find(self, key: DhtKey) -> Outcome[DhtValue | None]:
+        """Begin to look for a value."""
+        return self.seat.start(self.core.find_value(key))
+
+    def store(self, value: DhtValue) -> Outcome[int]:
+        """Begin to store a value."""
+        return self.seat.start(self.core.store(value))
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """How one lookup of a value ended."""
+
+    value: DhtValue | None
+    seconds: float
+
+
+@final
+class Town:
+    """Nodes of one DHT in virtual time."""
+
+    def __init__(
+        self, entropy: Entropy, *, settings: Settings = DEFAULT, fabric: Fabric | None = None
+    ) -> None:
+        self.world = MessageWorld(
+            entropy.fork("world"), fabric or Datagrams(entropy.fork("network"))
+        )
+        self.members: list[Member] = []
+        self._entropy = entropy
+        self._settings = settings
+
+    def join(self, *, serving: bool = True, reachable: bool = True) -> Member:
+        """One more node, which knows the first one. It says that it can be reached if it serves."""
+        identity = Identity(self._entropy.fork(f"identity/{len(self.members)}").token(32))
+        seat = self.world.seat(identity, reachable=reachable)
+        core = DhtCore(
+            identity,
+            seat,
+            seat.procedures,
+            seat.entropy,
+            started_at=self.world.now,
+            network=NETWORK,
+            settings=self._settings,
+        )
+        seat.attach(core)
+        if serving:
+            seat.call(lambda now: core.serve(now, seat.addresses))
+        if self.members:
+            first = self.members[0].seat
+            seeds = [Seed(first.identity.public, first.addresses)]
+            seat.call(lambda now: core.bootstrap(now, seeds))
+        self.members.append(Member(core, seat))
+        return self.members[-1]
+
+    def grow(self, count: int, *, pause: float) -> None:
+        """So many servers more, one every `pause` seconds."""
+        for _ in range(count):
+            self.join()
+            self.run(pause)
+
+    def run(self, seconds: float) -> None:
+        """Let time pass."""
+        self.world.run(self.world.now + seconds)
+
+    def anyone(self) -> Member:
+        """A random node that is up."""
+        up = [member for member in self.members if member.seat.up]
+        if not up:
+            raise LocalError("nobody is up")
+        return choice(self._entropy, up)
+
+    def find_all(self, keys: Sequence[DhtKey], *, pause: float, within: float) -> list[Found]:
+        """Look for each key from a random node, one every `pause` seconds, all `within` a time."""
+        begun: list[tuple[float, Outcome[DhtValue | None]]] = []
+        for key in keys:
+            begun.append((self.world.now, self.anyone().find(key)))
+            self.run(pause)
+        return [
+            Found(self.world.finish(outcome, within=within), outcome.ended - when)
+            for when, outcome in begun
+        ]
+
+    def hops(self) -> Counter[int]:
+        """How many lookups of all nodes came to their values by so many hops."""
+        counted: Counter[int] = Counter()
+        for member in self.members:
+            counted.update(member.core.statistics().hops)
+        return counted
