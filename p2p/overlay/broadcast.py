@@ -6,7 +6,7 @@ signature has been verified: it says nothing of the signature, so that whoever c
 one could else keep the good one out.
 
 What has been verified waits for the application, and is passed on when that accepts it. Nothing
-here sends: `accept` gives the bytes.
+here sends: `accept` gives what to send.
 """
 
 from collections import OrderedDict
@@ -152,13 +152,21 @@ def _signed(broadcast: BroadcastId, date: int) -> bytes:
 # --- all of them ---
 
 
-class Arrived(NamedTuple):
-    """A broadcast for the application to accept or refuse."""
+@dataclass(frozen=True, slots=True)
+class Broadcast:
+    """A broadcast has arrived, for the application to accept or refuse."""
 
     id: BroadcastId
     source: bytes
     """Public key of who said it."""
     data: bytes
+
+
+class Passed(NamedTuple):
+    """What to pass on, to others than its bearer."""
+
+    payload: bytes
+    bearer: AdnlId
 
 
 @final
@@ -169,7 +177,7 @@ class Broadcasts:
         self._overlay = overlay
         self._admission = admission
         self._seen: OrderedDict[BroadcastId, float] = OrderedDict()
-        self._waiting: OrderedDict[BroadcastId, bytes] = OrderedDict()
+        self._waiting: OrderedDict[BroadcastId, Passed] = OrderedDict()
         self._all = full_bucket(CHECKS_RATE, CHECKS_BURST, 0.0)
         self._peers = Buckets[AdnlId](PEER_RATE, PEER_BURST, PEERS)
         self._fates = dict.fromkeys(Fate, 0)
@@ -183,7 +191,7 @@ class Broadcasts:
         self._remember(now, id_of(broadcast))
         return tl.pack(broadcast)
 
-    def take(self, now: float, peer: AdnlId, broadcast: OverlayBroadcast) -> Arrived | None:
+    def take(self, now: float, peer: AdnlId, broadcast: OverlayBroadcast) -> Broadcast | None:
         """Check what a peer passed on; None if it is not for the application."""
         fate, identity = self._judge(now, peer, broadcast)
         self._fates[fate] += 1
@@ -191,13 +199,13 @@ class Broadcasts:
             return None
         assert isinstance(broadcast.src, PubEd25519)
         self._remember(now, identity)
-        self._waiting[identity] = tl.pack(broadcast)
+        self._waiting[identity] = Passed(tl.pack(broadcast), peer)
         if len(self._waiting) > MAX_WAITING:
             self._waiting.popitem(last=False)
-        return Arrived(identity, broadcast.src.key, broadcast.data)
+        return Broadcast(identity, broadcast.src.key, broadcast.data)
 
-    def accept(self, broadcast: BroadcastId) -> bytes | None:
-        """The bytes to pass on; None if it is not waiting, or was accepted before."""
+    def accept(self, broadcast: BroadcastId) -> Passed | None:
+        """What to pass on; None if it is not waiting, or was accepted before."""
         return self._waiting.pop(broadcast, None)
 
     def refuse(self, broadcast: BroadcastId) -> None:

@@ -169,6 +169,32 @@ class Heart:
         return self._chains[kind].pulse(slot)
 
 
+@final
+class Gathering:
+    """Pulses wait here for each other, so that one cast carries up to 36 of them."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._waiting: list[Pulse] = []
+        self.due: float | None = None
+        """When those that wait have waited enough; None if none does."""
+
+    def add(self, now: float, one: Pulse) -> bool:
+        """Whether those that wait fill a cast, to be taken at once."""
+        self._waiting.append(one)
+        if self.due is None:
+            self.due = now + self._seconds
+        return len(self._waiting) >= MAX_IN_CAST
+
+    def take(self) -> list[Pulse]:
+        """All that wait."""
+        waiting, self._waiting, self.due = self._waiting, [], None
+        return waiting
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+
 # --- bytes ---
 
 

@@ -11,7 +11,7 @@ from pytoniq_core.tl.generator import TlGenerator
 from p2p import tl
 from p2p.identity import AdnlId, Identity, short_id
 from p2p.overlay import broadcast as broadcasts
-from p2p.overlay.broadcast import Admission, Arrived, Broadcasts, Fate
+from p2p.overlay.broadcast import Admission, Broadcast, Broadcasts, Fate, Passed
 from p2p.ton import (
     OverlayBroadcast,
     OverlayCertificate,
@@ -90,8 +90,8 @@ def foreign(judge, data=DATA, date=int(NOW), flags=0):
 def test_what_pytoniq_built_is_accepted_under_its_id(judge, seen, data, flags):
     identity, buffer = foreign(judge, data, flags=flags)
     arrived = seen.take(NOW, PEER, tl.parse(OverlayBroadcast, buffer))
-    assert arrived == Arrived(identity, SOURCE.public, data)
-    assert seen.accept(arrived.id) == buffer
+    assert arrived == Broadcast(identity, SOURCE.public, data)
+    assert seen.accept(arrived.id) == Passed(buffer, PEER)
 
 
 def test_what_we_build_is_what_pytoniq_builds(judge, seen):
@@ -114,8 +114,8 @@ def test_pytoniq_reads_ours_and_writes_it_again_byte_for_byte(judge, seen):
 def test_a_broadcast_is_taken_and_passed_on_once(seen):
     one = signed()
     arrived = seen.take(NOW, PEER, one)
-    assert arrived == Arrived(broadcasts.id_of(one), SOURCE.public, DATA)
-    assert seen.accept(arrived.id) == tl.pack(one)
+    assert arrived == Broadcast(broadcasts.id_of(one), SOURCE.public, DATA)
+    assert seen.accept(arrived.id) == Passed(tl.pack(one), PEER)
     assert seen.accept(arrived.id) is None
     assert fate(seen, one) is Fate.KNOWN
     assert fate(seen, one, peer=OTHER) is Fate.KNOWN
