@@ -10,12 +10,14 @@ process, and who comes with another session starts at 0. A refusal is [1, code].
 """
 
 from collections.abc import Sequence
-from enum import IntEnum
 from typing import Final, NamedTuple
 
 from p2p import codec, defaults
 from p2p.codec import Value
 from p2p.errors import CodecError
+from p2p.overlay.bodies import Refusal as Refusal
+from p2p.overlay.bodies import pack_done as pack_done
+from p2p.overlay.bodies import pack_refusal as pack_refusal
 
 PUBLISH: Final = 32
 SYNC: Final = 33
@@ -29,15 +31,6 @@ MAX_ANSWER: Final = defaults.MAX_SYNC_ANSWER + 65_536
 """bytes of an answer: its adverts and their headers."""
 
 _DONE, _REFUSED = 0, 1
-
-
-class Refusal(IntEnum):
-    """Why a call was not done."""
-
-    BUSY = 1
-    UNKNOWN = 2
-    TOO_MUCH = 3
-    REFUSED = 4
 
 
 class Refused(NamedTuple):
@@ -92,16 +85,6 @@ def read_call(body: bytes) -> Publish | Sync | None:
             return None
         case _:
             raise CodecError("not a call")
-
-
-def pack_refusal(code: Refusal) -> bytes:
-    """The answer to a call that is not done."""
-    return codec.pack([_REFUSED, int(code)])
-
-
-def pack_done() -> bytes:
-    """The answer to a `Publish` that is done."""
-    return codec.pack([_DONE])
 
 
 def pack_news(news: News) -> bytes:

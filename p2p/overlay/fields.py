@@ -131,8 +131,8 @@ def three_bits(rate: int) -> int:
 
 def pack_fields(fields: Fields, *, version: int, public: bytes, issued: int) -> bytes:
     """The canonical map of an advert's body; what is absent takes no space."""
-    addresses = [_pack_address(TCP4, endpoint) for endpoint in fields.addresses]
-    addresses += [_pack_address(UDP4, endpoint) for endpoint in fields.udp]
+    addresses = [pack_address(TCP4, endpoint) for endpoint in fields.addresses]
+    addresses += [pack_address(UDP4, endpoint) for endpoint in fields.udp]
     values: dict[int, Value] = {
         0: version,
         1: fields.network,
@@ -160,9 +160,10 @@ def _absent(value: Value) -> bool:
     return value is None or (isinstance(value, (list, tuple)) and not value)
 
 
-def _pack_address(kind4: int, endpoint: Endpoint) -> Value:
+def pack_address(kind: int, endpoint: Endpoint) -> Value:
+    """An address of a transport, UDP4 or TCP4; it is IPv6's if the endpoint is."""
     packed = host_of(endpoint).packed
-    kind = kind4 if len(packed) == 4 else kind4 + 1
+    kind = kind & ~1 if len(packed) == 4 else kind | 1
     return [kind, packed + endpoint.port.to_bytes(2, "big")]
 
 
@@ -219,7 +220,9 @@ def _is_body(value: Value) -> TypeGuard[Body]:
 
 def read_fields(body: Body) -> Fields:
     """The fields of a body, each within its bounds. Raises `AdvertError`."""
-    addresses = [_address(item) for item in array(body.get(7, ()), "addresses", 0, _MAX_ADDRESSES)]
+    addresses = [
+        read_address(item) for item in array(body.get(7, ()), "addresses", 0, _MAX_ADDRESSES)
+    ]
     return Fields(
         network=integer(body.get(1), "network", I32_MOST, least=I32_LEAST),
         seq=integer(body.get(3), "seq", U64),
@@ -261,7 +264,8 @@ def array(value: Value, name: str, least: int, most: int) -> Sequence[Value]:
     return value
 
 
-def _address(value: Value) -> tuple[int, Endpoint]:
+def read_address(value: Value) -> tuple[int, Endpoint]:
+    """An address of a transport, UDP4 .. TCP6. Raises `AdvertError`."""
     kind, packed = array(value, "address", 2, 2)
     kind = integer(kind, "address", TCP6)
     packed = binary(packed, "address", 18 if kind in (UDP6, TCP6) else 6)
