@@ -23,6 +23,7 @@ from scripts.api import control, local
 from scripts.api import server as http
 from scripts.api.answer import Terms
 from scripts.api.asking import Wish
+from scripts.api.connection import Limits
 from scripts.failure import Document, unwrap
 from scripts.home import Home, locked
 from scripts.joining import Recorder
@@ -90,7 +91,7 @@ async def _controlled(daemon: "Daemon", routes: Routes | None) -> AsyncIterator[
     home = daemon.site.home
     home.prepare_socket()
     app = control.app(daemon, routes(daemon) if routes else ())
-    limits = http.Limits(grace_seconds=CLOSE_SECONDS)
+    limits = Limits(grace_seconds=CLOSE_SECONDS)
     try:
         async with trio.open_nursery() as nursery:
             listeners = [local.listen(home.socket)]

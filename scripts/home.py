@@ -23,6 +23,9 @@ SEED_BYTES = 32
 MAX_SOCKET_PATH = 100
 """bytes: macOS allows 104 and Linux 108, with the closing zero."""
 
+NODE, CHAIN = "node", "chain"
+"""Who may live in a home."""
+
 LOCK_PAUSE = 0.05
 """seconds between looks at a lock: the system tells nobody when one becomes free."""
 
@@ -102,11 +105,14 @@ def locate(flag: str | None, environ: Mapping[str, str]) -> Home:
 
 
 @contextmanager
-def locked(home: Home) -> Iterator[None]:
-    """Hold the home for this process. Raises `Failed` (`already_running`) if another does."""
+def locked(home: Home, tenant: str = NODE) -> Iterator[None]:
+    """Hold the home for this process, a `tenant`.
+
+    Raises `Failed` (`already_running`) if another process does.
+    """
     descriptor = os.open(home.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        _lock(descriptor, home)
+        _lock(descriptor, home, tenant)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n{home.socket}\n".encode(), 0)
         yield
@@ -115,15 +121,16 @@ def locked(home: Home) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _lock(descriptor: int, home: Home) -> None:
+def _lock(descriptor: int, home: Home, tenant: str) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         pid = os.pread(descriptor, 4096, 0).decode("ascii", "replace").split("\n")[0] or "unknown"
+        stop = "`tussah down`" if tenant == NODE else f"`kill {pid}`"
         raise Failed(
             "already_running",
-            f"A node already runs in {home.path}: process {pid}.",
-            "Stop it with `tussah down`, or choose another directory with --home.",
+            f"A {tenant} already runs in {home.path}: process {pid}.",
+            f"Stop it with {stop}, or choose another directory with --home.",
         ) from error
 
 

@@ -38,8 +38,9 @@ from scripts import log as logs
 from scripts import networks
 from scripts.api import local
 from scripts.api import server as http
+from scripts.api.connection import Limits
 from scripts.failure import Document, Failed, unwrap
-from scripts.home import Home, locked
+from scripts.home import CHAIN, Home, locked
 from scripts.settings import Log
 
 if TYPE_CHECKING:  # the stubs that libp2p brings stand before trio's own types
@@ -84,7 +85,7 @@ async def run(
     Raises `Failed` if the home is in use, the port taken, or the file no chain.
     """
     home.prepare()
-    with locked(home):
+    with locked(home, CHAIN):
         key = networks.persistent_identity(home, SystemEntropy())
         with closing(_opened(home, wanted)) as chain:
             try:
@@ -126,7 +127,7 @@ async def _served(chain: EmbeddedChain, key: Identity, wanted: Wanted) -> AsyncI
 @asynccontextmanager
 async def _controlled(process: "LocalChain") -> AsyncIterator[None]:
     process.home.prepare_socket()
-    limits = http.Limits(grace_seconds=CLOSE_SECONDS)
+    limits = Limits(grace_seconds=CLOSE_SECONDS)
     app = local.app(_routes(process))
     try:
         async with trio.open_nursery() as nursery:

@@ -9,6 +9,7 @@ from pathlib import Path
 from scripts import version
 from scripts.api import client
 from scripts.cli.common import say
+from scripts.cli.words import at_home
 from scripts.failure import Document, Failed, parse
 from scripts.home import Home
 
@@ -39,7 +40,7 @@ def reach_or_start(home: Home) -> Path:
     started = start_detached(home, ["--client"])
     say(
         f"No node was running: started one that only asks (process {started['pid']}). "
-        "Stop it with `tussah down`."
+        + at_home("Stop it with `tussah down`.", home.path)
     )
     return home.socket
 

@@ -6,12 +6,12 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from scripts.cli.words import spent
+from scripts.cli.words import at_home, spent
 from scripts.failure import Document, Failure
 from scripts.home import Home, locate
 
@@ -53,13 +53,14 @@ def give(document: Document) -> None:
     out(json.dumps(document, ensure_ascii=False) + "\n")
 
 
-def fail(failure: Failure, *, as_json: bool) -> int:
+def fail(failure: Failure, home: Home, *, as_json: bool) -> int:
     """Report a failure; returns the exit status."""
+    failure = replace(failure, advice=at_home(failure.advice, home.path))
     if as_json:
         give(failure.document())
     say(f"tussah: {failure}")
     if failure.cost is not None:
-        say(spent(failure.cost))
+        say(at_home(spent(failure.cost), home.path))
     return failure.meaning.exit
 
 

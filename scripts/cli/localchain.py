@@ -1,5 +1,7 @@
 """`tussah localchain`: a chain of one's own, on this machine."""
 
+import shlex
+
 from ledger.money import Nano
 from scripts.api import client
 from scripts.cli.common import PLAIN, Common, give, out
@@ -32,13 +34,13 @@ def localchain(
     amount
         How many coins to give, in TON.
     """
-    home = place(common.home)
     if give_to is not None:
-        return _hand_out(home, give_to, amount, common)
+        return _hand_out(give_to, amount, common)
     from scripts import localchain as process
 
     common.home.prepare()
     wanted = process.Wanted(port=port, block_time=block_time)
+    home = place(common.home)
     return process.main(wanted, home=home, ready=lambda document: _tell(document, common))
 
 
@@ -47,14 +49,26 @@ def place(home: Home) -> Home:
     return Home(home.path / "localchain")
 
 
-def _hand_out(home: Home, address: str, amount: str, common: Common) -> int:
+def call(home: Home, method: str, target: str, body: Document | None = None) -> Document:
+    """A request to the chain that runs in a home. Raises `Failed`."""
+    try:
+        return client.call(place(home).socket, method, target, body)
+    except Failed as failed:
+        if failed.failure.code != "not_running":
+            raise
+        message = f"No chain runs in {home.path}."
+        advice = f"Start one: tussah --home {shlex.quote(str(home.path))} localchain"
+        raise Failed("not_running", message, advice) from failed
+
+
+def _hand_out(address: str, amount: str, common: Common) -> int:
     try:
         coins = Nano.parse(amount)
     except ValueError as error:
         message = f"--amount {amount} is no amount: {error}."
         raise Failed("usage", message, "Write 0.5 for half a TON.") from error
     body = {"address": address, "nano": coins.value}
-    document = client.call(home.socket, "POST", "/fund", body)
+    document = call(common.home, "POST", "/fund", body)
     if common.as_json:
         give(document)
     else:

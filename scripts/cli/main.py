@@ -6,11 +6,13 @@ Commands are named as text and imported when called: `status` must not wait for 
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 from cyclopts import App, CycloptsError, Parameter
 
 from scripts.cli.common import fail
 from scripts.failure import CODES, Failed, Failure
+from scripts.home import locate
 
 COMMANDS = {
     "up": "Start the node.",
@@ -100,17 +102,17 @@ def build() -> App:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     words = _common_last(list(sys.argv[1:] if argv is None else argv))
-    as_json = "--json" in words
+    ending = partial(fail, home=locate(_home_of(words), os.environ), as_json=_is_json(words))
     try:
         status = build()(
             words, exit_on_error=False, print_error=False, result_action="return_value"
         )
     except CycloptsError as error:
-        return fail(_usage(error), as_json=as_json)
+        return ending(_usage(error))
     except Failed as failed:
-        return fail(failed.failure, as_json=as_json)
+        return ending(failed.failure)
     except KeyboardInterrupt:
-        return fail(Failure(code="interrupted", message="Interrupted."), as_json=as_json)
+        return ending(Failure(code="interrupted", message="Interrupted."))
     except BrokenPipeError:
         # Who reads our output has enough; nothing may be flushed into the pipe at the end either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -130,7 +132,28 @@ def _common_last(words: list[str]) -> list[str]:
         count = 2 if words[0] == "--home" else 1
         leading += words[:count]
         words = words[count:]
-    return words + leading
+    options, rest = _options(words)
+    return [*options, *leading, *rest]
+
+
+def _options(words: list[str]) -> tuple[list[str], list[str]]:
+    """What may be options, and what may not: `--` and all behind it."""
+    end = words.index("--") if "--" in words else len(words)
+    return words[:end], words[end:]
+
+
+def _is_json(words: list[str]) -> bool:
+    return "--json" in _options(words)[0]
+
+
+def _home_of(words: list[str]) -> str | None:
+    """The directory of `--home`, were the rest of the command wrong too."""
+    options = _options(words)[0]
+    for at, word in enumerate(options):
+        name, equals, value = word.partition("=")
+        if name == "--home":
+            return value if equals else "".join(options[at + 1 : at + 2])
+    return None
 
 
 def _usage(error: CycloptsError) -> Failure:

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scripts.api import client
 from scripts.cli import localchain
 from scripts.cli.common import PLAIN, Common, give, out
+from scripts.cli.words import at_home
 from scripts.failure import Document
 from scripts.home import Home
 
@@ -46,11 +46,12 @@ def new(
     from scripts import networks
 
     place = None if chain is None else Home(Path(chain).expanduser().absolute())
-    local = None if place is None else client.call(localchain.place(place).socket, "GET", "/status")
+    local = None if place is None else localchain.call(place, "GET", "/status")
     profile = networks.create_at(common.home, name, host=host, port=port, chain=local)
     roles = "--relay" if chain is None else "--relay --mint"
     text = (
-        f"made network {name}; this node is its first: start it with tussah up {roles}\n"
+        f"made network {name}; this node is its first: "
+        f"{at_home(f'start it with tussah up {roles}', common.home.path)}\n"
         f"others join with: tussah network join {networks.invite(profile)}\n"
     )
     return _give(profile, text, common)

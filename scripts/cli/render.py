@@ -5,10 +5,11 @@ Rich is imported for a terminal only, and honours NO_COLOR itself.
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TypeAlias
 
 from scripts.cli.common import out
-from scripts.cli.words import count, ton
+from scripts.cli.words import at_home, count, ton
 from scripts.failure import Document
 
 Row: TypeAlias = tuple[str, ...]
@@ -167,7 +168,8 @@ def _status(document: Document) -> Iterator[Row]:
         yield from _mint(_map(document, "mint"))
     yield from _money(_map(document, "money"), node["chain"])
     for alert in _list(document, "alerts"):
-        yield "alert", f"{alert['message']} {alert['advice']}"
+        advice = at_home(str(alert["advice"]), Path(str(node["home"])))
+        yield "alert", f"{alert['message']} {advice}"
 
 
 def _worker(worker: Mapping[str, object]) -> Iterator[Row]:

@@ -9,6 +9,7 @@ from scripts import settings
 from scripts.api import client
 from scripts.cli.client import reach, start_detached
 from scripts.cli.common import PLAIN, Common, give, out, say
+from scripts.cli.words import at_home
 from scripts.failure import Document, Failed
 from scripts.home import pid, wait_unlocked
 
@@ -111,7 +112,7 @@ def _tell(document: Document, common: Common) -> None:
         f"node       {str(document['id'])[:8]} - {', '.join(roles) or 'asks only'}\n"
         f"network    {document['network']}\n"
         f"listening  {document['address'] or 'no: it only dials'}\n"
-        f"process    {document['pid']}; stop it with tussah down\n"
+        f"process    {document['pid']}; {at_home('stop it with tussah down', common.home.path)}\n"
     )
 
 

@@ -1,6 +1,12 @@
-"""Amounts and counts as people read them, in a line of talk."""
+"""Amounts, counts and advice as people read them, in a line of talk."""
+
+import os
+import re
+import shlex
+from pathlib import Path
 
 from scripts.failure import Document
+from scripts.home import locate
 
 NANO_PER_TON = 1_000_000_000
 
@@ -26,3 +32,17 @@ def spent(cost: Document) -> str:
         f"{ton(cost['paid_nano'])} was paid for it of {quoted} that was set aside; {change} comes "
         "back by itself (`tussah credits list`)."
     )
+
+
+COMMAND = re.compile(
+    r"\btussah (?=(?:up|down|ask|status|peers|models|network|wallet|credits|lanes|receipts"
+    r"|localchain)\b(?! --worker|[a-z ]* --help))"
+)
+"""A command that is advised about the node at hand: not one for help, nor for another node."""
+
+
+def at_home(advice: str, home: Path) -> str:
+    """Advice whose commands reach the node of this home, which need not be the usual one."""
+    if home == locate(None, os.environ).path:
+        return advice
+    return COMMAND.sub(lambda _: f"tussah --home {shlex.quote(str(home))} ", advice)

@@ -1,5 +1,6 @@
 """The chain as a process: what its control socket does, and that it goes on where it ended."""
 
+import os
 import socket
 from functools import partial
 
@@ -10,6 +11,7 @@ from pytoniq_core import Address
 from ledger.chain.face import LOOPBACK
 from scripts import localchain
 from scripts.api import client
+from scripts.cli.main import main
 from scripts.failure import Failed
 from scripts.home import Home
 from scripts.localchain import Wanted
@@ -66,6 +68,33 @@ async def test_coins_have_arrived_when_the_answer_comes(home, start, validate):
     validate(supply, "supply")
     assert supply["exact"]
     assert supply["accounts"] + supply["fees"] == 2 * 10**9
+
+
+async def test_second_chain_in_one_home_is_told_how_to_end_the_first(home, start):
+    await start()
+    with pytest.raises(Failed) as failed:
+        await localchain.run(Wanted(port=0), home=home)
+    assert failed.value.failure.message.startswith(f"A chain already runs in {home.path}")
+    assert f"kill {os.getpid()}" in failed.value.failure.advice
+    assert "tussah" not in failed.value.failure.advice
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["localchain", "--give-to", "UQ", "--home", "{}"],
+        ["network", "new", "silk", "--chain", "{}"],
+    ],
+)
+def test_chain_that_does_not_run_is_to_be_started_where_it_was_looked_for(tmp_path, capsys, words):
+    where = tmp_path / "chain"
+    command = [word.format(where) for word in words]
+    if "--home" not in command:
+        command += ["--home", str(tmp_path / "node")]
+    assert main(command) == 3
+    assert capsys.readouterr().err == (
+        f"tussah: No chain runs in {where}. Start one: tussah --home {where} localchain\n"
+    )
 
 
 async def test_time_travels_and_blocks_come_when_asked_for(home, start, validate):

@@ -240,7 +240,7 @@ def test_ask_starts_a_node_that_only_asks_and_says_so(join, validate):
         assert started.startswith("No node was running: started one that only asks (process ")
         assert failed == (
             "tussah: None of the 1 bootstrap peers of network moths has answered yet. Check that "
-            "one of them is up (tussah network show), then try again."
+            f"one of them is up (tussah --home {home.path} network show), then try again."
         )
         validate(json.loads(tussah(home, "status", "--json").stdout), "status")
     finally:

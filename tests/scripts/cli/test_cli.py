@@ -18,6 +18,7 @@ from p2p.wire import Endpoint
 from scripts import failure, networks, settings
 from scripts.cli import ask, render, up
 from scripts.cli.main import COMMANDS, GROUPS, main
+from scripts.cli.words import at_home
 from scripts.failure import Failed
 from scripts.networks import BootstrapPeer, Chain, Profile, Server
 
@@ -106,10 +107,45 @@ def test_wrong_use_is_exit_2_with_advice_on_stderr_and_a_document_on_stdout(shel
 def test_no_running_node_is_exit_3(shell, words, validate):
     status, _, err = shell(*words)
     assert status == 3
-    assert "tussah up" in err
+    assert f"tussah --home {shell.home.path} up" in err
     status, document = shell.document(*words)
     assert (status, document["error"]["code"]) == (3, "not_running")
     validate(document, "error")
+
+
+@pytest.mark.parametrize(
+    ("advice", "told"),
+    [
+        ("Start one with `tussah up`.", "Start one with `tussah --home {} up`."),
+        ("tussah down, then tussah up.", "tussah --home {} down, then tussah --home {} up."),
+        ("Buy: tussah credits buy.", "Buy: tussah --home {} credits buy."),
+        ("See tussah ask --help.", "See tussah ask --help."),
+        ("See tussah network new --help.", "See tussah network new --help."),
+        ("Serve one: tussah up --worker.", "Serve one: tussah up --worker."),
+        ("See `tussah demo`.", "See `tussah demo`."),
+    ],
+)
+def test_advice_names_the_home_that_is_not_the_usual_one(monkeypatch, advice, told):
+    home = Path("/tmp/a moth's")
+    assert at_home(advice, home) == told.replace("{}", "'/tmp/a moth'\"'\"'s'")
+    monkeypatch.setenv("TUSSAH_HOME", str(home))
+    assert at_home(advice, home) == advice
+
+
+@pytest.mark.parametrize("words", [["--home", "{}", "status"], ["status", "--home={}"]])
+def test_what_fails_advises_for_its_own_home(tmp_path, capsys, words):
+    home = tmp_path / "h"
+    assert main([word.format(home) for word in words]) == 3
+    told = f"Start one with `tussah --home {home} up`."
+    assert capsys.readouterr().err.endswith(f"{told}\n")
+    assert main([*(word.format(home) for word in words), "--json"]) == 3
+    assert json.loads(capsys.readouterr().out)["error"]["advice"] == told
+
+
+def test_words_behind_a_double_dash_are_no_options(shell, node):
+    assert main(["--home", str(shell.home.path), "ask", "--", "--json"]) == 0
+    ((request, _),) = node.asked
+    assert request.messages[0].content == "--json"
 
 
 def test_every_code_has_an_exit_status_of_the_table():
@@ -245,7 +281,8 @@ def test_quote_and_cost_are_in_the_document(shell, node, priced, validate):
 
 
 PAID = (
-    "0.0072 TON was paid for it of 0.0144 TON that was set aside; 0.0072 TON comes back by itself"
+    "0.0072 TON was paid for it of 0.0144 TON that was set aside; 0.0072 TON comes back by itself "
+    "(`tussah --home {} credits list`)."
 )
 
 
@@ -255,10 +292,7 @@ def test_answer_that_is_interrupted_says_what_was_paid(shell, node, priced, vali
     node.at_rest = lambda: os.kill(os.getpid(), number)
     status, out, err = shell("ask", "Name two moths.")
     assert (status, out) == (130, "Luna, \n")
-    assert err.splitlines()[1:] == [
-        "tussah: It did not work.",
-        f"{PAID} (`tussah credits list`).",
-    ]
+    assert err.splitlines()[1:] == ["tussah: It did not work.", PAID.format(shell.home.path)]
     node.script = [*priced[:5], None]
     status, document = shell.document("ask", "Name two moths.")
     validate(document, "error")
@@ -270,7 +304,7 @@ def test_answer_that_the_worker_breaks_off_says_what_was_paid(shell, node, price
     node.script = [*priced[:5], cut("worker_lost")]
     status, out, err = shell("ask", "Name two moths.")
     assert (status, out) == (4, "Luna, \n")
-    assert err.splitlines()[-1] == f"{PAID} (`tussah credits list`)."
+    assert err.splitlines()[-1] == PAID.format(shell.home.path)
 
 
 def cut(code):
@@ -389,13 +423,19 @@ def test_status_for_people(capsys):
     }
     render.status(
         {
-            "node": {"id": "ab" * 32, "roles": ["worker"], "network": "moths", "chain": None},
+            "node": {
+                "id": "ab" * 32,
+                "roles": ["worker"],
+                "home": "/m",
+                "network": "moths",
+                "chain": None,
+            },
             "reach": {"mode": "direct", "addresses": ["127.0.0.1:4001"]},
             "network": {"joined": False, "relays": 1, "workers": 0, "links": 2},
             "worker": worker,
             "mint": None,
             "money": {"credits_nano": None},
-            "alerts": [{"message": "It is lonely.", "advice": "Invite."}],
+            "alerts": [{"message": "It is lonely.", "advice": "See `tussah peers`."}],
         }
     )
     assert capsys.readouterr().out == (
@@ -405,7 +445,7 @@ def test_status_for_people(capsys):
         "worker   stopped no model\n"
         "answers  0 so far, 0 tokens; 0 of 0 slots busy, 0 waiting\n"
         "         There is no model.\n"
-        "alert    It is lonely. Invite.\n"
+        "alert    It is lonely. See `tussah --home /m peers`.\n"
     )
 
 

@@ -257,7 +257,13 @@ def test_status_for_people_has_a_line_of_money(capsys):
     }
     render.status(
         {
-            "node": {"id": "ab" * 32, "roles": [], "network": "moths", "chain": "local"},
+            "node": {
+                "id": "ab" * 32,
+                "roles": [],
+                "home": "/m",
+                "network": "moths",
+                "chain": "local",
+            },
             "reach": {"mode": "outbound", "addresses": []},
             "network": {"joined": True, "relays": 1, "workers": 0, "links": 2},
             "worker": worker,
