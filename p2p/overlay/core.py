@@ -179,10 +179,13 @@ class OverlayCore:
         """Be a member from now on, or a client."""
         self._discovery.serve(now, serve=serve)
 
-    def broadcast(self, now: float, data: bytes) -> None:
-        """Tell everybody, in our name. Raises `ValueError` for more than 768 bytes."""
+    def broadcast(self, now: float, data: bytes) -> int:
+        """Tell everybody, in our name; how many were told, of whom 0 means to try again later.
+
+        Raises `ValueError` for more than 768 bytes.
+        """
         payload = self._broadcasts.start(now, self._identity, data)
-        self._tell(self._envelope.seal_message(payload), self._settings.first_fanout)
+        return self._tell(self._envelope.seal_message(payload), self._settings.first_fanout)
 
     def accept(self, now: float, broadcast: BroadcastId) -> None:
         """Pass on a broadcast that was drained, once; harmless for any other."""
@@ -384,9 +387,11 @@ class OverlayCore:
             raise ValueError("a cast holds 944 bytes")
         return self._envelope.seal_message(tl.pack(TussahCast(body)))
 
-    def _tell(self, payload: bytes, most: int, but: AdnlId | None = None) -> None:
-        for peer in self._members.draw(most, but):
+    def _tell(self, payload: bytes, most: int, but: AdnlId | None = None) -> int:
+        drawn = self._members.draw(most, but)
+        for peer in drawn:
             self._sender.send(peer, payload)
+        return len(drawn)
 
     # --- queries ---
 

@@ -84,6 +84,11 @@ class _Looked:
 
 
 @dataclass(frozen=True, slots=True)
+class _NotStored:
+    """The DHT did not take our record: it may not have met anybody yet."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Missed:
     """A peer did not answer."""
 
@@ -98,7 +103,7 @@ class _Pinged:
     answers: bool
 
 
-_Finding: TypeAlias = _Named | _Looked | _Missed | _Pinged
+_Finding: TypeAlias = _Named | _Looked | _NotStored | _Missed | _Pinged
 
 
 @final
@@ -280,6 +285,8 @@ class Discovery:
                     self._hear(now, nodes, by, answers=True)
                 case _Looked(nodes):
                     self._hear(now, nodes)
+                case _NotStored():
+                    self._again(Due.STORE, self._settings.lookup_few)
                 case _Missed(by):
                     self._miss(by)
                 case _Pinged(peer, answers):
@@ -344,7 +351,7 @@ class Discovery:
         try:
             await records.store(self._envelope.name, record)
         except (Unreachable, RemoteError, NoCapacity):
-            return
+            self._found(_NotStored())
 
     # --- inside ---
 

@@ -5,6 +5,7 @@ from typing import Final, final
 
 from p2p.dht import value as values
 from p2p.dht.core import DhtCore
+from p2p.errors import Unreachable
 from p2p.ton import OverlayNode
 
 LIFE: Final = 3_600
@@ -26,4 +27,6 @@ class DhtRecords:
 
     async def store(self, name: bytes, record: OverlayNode) -> None:
         """See `Records`."""
-        await self._dht.store(values.store_members(name, [record], record.version + LIFE))
+        value = values.store_members(name, [record], record.version + LIFE)
+        if await self._dht.store(value) == 0:
+            raise Unreachable("no node of the DHT took our record")

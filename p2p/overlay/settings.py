@@ -22,9 +22,9 @@ class Settings:
     neighbours: int = 10
     """members that are told what comes, and asked how they are"""
     fanout: int = 3
-    """neighbours to whom something is passed on; TON's nodes take 5"""
+    """members to whom something is passed on, most of them neighbours; TON's nodes take 5"""
     first_fanout: int = 10
-    """neighbours to whom what is our own is sent: it is rare, and must not die where it begins"""
+    """members to whom what is our own is sent: it is rare, and must not die where it begins"""
     shared: int = 4
     """members named to who asks, besides ourselves"""
 
@@ -45,7 +45,8 @@ class Settings:
     """answers a member may owe, one after the other; then it is none"""
 
     lookup_few: Span = (6.0, 10.0)
-    """seconds between lookups of members in the DHT, while few are known"""
+    """seconds between lookups of members in the DHT while few are known, and to another attempt to
+    store our own record where none took it"""
     lookup: Span = (55.0, 65.0)
     """seconds between them otherwise"""
     store: Span = (60.0, 100.0)

@@ -115,7 +115,7 @@ def test_a_broadcast_is_not_sent_back_to_its_bearer():
 
 def test_our_own_goes_to_all_neighbours_and_is_no_news_when_it_returns():
     made, wire = node()
-    made.broadcast(NOW, b"mine")
+    assert made.broadcast(NOW, b"mine") == 10
     sent = wire.take()
     assert {peer for peer, _ in sent} == set(made.neighbours)
     made.message(NOW, PEER, sent[0][1])
