@@ -155,6 +155,11 @@ _UNPAID: Final[Mapping[Unpaid, tuple[Code, str, str]]] = {
         "The chain does not answer, so that no lane to the mint can be opened",
         "Check the network's lite-servers, then try again; nothing was spent.",
     ),
+    Unpaid.STORE: (
+        "internal",
+        "No credits can be set aside, since this node cannot write down that they are",
+        "See to the disk, then try again; nothing was spent.",
+    ),
 }
 
 

@@ -7,7 +7,7 @@ The counter is raised in the write that makes a secret's number known to anybody
 is ever used twice. Coins of a session are reserved before its spend leaves this machine.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -126,10 +126,12 @@ def order(
     return request
 
 
-def unanswered(connection: Connection, mint: AdnlId) -> list[tuple[bytes, bytes]]:
-    """Purchases that were not answered yet: id and request."""
-    rows = connection.execute("SELECT id, body FROM outbox WHERE peer = ? AND done = 0", (mint,))
-    return [(blob(rid), blob(body)) for rid, body in rows]
+def unanswered(connection: Connection, mint: AdnlId) -> list[tuple[bytes, int, bytes]]:
+    """Purchases that were not answered yet: id, epoch and request."""
+    rows = connection.execute(
+        "SELECT id, epoch, body FROM outbox WHERE peer = ? AND done = 0", (mint,)
+    )
+    return [(blob(rid), integer(epoch), blob(body)) for rid, epoch, body in rows]
 
 
 def charged(connection: Connection, lane: bytes) -> Nano:
@@ -163,15 +165,9 @@ def refused(connection: Connection, rid: bytes) -> None:
     connection.execute("UPDATE outbox SET done = 2 WHERE id = ?", (rid,))
 
 
-def accuse(connection: Connection, rid: bytes, reply: bytes) -> None:
-    """Keep what proves that a mint did not sign with the key it published."""
-    connection.execute("UPDATE outbox SET done = 3, reply = ? WHERE id = ?", (reply, rid))
-
-
-def accused(connection: Connection) -> frozenset[AdnlId]:
-    """The mints against which there is such proof; nothing is bought there any more."""
-    rows = connection.execute("SELECT DISTINCT peer FROM outbox WHERE done = 3")
-    return frozenset(AdnlId(blob(mint)) for (mint,) in rows)
+def spoilt(connection: Connection, rid: bytes) -> None:
+    """The mint has signed with another key than it published: it is not sent again."""
+    connection.execute("UPDATE outbox SET done = 3 WHERE id = ?", (rid,))
 
 
 def _enliven(
@@ -297,16 +293,26 @@ def over(connection: Connection, session: bytes, *, revealed: int, owed: int, du
     )
 
 
-def abandoned(connection: Connection, due: float) -> None:
-    """After a restart: what was running when this node ended is over.
-
-    How many ticks it had shown by then is not known: any number.
-    """
-    connection.execute(
-        "UPDATE session SET state = 'over', i = ticks, owed = ticks, due = ?"
-        " WHERE role = 'payer' AND state = 'reserved'",
-        (due,),
+def unfinished(connection: Connection) -> list[bytes]:
+    """Every session whose change has not come."""
+    rows = connection.execute(
+        "SELECT session FROM session WHERE role = 'payer' AND state <> 'done'"
     )
+    return [blob(session) for (session,) in rows]
+
+
+def abandoned(connection: Connection, dues: Mapping[bytes, float]) -> None:
+    """After a restart: what was running when this node ended is over, and `dues` are new.
+
+    How many ticks such a session had shown by then is not known: any number.
+    """
+    for session, due in dues.items():
+        connection.execute(
+            "UPDATE session SET due = max(due, ?),"
+            " i = iif(state = 'reserved', ticks, i), owed = iif(state = 'reserved', ticks, owed),"
+            " state = 'over' WHERE session = ? AND role = 'payer' AND state <> 'done'",
+            (due, session),
+        )
 
 
 def postpone(connection: Connection, session: bytes, due: float) -> None:

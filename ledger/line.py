@@ -6,10 +6,12 @@ line is a circuit of its own: two purchases over one circuit would be one custom
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final, final
+from typing import Final, TypeVar, final
 
 import trio
 
+from ledger import wire
+from ledger.messages import Err, Reply, Request
 from p2p import codec
 from p2p.errors import CircuitLost, CodecError, DirectoryStale, NoCapacity, NoPath, Unreachable
 from p2p.identity import AdnlId
@@ -32,6 +34,16 @@ PATHS: Final = 3
 
 PAUSE: Final = 0.5
 """seconds before the next: in a young network a relay may not have heard of the next hop yet"""
+
+R = TypeVar("R", bound=Reply)
+
+
+class Refused(Exception):  # noqa: N818 - what the mint said, not an error of ours
+    """A mint answered with a refusal."""
+
+    def __init__(self, err: Err) -> None:
+        super().__init__(f"{err.code.value} {err.detail}".strip())
+        self.code = err.code
 
 
 @asynccontextmanager
@@ -58,6 +70,13 @@ class Line:
         self._circuit = circuit
         self._events = events
         self._stream = 0
+
+    async def ask(self, request: Request, kind: type[R]) -> R:
+        """The answer of the right kind. Raises `Refused`, and what `call` raises."""
+        reply = wire.answer(await self.call(wire.encode(request)), kind)
+        if isinstance(reply, Err):
+            raise Refused(reply)
+        return reply
 
     async def call(self, body: bytes) -> bytes:
         """The answer to a request. Raises `Unreachable`, or `CodecError` for one too long.

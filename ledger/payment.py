@@ -56,6 +56,8 @@ class Unpaid(Enum):
     CHAIN_DOWN = "chain_down"
     LANE = "lane"
     """the lane to the mint is not open or has too little on it"""
+    STORE = "store"
+    """this node's own disk takes nothing"""
 
 
 class CannotPay(Exception):  # noqa: N818 - says what happened, like the tree in p2p/errors.py
@@ -67,7 +69,7 @@ class CannotPay(Exception):  # noqa: N818 - says what happened, like the tree in
 
 
 class Purse(Protocol):
-    """An asker's credits."""
+    """An asker's credits. Nothing that a disk, a mint or a chain does raises but `CannotPay`."""
 
     def mints(self) -> tuple[AdnlId, ...]:
         """Whose credits are at hand, or can be bought: what a want says, at most 4."""

@@ -26,6 +26,11 @@ class Policy:
     """seconds after which a worker settles."""
     change_delay: tuple[float, float]
     """Uniform: how long an asker waits before it fetches change, so that times do not join."""
+    change_pause: tuple[float, float]
+    """Uniform: how long after one change the next is fetched, were both due at once."""
+    unknown_after: int
+    """After a lock's expiry, until a mint that knows no such lock is believed: its coins are spent
+    again then, and a mint whose clock is slower than ours could still have locked them."""
     watch_every: float
     """Between looks at open lanes."""
     iou_limit: Nano
@@ -55,6 +60,8 @@ MAIN: Final = Policy(
     settle_ticks=64,
     settle_every=30.0,
     change_delay=(10.0, 600.0),
+    change_pause=(1.0, 10.0),
+    unknown_after=3_600,
     watch_every=600.0,
     iou_limit=Nano(50_000_000),
     lane_deposit=Nano(200_000_000),
@@ -75,6 +82,8 @@ DEV: Final = Policy(
     settle_ticks=4,
     settle_every=2.0,
     change_delay=(0.2, 1.0),
+    change_pause=(0.02, 0.1),
+    unknown_after=5,
     watch_every=1.0,
     iou_limit=ZERO,
     lane_deposit=Nano(200_000_000),

@@ -4,9 +4,10 @@ A node keeps both halves: what it holds (lanes, credits, sessions) and, if it is
 owes. Rows that money hangs on are never deleted before the chain shows that they are done.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
-VERSION: Final = 1
+VERSION: Final = 2
 """`PRAGMA user_version` of a store with these tables."""
 
 NODE: Final = """
@@ -95,7 +96,6 @@ CREATE TABLE outbox (
     until INTEGER NOT NULL,
     lane BLOB NOT NULL,              -- whose voucher pays for it
     price INTEGER NOT NULL,
-    reply BLOB,                      -- proof against a mint that signed with another key
     done INTEGER NOT NULL DEFAULT 0  -- 0 sent, 1 sold, 2 refused, 3 accused
 ) STRICT;
 
@@ -150,6 +150,22 @@ CREATE TABLE receipt (
     signed BLOB NOT NULL,
     public BLOB NOT NULL             -- the worker's key, which checks it
 ) STRICT;
+"""
+
+PINS: Final = """
+CREATE TABLE pin (                   -- the keyset that an epoch's credits are bought with
+    mint BLOB NOT NULL,
+    epoch INTEGER NOT NULL,
+    signed BLOB NOT NULL,
+    PRIMARY KEY (mint, epoch)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE fraud (                 -- what a mint has said and may not say
+    mint BLOB NOT NULL,
+    about BLOB NOT NULL,             -- a purchase, a session, or the digest of a second keyset
+    said BLOB NOT NULL,
+    PRIMARY KEY (mint, about)
+) STRICT, WITHOUT ROWID;
 """
 
 MINT: Final = """
@@ -233,3 +249,11 @@ CREATE TABLE book (
     PRIMARY KEY (day, entry)
 ) STRICT, WITHOUT ROWID;
 """
+
+_MOVED: Final = """
+INSERT INTO fraud SELECT peer, id, reply FROM outbox WHERE reply IS NOT NULL;
+ALTER TABLE outbox DROP COLUMN reply;
+"""
+
+UPGRADES: Final[Mapping[int, str]] = {1: PINS + _MOVED}
+"""What makes of a store of each version one of the next."""

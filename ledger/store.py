@@ -342,8 +342,11 @@ def _migrate(connection: apsw.Connection) -> None:
         if version > schema.VERSION:
             raise LocalError("the store is of a newer Tussah; update this one")
         if version == 0:
-            connection.execute(schema.NODE + schema.MINT)
-            connection.execute(f"PRAGMA user_version={schema.VERSION}")
+            connection.execute(schema.NODE + schema.PINS + schema.MINT)
+        else:
+            for older in range(version, schema.VERSION):
+                connection.execute(schema.UPGRADES[older])
+        connection.execute(f"PRAGMA user_version={schema.VERSION}")
     except BaseException:  # whatever it was: half a schema must not stay
         connection.execute("ROLLBACK")
         raise

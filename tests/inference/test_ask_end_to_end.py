@@ -535,6 +535,7 @@ def event_worker(village):
         (Unpaid.LANE, "no_credits"),
         (Unpaid.MINT_DOWN, "mint_unreachable"),
         (Unpaid.CHAIN_DOWN, "chain_unreachable"),
+        (Unpaid.STORE, "internal"),
     ],
 )
 async def test_what_cannot_be_paid_never_sends_the_prompt(market, autojump_clock, reason, code):

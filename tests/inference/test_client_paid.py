@@ -201,6 +201,7 @@ def test_what_is_set_aside_is_within_the_cap_and_outlives_the_ask(payer):
         (Unpaid.LANE, "no_credits"),
         (Unpaid.MINT_DOWN, "mint_unreachable"),
         (Unpaid.CHAIN_DOWN, "chain_unreachable"),
+        (Unpaid.STORE, "internal"),
     ],
 )
 def test_what_cannot_be_set_aside_ends_the_ask(payer, reason, code):

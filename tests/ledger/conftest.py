@@ -1,6 +1,7 @@
 """Both sides of the ledger's seams, for the tests that both must pass."""
 
 import pytest
+import trio
 
 from simulations.book import MemoryBook
 from tests.ledger.parties import Customer, Desk, SqlTwin
@@ -24,3 +25,15 @@ def customer(desk):
     customer = Customer()
     desk.open_in(customer)
     return customer
+
+
+@pytest.fixture
+async def village():
+    """A mint, relays, and a customer with coins, on a chain."""
+    from tests.ledger.village import Village  # TON's machine comes for some platforms only
+
+    async with trio.open_nursery() as nursery:
+        village = await Village(nursery).built()
+        yield village
+        nursery.cancel_scope.cancel()
+    village.chain.close()

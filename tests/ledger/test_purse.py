@@ -6,59 +6,16 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
-from ledger import coins, wire
+from ledger import pins, wire
 from ledger.credit import BUNDLES, blanks_for, worth
-from ledger.messages import Err, Lock, Locked, Settle, Settled
+from ledger.messages import Err, Locked, Settled
 from ledger.money import ZERO, Nano
-from ledger.payment import CannotPay, PayTerms, Unpaid
+from ledger.payment import CannotPay, Unpaid
 from p2p.overlay.advert import Role
-from tests.ledger.village import Village
+from tests.ledger.village import TICK, fill_disk, locked, settled, terms, until_value
 
 BUNDLE = worth(BUNDLES["M"])
 OTHER_KEY = b"\1" * 31 + b"\0"
-TICK = Nano(100_000)
-
-
-@pytest.fixture
-async def village():
-    async with trio.open_nursery() as nursery:
-        village = await Village(nursery).built()
-        yield village
-        nursery.cancel_scope.cancel()
-    village.chain.close()
-
-
-def terms(village, worker, *, ticks=40, expiry=None, session=b"s" * 32):
-    now = village.customer.purse._clock.now()
-    return PayTerms(
-        mints=(village.mint.node.id,),
-        payee=worker.node.id,
-        session=session,
-        tick=TICK,
-        ticks=ticks,
-        expiry=int(now) + 60 if expiry is None else expiry,
-    )
-
-
-async def asked(village, worker, request, kind):
-    with trio.fail_after(30):
-        body = await worker.node.query(village.mint.node.id, wire.encode(request))
-    return wire.answer(body, kind)
-
-
-async def locked(village, worker, payment):
-    return await asked(village, worker, Lock(payment.spend), Locked)
-
-
-async def settled(village, worker, payment, i):
-    request = Settle(lock=payment.lock_id, i=i, x=payment.chain.reveal(i), final=True)
-    return await asked(village, worker, request, Settled)
-
-
-async def until_value(village, value):
-    with trio.fail_after(300):
-        while (await village.customer.purse.holdings()).value != value:  # noqa: ASYNC110
-            await trio.sleep(0.5)  # nothing signals it
 
 
 async def balanced(village):
@@ -165,12 +122,11 @@ def _coins(payment):
 
 async def test_restart_in_mid_answer_loses_nothing(village, autojump_clock):
     worker = await village.up(Role.RELAY)
-    number = village.count - 1
     payment = await village.customer.purse.prepare(terms(village, worker))
     await locked(village, worker, payment)
     village.customer.stop.cancel()
     await settled(village, worker, payment, 2)
-    village.customer = await village.up(Role(0), number=number)
+    await village.restart()
     await until_value(village, Nano((BUNDLE - TICK * 2).value >> 10 << 10))
     await balanced(village)
 
@@ -271,14 +227,79 @@ async def test_mint_that_is_delisted_while_an_ask_waits_leaves_no_coins_set_asid
     purse = village.customer.purse
     worker = await village.up(Role.RELAY)
     await purse.buy()
-    wanted, common = terms(village, worker), purse._common
+    wanted, common = terms(village, worker), purse._mints.common
     found = [village.mint.node.id]
-    monkeypatch.setattr(purse, "_common", lambda mints: found.pop() if found else common(mints))
-    monkeypatch.setattr(purse, "_advert", lambda mint: None)
+    gone = lambda mints: found.pop() if found else common(mints)  # noqa: E731
+    monkeypatch.setattr(purse._mints, "common", gone)
+    monkeypatch.setattr(purse._mints, "_advert", lambda mint: None)
     with pytest.raises(CannotPay) as caught:
         await purse.prepare(wanted)
     assert caught.value.reason is Unpaid.NO_MINT
     assert (await purse.holdings()).value == BUNDLE
+
+
+# --- a disk that takes nothing ---
+
+
+async def test_a_full_disk_is_said_and_nothing_is_set_aside(village, autojump_clock):
+    purse, store = village.customer.purse, village.customer.store
+    worker = await village.up(Role.RELAY)
+    await purse.buy()
+    await fill_disk(store, is_full=True)
+    for ask in (lambda: purse.prepare(terms(village, worker)), purse.buy):
+        with pytest.raises(CannotPay, match="the store") as caught:
+            await ask()
+        assert caught.value.reason is Unpaid.STORE
+    await fill_disk(store, is_full=False)
+    assert (await purse.holdings()).value == BUNDLE
+    assert isinstance(await locked(village, worker, await prepared(village, worker)), Locked)
+
+
+async def prepared(village, worker):
+    return await village.customer.purse.prepare(terms(village, worker))
+
+
+async def test_too_many_writes_are_said_and_nothing_is_set_aside(
+    village, autojump_clock, monkeypatch
+):
+    purse, worker = village.customer.purse, await village.up(Role.RELAY)
+    await purse.buy()
+    with monkeypatch.context() as patch:
+        patch.setattr("ledger.store.WAITING", 0)
+        with pytest.raises(CannotPay) as caught:
+            await purse.prepare(terms(village, worker))
+    assert caught.value.reason is Unpaid.STORE
+    assert (await purse.holdings()).value == BUNDLE
+
+
+@pytest.mark.parametrize("stop", [False, True], ids=["running", "restarted"])
+async def test_coins_that_are_released_while_the_disk_is_full_come_back(
+    village, autojump_clock, stop
+):
+    purse, store = village.customer.purse, village.customer.store
+    payment = await prepared(village, await village.up(Role.RELAY))
+    await fill_disk(store, is_full=True)
+    purse.release(payment)
+    await trio.sleep(10)
+    if stop:
+        village.customer.stop.cancel()
+        await trio.sleep(1)
+    await fill_disk(store, is_full=False)
+    if stop:
+        await village.restart()
+    await until_value(village, BUNDLE)
+
+
+async def test_coins_set_free_by_one_session_are_there_for_the_next(village, autojump_clock):
+    """Also if the disk has not yet heard of it."""
+    purse, worker = village.customer.purse, await village.up(Role.RELAY)
+    most = BUNDLE.value // TICK.value
+    for number in range(3):
+        wanted = terms(village, worker, ticks=most, session=bytes([number]) * 32)
+        purse.release(await purse.prepare(wanted))
+    orders = await village.customer.store.read(lambda c: list(c.execute("SELECT id FROM outbox")))
+    assert len(orders) == 1
+    await until_value(village, BUNDLE)
 
 
 async def test_empty_wallet_is_said(village, autojump_clock):
@@ -318,7 +339,7 @@ async def test_mint_that_signs_with_another_key_is_accused_and_asked_no_more(
         await village.customer.purse.buy()
     assert caught.value.reason is Unpaid.NO_MINT
     assert village.customer.purse.mints() == ()
-    assert await village.customer.store.read(coins.accused) == {village.mint.node.id}
+    assert await village.customer.store.read(pins.accused) == {village.mint.node.id}
 
 
 async def test_number_of_a_secret_is_never_used_twice(village, autojump_clock):

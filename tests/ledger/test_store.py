@@ -204,6 +204,36 @@ async def test_a_store_of_a_newer_version_is_left_alone(path: Path):
             pass
 
 
+async def test_a_store_of_an_older_version_is_made_one_of_this(path: Path):
+    """What an accused mint had said moves; the rest stays as it was."""
+    async with Store.open(path) as store:
+        fresh = await store.read(tables)
+        await store.write(lambda c: c.execute(OLDER))
+    for _ in range(2):
+        async with Store.open(path) as store:
+            assert await store.read(tables) == fresh
+            frauds = await store.read(lambda c: list(c.execute("SELECT * FROM fraud")))
+            assert frauds == [(b"m" * 32, b"r" * 16, b"proof")]
+            owed = await store.read(lambda c: list(c.execute("SELECT * FROM iou")))
+            assert owed == [(b"w", 1)]
+
+
+OLDER = """
+DROP TABLE pin; DROP TABLE fraud; ALTER TABLE outbox ADD COLUMN reply BLOB;
+INSERT INTO outbox VALUES (x'72', x'6d', 1, x'', 1, x'', 1, 1, NULL);
+INSERT INTO outbox VALUES (CAST('rrrrrrrrrrrrrrrr' AS BLOB), CAST(replace(hex(zeroblob(16)), '0',
+    'm') AS BLOB), 1, x'', 1, x'', 1, 3, CAST('proof' AS BLOB));
+INSERT INTO iou VALUES (CAST('w' AS BLOB), 1);
+PRAGMA user_version=1;
+"""
+
+
+def tables(connection):
+    """Every table with its columns."""
+    named = "SELECT m.name, c.name FROM sqlite_master m, pragma_table_info(m.name) c"
+    return sorted(connection.execute(f"{named} WHERE m.type = 'table'"))
+
+
 async def test_only_the_owner_can_read_it_and_its_log(path: Path):
     async with Store.open(path) as store:
         await store.write(owe(b"w", 1))

@@ -4,12 +4,15 @@ from dataclasses import dataclass, replace
 
 import trio
 
+from ledger import wire
 from ledger.chain.embedded import EmbeddedChain
 from ledger.keys import Master
 from ledger.lanes import Lanes
+from ledger.messages import Lock, Locked, Settle, Settled
 from ledger.mintkeys import MintKeys
 from ledger.money import Nano
 from ledger.payee import Payee
+from ledger.payment import PayTerms
 from ledger.policy import DEV
 from ledger.purse import Purse
 from ledger.service import MintService
@@ -35,6 +38,8 @@ FEE_BP = 50
 class Party:
     """One node and its money."""
 
+    number: int
+    identity: Identity
     node: Node
     store: Store
     lanes: Lanes
@@ -68,12 +73,34 @@ class Village:
         self.relays = [await self.up(Role.RELAY) for _ in range(relays)]
         self.mint = await self.up(Role.MINT, coins=TON * 5)
         self.customer = await self.up(Role(0), coins=TON)
-        parties = [*self.relays, self.mint, self.customer]
-        with trio.fail_after(120):
-            for party in parties:
-                while party.node.directory.status().count < relays + 1:
-                    await party.node.directory_changed()
+        for party in (*self.relays, self.mint, self.customer):
+            await self.met(party)
         return self
+
+    async def met(self, party):
+        """Wait until a party knows everybody."""
+        with trio.fail_after(120):
+            while party.node.directory.status().count < len(self.relays) + 1:
+                await party.node.directory_changed()
+
+    async def restart(self):
+        """The customer stops where it stands, and comes back on the same store."""
+        self.customer.stop.cancel()
+        self.customer = await self.up(Role(0), number=self.customer.number)
+        await self.met(self.customer)
+
+    @property
+    def now(self):
+        """Unix time."""
+        return SystemClock().now()
+
+    async def readvertise(self, digest):
+        """The mint shows everybody another keyset."""
+        await self.mint.node.publish(Fields(roles=Role.MINT, mint=digest))
+        mint = self.mint.node.id
+        with trio.fail_after(120):
+            while self.customer.node.directory.find(mint).advert.fields.mint != digest:
+                await self.customer.node.directory_changed()
 
     async def up(self, roles, coins=None, number=None):
         """A new node, or that of a number again, with what it kept in its store."""
@@ -109,7 +136,7 @@ class Village:
         store = self.stores[number]
         async with trio.open_nursery() as nursery:
             lanes = Lanes(self.chain, store, master, POLICY, entropy=entropy)
-            party = Party(node, store, lanes, master, stop)
+            party = Party(number, config.identity, node, store, lanes, master, stop)
             if coins:
                 await self.chain.fund(lanes.account, coins)
             if config.roles is not Role.RELAY:
@@ -142,3 +169,47 @@ class Village:
                 nursery.start_soon(node.publish, fields)
             task_status.started(party)
             await trio.sleep_forever()
+
+
+TICK = Nano(100_000)
+
+
+def terms(village, worker, *, ticks=40, expiry=None, session=b"s" * 32):
+    """What an answer of a worker would be paid by."""
+    now = village.now
+    return PayTerms(
+        mints=(village.mint.node.id,),
+        payee=worker.node.id,
+        session=session,
+        tick=TICK,
+        ticks=ticks,
+        expiry=int(now) + 60 if expiry is None else expiry,
+    )
+
+
+async def asked(village, worker, request, kind):
+    """What the mint answers to a worker."""
+    with trio.fail_after(30):
+        body = await worker.node.query(village.mint.node.id, wire.encode(request))
+    return wire.answer(body, kind)
+
+
+async def locked(village, worker, payment):
+    return await asked(village, worker, Lock(payment.spend), Locked)
+
+
+async def settled(village, worker, payment, i):
+    request = Settle(lock=payment.lock_id, i=i, x=payment.chain.reveal(i), final=True)
+    return await asked(village, worker, request, Settled)
+
+
+async def until_value(village, value):
+    """Wait until the customer has so much in credits."""
+    with trio.fail_after(300):
+        while (await village.customer.purse.holdings()).value != value:  # noqa: ASYNC110
+            await trio.sleep(0.5)  # nothing signals it
+
+
+async def fill_disk(store, *, is_full):
+    """A store that takes nothing, or again something."""
+    await store.read(lambda c: list(c.execute(f"PRAGMA query_only={is_full:d}")))

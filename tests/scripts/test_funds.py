@@ -340,10 +340,10 @@ async def test_what_is_no_lane_of_ours_is_refused(home, paying, start):
         assert failed.value.failure.code == "invalid_request"
 
 
-def test_every_reason_not_to_pay_has_a_code_of_4_or_5():
+def test_every_reason_not_to_pay_has_a_code_of_4_or_5_unless_it_is_our_own_disk():
     for reason in Unpaid:
         failure = funds.failure(CannotPay(reason)).failure
-        assert CODES[failure.code].exit in (4, 5)
+        assert CODES[failure.code].exit in ((1,) if reason is Unpaid.STORE else (4, 5))
         assert failure.advice
 
 

@@ -1,0 +1,48 @@
+"""The mints that a purse deals with: whom its network names, while the directory lists them."""
+
+from collections.abc import Sequence
+from typing import Final, final
+
+from ledger.payment import CannotPay, Unpaid
+from p2p.errors import Unreachable
+from p2p.identity import AdnlId
+from p2p.node import Node
+from p2p.overlay.advert import Advert, Role
+
+MAX_WANTED: Final = 4
+"""mints that a want can name"""
+
+
+@final
+class Mints:
+    """See the module. A mint that was caught cheating is as one that is not listed."""
+
+    def __init__(self, node: Node, trusted: Sequence[AdnlId]) -> None:
+        self._node = node
+        self.trusted = tuple(trusted)
+        self.accused: frozenset[AdnlId] = frozenset()
+
+    def usable(self) -> tuple[AdnlId, ...]:
+        """The trusted ones that are listed now, at most as many as a want can name."""
+        return tuple(mint for mint in self.trusted if self._advert(mint))[:MAX_WANTED]
+
+    def common(self, mints: Sequence[AdnlId]) -> AdnlId:
+        """The first of `mints` that is usable here, too. Raises `CannotPay`."""
+        for mint in mints:
+            if mint in self.trusted and self._advert(mint) is not None:
+                return mint
+        raise CannotPay(Unpaid.NO_MINT, "no mint of this network is listed now")
+
+    def listed(self, mint: AdnlId) -> Advert:
+        """What everybody sees of a mint. Raises `Unreachable`."""
+        advert = self._advert(mint)
+        if advert is None:
+            raise Unreachable("the mint is not listed any more")
+        return advert
+
+    def _advert(self, mint: AdnlId) -> Advert | None:
+        entry = self._node.directory.find(mint)
+        if entry is None or mint in self.accused:
+            return None
+        listed = Role.MINT in entry.advert.roles and entry.advert.fields.mint is not None
+        return entry.advert if listed else None

@@ -1,0 +1,65 @@
+"""What a mint may and may not do to who buys of it."""
+
+import pytest
+
+from ledger import pins
+from ledger.line import Line
+from ledger.payment import CannotPay, Unpaid
+from p2p.errors import Unreachable
+from tests.ledger.tagging import Tagging
+
+
+def lose_first_order(monkeypatch):
+    """The first purchase does not arrive."""
+    call, lost = Line.call, []
+
+    async def cut(self, body):
+        if b"mint.buy" in body and not lost:
+            lost.append(body)
+            raise Unreachable("cut")
+        return await call(self, body)
+
+    monkeypatch.setattr(Line, "call", cut)
+
+
+async def lives(village):
+    """Credits that a customer counts as coins."""
+    count = "SELECT count(*) FROM credit WHERE state = 'live'"
+    ((number,),) = await village.customer.store.read(lambda c: list(c.execute(count)))
+    return number
+
+
+@pytest.mark.parametrize("restart", [False, True], ids=["running", "restarted"])
+async def test_keys_that_a_mint_shows_after_an_order_are_not_taken_for_its_own(
+    village, autojump_clock, monkeypatch, restart
+):
+    """It shows the true ones, as the directory has them, and others when asked once more."""
+    lose_first_order(monkeypatch)
+    tagging = Tagging(village.mint, village.now, monkeypatch)
+    with pytest.raises(CannotPay):
+        await village.customer.purse.buy()
+    if restart:
+        await village.restart()
+    tagging.on, tagging.honest = True, 1
+    with pytest.raises(CannotPay) as caught:
+        await village.customer.purse.buy()
+    assert caught.value.reason is Unpaid.NO_MINT
+    assert await lives(village) == 0
+    assert village.customer.purse.mints() == ()
+    assert await village.customer.store.read(pins.accused) == {village.mint.node.id}
+
+
+async def test_a_second_keyset_of_a_week_ends_all_purchases_whoever_else_sees_it(
+    village, autojump_clock, monkeypatch
+):
+    """It changes the directory as well, for everybody."""
+    tagging, purse = Tagging(village.mint, village.now, monkeypatch), village.customer.purse
+    await purse.buy("S")
+    bought = await lives(village)
+    tagging.on = True
+    await village.readvertise(tagging.keys.keyset(tagging.epoch, 50).digest)
+    with pytest.raises(CannotPay) as caught:
+        await purse.buy("S")
+    assert caught.value.reason is Unpaid.NO_MINT
+    assert await lives(village) == bought
+    assert await village.customer.store.read(pins.accused) == {village.mint.node.id}
