@@ -21,7 +21,7 @@ from ledger.contracts.cells import Paid
 from ledger.lane import CLOCK_MARGIN, Account, Op
 from ledger.money import ZERO, Nano
 from ledger.store import Connection, Row, Store, blob, first, integer, nano, number, text
-from p2p.errors import RemoteError, Unreachable
+from p2p.errors import LocalError, RemoteError, Unreachable
 
 AGAIN: Final = 5.0
 """seconds until an external that was not taken is sent again: about a block of TON."""
@@ -166,13 +166,20 @@ class Externals:
     async def run(self) -> None:
         """Send and follow until cancelled. Nothing is lost by that: rows are taken up again."""
         while True:
-            self._kick = trio.Event()
-            unfinished = await self._store.read(lambda c: list(_unfinished(c)))
-            if unfinished:
-                await self._round(unfinished)
-                await self._next_block()
-            else:
-                await self._kick.wait()
+            try:
+                await self._send_and_follow()
+            except LocalError as error:  # the disk, which the store has logged
+                log.info("chain.waits", reason=str(error))
+                await trio.sleep(AGAIN)
+
+    async def _send_and_follow(self) -> None:
+        self._kick = trio.Event()
+        unfinished = await self._store.read(lambda c: list(_unfinished(c)))
+        if unfinished:
+            await self._round(unfinished)
+            await self._next_block()
+        else:
+            await self._kick.wait()
 
     async def _round(self, unfinished: Sequence[External]) -> None:
         try:

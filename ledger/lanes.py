@@ -44,6 +44,7 @@ from ledger.voucher import Voucher
 from p2p.entropy import Entropy
 from p2p.errors import (
     Closing,
+    LocalError,
     OverCapacity,
     Rejected,
     RemoteError,
@@ -103,15 +104,15 @@ class Lanes:
         return self._clock.now
 
     async def run(self, *, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
-        """Watch every lane and do what is due, until cancelled. A chain that is away is waited for.
+        """Watch every lane and do what is due, until cancelled.
 
-        Raises `LocalError` if the store fails.
+        A chain that is away is waited for, and a disk that takes nothing.
         """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._externals.run)
             task_status.started()
             while True:
-                await self._sweep(await self._store.read(_live), nursery)
+                await self._sweep_all(nursery)
                 with trio.move_on_after(self._policy.watch_every):
                     while True:
                         await self._sweep(await self._externals.touched(), nursery)
@@ -247,14 +248,24 @@ class Lanes:
 
     # --- watching ---
 
+    async def _sweep_all(self, nursery: trio.Nursery) -> None:
+        try:
+            lanes = await self._store.read(_live)
+        except LocalError as error:  # the disk, which the store has logged: the next round may do
+            log.info("lanes.unread", reason=str(error))
+        else:
+            await self._sweep(lanes, nursery)
+
     async def _sweep(self, lanes: Iterable[bytes], nursery: trio.Nursery) -> None:
-        """Look at lanes and do what is due; what the chain does not answer for waits."""
+        """Look at lanes and do what is due; what chain or disk do not answer for waits."""
         try:
             costs = await self.costs()
             for lane in lanes:
                 await self._mind(lane, costs, nursery)
         except (Unreachable, RemoteError) as error:
             log.info("chain.unreachable", reason=str(error))
+        except LocalError as error:
+            log.info("lanes.unwritten", reason=str(error))
 
     async def _mind(self, lane: bytes, costs: Costs, nursery: trio.Nursery) -> None:
         try:

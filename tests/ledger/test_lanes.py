@@ -28,6 +28,7 @@ from p2p.errors import (
     Unreachable,
 )
 from tests.ledger.chain.clients import KEY, served
+from tests.ledger.village import fill_disk
 
 TON = Nano(10**9)
 START = TON * 5
@@ -294,6 +295,24 @@ async def test_a_top_up_on_its_way_is_not_made_twice(autojump_clock):
         await trio.sleep(60 * BLOCK)
         kinds = [one.kind for one, _ in (await payer.lanes.snapshot())[0].externals]
         assert kinds == [Kind.OPEN, Kind.TOP_UP]
+
+
+async def test_a_disk_that_takes_nothing_ends_no_watch(autojump_clock):
+    """What was due meanwhile is done once it takes something again."""
+    async with two() as (there, payer, payee):
+        lane = await there.open(payer, payee)
+        await payer.lanes.pay(lane, (await payer.row(lane)).unpromised)
+        for party in (payer, payee):
+            await fill_disk(party.store, is_full=True)
+        await trio.sleep(30 * BLOCK)
+        for party in (payer, payee):
+            await fill_disk(party.store, is_full=False)
+        await until(lambda: _has_topped_up(payer))
+
+
+async def _has_topped_up(party):
+    externals = (await party.lanes.snapshot())[0].externals
+    return any(one.kind is Kind.TOP_UP and one.finished for one, _ in externals)
 
 
 # --- closing alone ---
