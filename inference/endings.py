@@ -155,6 +155,11 @@ _UNPAID: Final[Mapping[Unpaid, tuple[Code, str, str]]] = {
         "The chain does not answer, so that no lane to the mint can be opened",
         "Check the network's lite-servers, then try again; nothing was spent.",
     ),
+    Unpaid.DEAR: (
+        "price_above_cap",
+        "The mint's fee is above what this node pays",
+        "Wait for another mint, or join a network that names one; nothing was spent.",
+    ),
     Unpaid.STORE: (
         "internal",
         "No credits can be set aside, since this node cannot write down that they are",

@@ -118,12 +118,14 @@ class Buying:
     # --- the keyset ---
 
     async def _on_sale(self, line: Line, mint: AdnlId) -> Keyset:
-        """The newest keyset, if it is the one that everybody sees."""
+        """The newest keyset, if it is the one that everybody sees, and not too dear."""
         advert = self._mints.listed(mint)
         keysets = (await line.ask(Keysets(), KeysetList)).keysets
         newest = Keyset.parse(keysets[-1], advert.public) if keysets else None
         if newest is None or newest.digest != advert.fields.mint:
             raise BadSignature("the mint shows us another keyset than the directory has")
+        if newest.fee_bp > self._policy.most_fee_bp:
+            raise CannotPay(Unpaid.DEAR, _dear(newest.fee_bp, self._policy.most_fee_bp))
         return newest
 
     # --- a purchase ---
@@ -255,3 +257,14 @@ def _said() -> Iterator[None]:
 def _cheated(connection: Connection, mint: AdnlId, rid: bytes, answer: bytes) -> None:
     coins.spoilt(connection, rid)
     pins.accuse(connection, mint, rid, answer)
+
+
+def _dear(asked: int, most: int) -> str:
+    return (
+        f"it asks for {_percent(asked)} of what is bought, this node pays {_percent(most)} at most"
+    )
+
+
+def _percent(basis_points: int) -> str:
+    whole, rest = divmod(basis_points, 100)
+    return f"{whole}.{rest:02} %"

@@ -56,6 +56,8 @@ class Unpaid(Enum):
     CHAIN_DOWN = "chain_down"
     LANE = "lane"
     """the lane to the mint is not open or has too little on it"""
+    DEAR = "dear"
+    """the mint asks for a greater fee than this node pays"""
     STORE = "store"
     """this node's own disk takes nothing"""
 

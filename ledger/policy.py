@@ -43,6 +43,8 @@ class Policy:
     """percent of the deposit left at which a lane is topped up."""
     close_delay: int
     min_claim: Nano
+    most_fee_bp: int
+    """1/10,000 of what is bought: nothing is bought of a mint that asks for more."""
     bundle: str
     """Credits bought at a time."""
     float_cap: Nano
@@ -69,6 +71,7 @@ MAIN: Final = Policy(
     top_up_below=30,
     close_delay=86_400,
     min_claim=Nano(100_000_000),
+    most_fee_bp=200,
     bundle="S",
     float_cap=Nano(200_000_000),
     buy_below=25,
@@ -91,6 +94,7 @@ DEV: Final = Policy(
     top_up_below=30,
     close_delay=86_400,
     min_claim=ZERO,
+    most_fee_bp=200,
     bundle="M",
     float_cap=Nano(200_000_000),
     buy_below=25,

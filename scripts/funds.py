@@ -384,6 +384,7 @@ _ADVICE: Final = {
     Unpaid.NO_MINT: ("mint_unreachable", "`tussah peers` shows whether a mint is up; try again."),
     Unpaid.MINT_DOWN: ("mint_unreachable", "Try again; what was promised is not lost."),
     Unpaid.CHAIN_DOWN: ("chain_unreachable", "Check the chain of the network, then try again."),
+    Unpaid.DEAR: ("price_above_cap", "Wait for another mint, or join a network that names one."),
     Unpaid.STORE: ("internal", "See to the disk, then try again; nothing was spent."),
 }
 

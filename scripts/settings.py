@@ -126,8 +126,8 @@ class Worker:
 class Mint:
     """Selling credits and redeeming them."""
 
-    fee_bp: int = _integer(50, low=0, high=1_000)
-    """Hundredths of a percent that a buyer pays on top."""
+    fee_bp: int = _integer(50, low=0, high=200)
+    """Hundredths of a percent that a buyer pays on top; nobody buys for more than 200."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

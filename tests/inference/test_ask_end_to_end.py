@@ -535,6 +535,7 @@ def event_worker(village):
         (Unpaid.LANE, "no_credits"),
         (Unpaid.MINT_DOWN, "mint_unreachable"),
         (Unpaid.CHAIN_DOWN, "chain_unreachable"),
+        (Unpaid.DEAR, "price_above_cap"),
         (Unpaid.STORE, "internal"),
     ],
 )

@@ -3,6 +3,7 @@
 import pytest
 
 from ledger import pins
+from ledger.credit import BUNDLES, EPOCH_SECONDS, worth
 from ledger.line import Line
 from ledger.payment import CannotPay, Unpaid
 from p2p.errors import Unreachable
@@ -63,3 +64,34 @@ async def test_a_second_keyset_of_a_week_ends_all_purchases_whoever_else_sees_it
     assert caught.value.reason is Unpaid.NO_MINT
     assert await lives(village) == bought
     assert await village.customer.store.read(pins.accused) == {village.mint.node.id}
+
+
+# --- its fee ---
+
+
+async def charge(village, fee_bp):
+    """The mint takes another fee, and says so to everybody."""
+    keys, epoch = village.mint.mint._keys, int(village.now) // EPOCH_SECONDS
+    keyset, update = keys.keyset(epoch, fee_bp), "UPDATE keyset SET signed = ?"
+    await village.mint.store.write(lambda c: c.execute(update, (keyset.signed,)))
+    await village.readvertise(keyset.digest)
+
+
+@pytest.mark.parametrize("fee_bp", [0, 200])
+async def test_a_fee_of_up_to_two_percent_is_paid(village, autojump_clock, fee_bp):
+    await charge(village, fee_bp)
+    await village.customer.purse.buy("S")
+    (story,) = await village.customer.lanes.snapshot()
+    value = worth(BUNDLES["S"])
+    assert story.row.cumulative == value + (value * fee_bp).ceil_div(10_000)
+
+
+@pytest.mark.parametrize("fee_bp", [201, 10_000])
+async def test_a_mint_that_wants_more_is_refused_before_anything_is_paid(
+    village, autojump_clock, fee_bp
+):
+    await charge(village, fee_bp)
+    with pytest.raises(CannotPay, match=r"2\.00 % at most") as caught:
+        await village.customer.purse.buy("S")
+    assert caught.value.reason is Unpaid.DEAR
+    assert await village.customer.lanes.snapshot() == ()
