@@ -91,8 +91,6 @@ class Mark(NamedTuple):
     """when the last of those was confirmed"""
     first_sent_at: float
     """when that last one had been sent"""
-    paused: bool
-    """whether there was less to send than might have been"""
 
 
 class Outcome(NamedTuple):
@@ -279,25 +277,26 @@ class Congestion:
             self._delivered_at = self._first_sent_at = now
         self.in_flight += count
         self._bucket.take(count)
-        paused = self._delivered < self._paused_until
-        return Mark(now, self._delivered, self._delivered_at, self._first_sent_at, paused)
+        return Mark(now, self._delivered, self._delivered_at, self._first_sent_at)
 
     def pause(self) -> None:
-        """There is nothing to send although more might leave: no measure of the path."""
+        """There is nothing to send although more might leave.
+
+        What is on its way, or leaves before that has arrived, says how much there was to send and
+        not what the path bears: it can only raise the rate.
+        """
         self._paused_until = self._delivered + self.in_flight
 
     # --- hearing ---
 
     def heard(self, now: float, outcome: Outcome) -> None:
         """A confirm came."""
-        self.in_flight -= outcome.delivered + outcome.lost
         self.loss.count(outcome.delivered, outcome.lost)
-        if outcome.delivered:
-            self._delivered += outcome.delivered
-            self._delivered_at = now
-        if outcome.newest is not None:
-            self._measure(now, outcome.newest)
-        self._advance(now)
+        self._deliver(now, outcome)
+
+    def completed(self, now: float, outcome: Outcome) -> None:
+        """A part was completed: nothing is known of the symbols that are not delivered."""
+        self._deliver(now, outcome)
 
     def forget(self, now: float, count: int) -> None:
         """Nothing more will be heard of so many symbols on their way."""
@@ -305,6 +304,15 @@ class Congestion:
         self._advance(now)
 
     # --- inside ---
+
+    def _deliver(self, now: float, outcome: Outcome) -> None:
+        self.in_flight -= outcome.delivered + outcome.lost
+        if outcome.delivered:
+            self._delivered += outcome.delivered
+            self._delivered_at = now
+        if outcome.newest is not None:
+            self._measure(now, outcome.newest)
+        self._advance(now)
 
     def _measure(self, now: float, mark: Mark) -> None:
         self._first_sent_at = mark.sent_at
@@ -315,12 +323,13 @@ class Congestion:
         hearing = now - mark.delivered_at
         span = max(sending, hearing, MIN_ROUND_TRIP)
         rate = min(MAX_RATE, (self._delivered - mark.delivered) / span)
-        if not mark.paused or rate > self.rate:
+        paused = mark.delivered < self._paused_until
+        if not paused or rate > self.rate:
             self._rate.add(now, rate)
 
         if mark.delivered >= self._round_end:
             self._round_end = self._delivered
-            self._round(paused=mark.paused)
+            self._round(paused=paused)
 
     def _round(self, *, paused: bool) -> None:
         """What left after the last round trip's confirms has been confirmed itself."""

@@ -294,16 +294,26 @@ def test_rate_measured_while_there_was_less_to_send_only_raises_it():
     road = Congestion(T0)
     road.heard(T0 + 0.1, Outcome(100, 0, road.send(T0, 100)))
     assert road.rate == pytest.approx(1_000)
-    road.send(T0 + 7, 5)
+
+    before = road.send(T0 + 7, 5)
     road.pause()
-    mark = road.send(T0 + 7, 1)
-    assert mark.paused
-    road.heard(T0 + 7.1, Outcome(6, 0, mark))
+    after = road.send(T0 + 7, 1)
+    road.heard(T0 + 7.1, Outcome(5, 0, before))
+    road.heard(T0 + 7.1, Outcome(1, 0, after))
     assert road.rate == pytest.approx(1_000)
-    mark = road.send(T0 + 8, 300)
-    assert not mark.paused
-    road.heard(T0 + 8.1, Outcome(300, 0, mark))
+    road.send(T0 + 8, 300)
+    road.heard(T0 + 8.1, Outcome(300, 0, road.send(T0 + 8, 0)))
     assert road.rate == pytest.approx(3_000)
+
+
+def test_short_transfers_do_not_make_a_path_seem_slow():
+    road = Congestion(T0)
+    for second in range(20):
+        mark = road.send(T0 + second, 1)
+        road.pause()
+        road.heard(T0 + second + 0.2, Outcome(1, 0, mark))
+    assert road.rate == congestion.START_RATE
+    assert road.mode is Mode.START
 
 
 def test_confirms_at_once_cannot_claim_more_than_a_core_can_send():
