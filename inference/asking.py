@@ -553,7 +553,7 @@ class AskCore:
         if not self._telling.whys:
             self._fail(endings.nobody(self._request, self._policy, choices))
         else:
-            self._fail(endings.all_failed(self._telling.whys))
+            self._fail(endings.all_failed(self._telling.whys, self._policy.relays))
 
     def _fail(self, ending: endings.Ending) -> None:
         if self._state == State.DONE:

@@ -219,11 +219,18 @@ def broken_off(why: Why, lie: str) -> Ending:
     )
 
 
-def all_failed(whys: Sequence[Why]) -> Ending:
-    """Workers were asked, and none gave an answer."""
+def all_failed(whys: Sequence[Why], relays: int) -> Ending:
+    """Workers were asked through so many relays, and none gave an answer."""
     tally = ", ".join(f"{_WORDS[why]} ({whys.count(why)})" for why in dict.fromkeys(whys))
     code = _common_code(whys)
-    return Ending(code, f"No worker answered: {tally}.", _ADVICE[code])
+    advice = _DIRECTLY if code == "circuit_lost" and not relays else _ADVICE[code]
+    return Ending(code, f"No worker answered: {tally}.", advice)
+
+
+_DIRECTLY: Final = (
+    "Ask with --relays 1 or more: without relays only those workers answer whose owners have "
+    "allowed it (worker.allow_direct)."
+)
 
 
 def nobody(request: AskRequest, policy: Policy, choices: Mapping[bytes, Choice]) -> Ending:

@@ -38,8 +38,10 @@ ANYBODY = Identity(bytes(SEED_BYTES))
 MAINNET = -239
 """TON's own id of the chain whose coins are money."""
 
-CHAIN_NAMES: Mapping[int, str] = {MAINNET: "mainnet", -3: "testnet", -4242: "local"}
-"""`local` is what `tussah localchain` runs."""
+LOCAL = -4242
+"""The id of what `tussah localchain` runs."""
+
+CHAIN_NAMES: Mapping[int, str] = {MAINNET: "mainnet", -3: "testnet", LOCAL: "local"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

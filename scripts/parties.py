@@ -20,7 +20,6 @@ from functools import partial
 from pathlib import Path
 from typing import Final, final
 
-from ledger.chain.embedded import NETWORK as LOCAL
 from p2p.entropy import SystemEntropy
 from p2p.identity import AdnlId
 from p2p.wire import Endpoint
@@ -28,7 +27,7 @@ from scripts import funds, networks
 from scripts.api import client as control
 from scripts.failure import Document, Failed
 from scripts.home import Home, write_private
-from scripts.networks import Chain, Profile, Server
+from scripts.networks import LOCAL, Chain, Profile, Server
 
 LOOPBACK: Final = "127.0.0.1"
 

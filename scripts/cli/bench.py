@@ -1,6 +1,7 @@
 """`tussah bench`: ratios measured in one run, not figures to believe."""
 
 from scripts.cli.common import PLAIN, Common
+from scripts.cli.localchain import need_machine
 
 
 def bench(name: str = "all", /, *, quick: bool = False, common: Common = PLAIN) -> int:
@@ -13,6 +14,7 @@ def bench(name: str = "all", /, *, quick: bool = False, common: Common = PLAIN) 
     quick
         Half a minute for a look; the full run is the one to quote.
     """
+    need_machine()
     from scripts.bench import main
 
     return main.main(name, quick=quick, as_json=common.as_json)

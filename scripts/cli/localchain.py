@@ -1,6 +1,7 @@
 """`tussah localchain`: a chain of one's own, on this machine."""
 
 import shlex
+from importlib.util import find_spec
 
 from ledger.money import Nano
 from scripts.api import client
@@ -36,12 +37,24 @@ def localchain(
     """
     if give_to is not None:
         return _hand_out(give_to, amount, common)
+    need_machine()
     from scripts import localchain as process
 
     common.home.prepare()
     wanted = process.Wanted(port=port, block_time=block_time)
     home = place(common.home)
     return process.main(wanted, home=home, ready=lambda document: _tell(document, common))
+
+
+def need_machine(otherwise: str = "") -> None:
+    """Raise `Failed` where TON's virtual machine is not installed; `otherwise` is more advice."""
+    if find_spec("tonpy") is None:
+        message = (
+            "No chain can run here: TON's own virtual machine (the package tonpy) is not "
+            "installed. It is made for Linux on x86-64 alone."
+        )
+        advice = "There, install it: pip install tonpy==0.0.0.1.4rc0."
+        raise Failed("failed", message, f"{advice} {otherwise}".strip())
 
 
 def place(home: Home) -> Home:

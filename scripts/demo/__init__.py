@@ -10,10 +10,10 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Final, TextIO, TypeAlias
 
-from ledger.chain.embedded import NETWORK as LOCAL
 from p2p.identity import short_id
 from scripts import funds, networks, parties
 from scripts.api import client as control
@@ -21,6 +21,7 @@ from scripts.demo import books as books_of
 from scripts.demo import checks, report
 from scripts.demo.story import Run, Witness
 from scripts.failure import CODES, Document
+from scripts.networks import LOCAL
 from scripts.parties import Network, Party, Plan
 from scripts.recorder import About, Markers, Seen
 
@@ -37,6 +38,9 @@ PLAN: Final = Plan(
     },
 )
 """Prices are a thousand times those of a real network: one answer is then worth claiming."""
+
+FREE: Final = replace(PLAN, mints=0, config={})
+"""Nobody is paid: no chain is needed."""
 
 MAX_TOKENS: Final = 96
 """tokens of the answer: what they may cost at the most is set aside for it."""

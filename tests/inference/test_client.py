@@ -829,6 +829,15 @@ def test_a_direct_circuit_blames_the_worker(asker):
     assert ask.opens[-1].worker != first
 
 
+def test_where_nobody_answers_directly_a_relay_is_advised(asker):
+    ask = asker(relays=0).listed()
+    while not isinstance(ask.last, AskFailed):
+        ask.fails(None, onion.GUARD_UNREACHABLE)
+    assert ask.last.code == "circuit_lost"
+    assert "--relays 1 or more" in ask.last.advice
+    assert "worker.allow_direct" in ask.last.advice
+
+
 # --- nobody to ask ---
 
 

@@ -8,8 +8,9 @@ import pytest
 import trio
 from pytoniq_core import Address
 
+from ledger.chain.embedded import NETWORK
 from ledger.chain.face import LOOPBACK
-from scripts import localchain
+from scripts import localchain, networks
 from scripts.api import client
 from scripts.cli.main import main
 from scripts.failure import Failed
@@ -42,6 +43,10 @@ def start(home, nursery):
 async def call(home, method, target, body=None):
     with trio.fail_after(PATIENCE):
         return await trio.to_thread.run_sync(client.call, home.socket, method, target, body)
+
+
+def test_its_id_is_the_one_that_profiles_name():
+    assert networks.LOCAL == NETWORK
 
 
 async def test_says_where_it_is_reached(home, start, validate):

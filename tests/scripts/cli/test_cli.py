@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from ledger.money import Nano
 from p2p.identity import AdnlId, Identity
 from p2p.wire import Endpoint
 from scripts import failure, networks, settings
-from scripts.cli import ask, render, up
+from scripts.cli import ask, localchain, render, up
 from scripts.cli.main import COMMANDS, GROUPS, main
 from scripts.cli.words import at_home
 from scripts.failure import Failed
@@ -140,6 +141,32 @@ def test_what_fails_advises_for_its_own_home(tmp_path, capsys, words):
     assert capsys.readouterr().err.endswith(f"{told}\n")
     assert main([*(word.format(home) for word in words), "--json"]) == 3
     assert json.loads(capsys.readouterr().out)["error"]["advice"] == told
+
+
+@pytest.mark.parametrize("words", [["demo"], ["localchain"], ["bench", "ledger"]], ids=" ".join)
+def test_without_tons_machine_it_is_said_what_lacks_and_what_to_do(
+    shell, monkeypatch, validate, words
+):
+    monkeypatch.setitem(sys.modules, "tonpy", None)
+    monkeypatch.setattr(localchain, "find_spec", lambda name: None if name == "tonpy" else name)
+    status, out, err = shell(*words)
+    assert (status, out) == (1, "")
+    assert err.startswith("tussah: No chain can run here: TON's own virtual machine (the package")
+    (pin,) = re.findall(r"pip install (tonpy==[0-9a-z.]+[0-9a-z])", err)
+    assert f'"{pin};' in (Path(__file__).parents[3] / "pyproject.toml").read_text()
+    assert ("tussah demo --free" in err) is (words == ["demo"])
+    status, document = shell.document(*words)
+    validate(document, "error")
+    assert status == 1
+
+
+def test_no_command_but_these_needs_tons_machine():
+    """The demonstration without payments loads nothing of it, wherever it is not made for."""
+    code = (
+        "import sys; sys.modules['tonpy'] = None\n"
+        "import scripts.demo, scripts.daemon, scripts.party, scripts.cli.money"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_words_behind_a_double_dash_are_no_options(shell, node):
