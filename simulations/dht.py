@@ -57,28 +57,29 @@ class Town:
         self._entropy = entropy
         self._settings = settings
 
-    def join(self, *, serving: bool = True, reachable: bool = True) -> Member:
+    def join(
+        self, *, serving: bool = True, reachable: bool = True, network: int = NETWORK
+    ) -> Member:
         """One more node, which knows the first one. It says that it can be reached if it serves."""
         identity = Identity(self._entropy.fork(f"identity/{len(self.members)}").token(32))
         seat = self.world.seat(identity, reachable=reachable)
-        core = DhtCore(
-            identity,
-            seat,
-            seat.procedures,
-            seat.entropy,
-            started_at=self.world.now,
-            network=NETWORK,
-            settings=self._settings,
-        )
-        seat.attach(core)
+        member = self._start(seat, network)
         if serving:
-            seat.call(lambda now: core.serve(now, seat.addresses))
+            seat.call(lambda now: member.core.serve(now, seat.addresses))
         if self.members:
             first = self.members[0].seat
             seeds = [Seed(first.identity.public, first.addresses)]
-            seat.call(lambda now: core.bootstrap(now, seeds))
-        self.members.append(Member(core, seat))
-        return self.members[-1]
+            seat.call(lambda now: member.core.bootstrap(now, seeds))
+        self.members.append(member)
+        return member
+
+    def rejoin(self, gone: Member) -> Member:
+        """A node that has crashed comes back as a server, at its place, and knows nobody."""
+        seat = self.world.seat(gone.seat.identity)
+        member = self._start(seat, NETWORK)
+        seat.call(lambda now: member.core.serve(now, seat.addresses))
+        self.members[self.members.index(gone)] = member
+        return member
 
     def grow(self, count: int, *, pause: float) -> None:
         """So many servers more, one every `pause` seconds."""
@@ -114,3 +115,16 @@ class Town:
         for member in self.members:
             counted.update(member.core.statistics().hops)
         return counted
+
+    def _start(self, seat: Seat, network: int) -> Member:
+        core = DhtCore(
+            seat.identity,
+            seat,
+            seat.procedures,
+            seat.entropy,
+            started_at=self.world.now,
+            network=network,
+            settings=self._settings,
+        )
+        seat.attach(core)
+        return Member(core, seat)

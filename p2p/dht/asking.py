@@ -100,8 +100,10 @@ class Asking:
                 return None
 
     async def store(self, node: Node, value: DhtValue) -> bool:
-        """Whether a node took a value."""
-        return await self._ask(node, tl.pack(DhtStore(value))) == DhtStored()
+        """Whether a node took a value. It is asked twice: once more does no harm."""
+        question = tl.pack(DhtStore(value))
+        stored = await self._ask(node, question) or await self._ask(node, question)
+        return stored == DhtStored()
 
     async def ping(self, node: Node) -> None:
         """Whether a node of the table is there, and has a newer record."""

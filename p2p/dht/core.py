@@ -26,7 +26,7 @@ from p2p.dht.settings import DEFAULT, Settings
 from p2p.dht.storage import Storage
 from p2p.dht.table import ID_BITS, Table, TableStatistics
 from p2p.dht.value import Freshness
-from p2p.entropy import Entropy, sample
+from p2p.entropy import Entropy, choice, sample
 from p2p.errors import DhtError, NoCapacity, RemoteError
 from p2p.identity import AdnlId, Identity, short_id
 from p2p.sender import Sender
@@ -44,8 +44,8 @@ KEPT_NODES: Final = 64
 MIN_REMAINING: Final = 60
 """seconds a value of another must still live to be stored again."""
 
-_TURN: Final = 1.0
-"""seconds between two looks at the values of others, at the least."""
+_TURN: Final = (1.0, 30.0)
+"""seconds between two looks at the values of others, at the least and at the most."""
 
 
 class Seed(NamedTuple):
@@ -147,7 +147,10 @@ class DhtCore:
         self._republishing = 0
         self._filling = False
         self._neighbours_known = False
-        """Whether a lookup of our own id has been answered since we began, or began to serve."""
+        """Whether a lookup of our own id has been answered since we began, or began to serve.
+
+        Before that nothing is published: it would stand with whoever was met first.
+        """
         self._joined = False
         self._hops: dict[int, int] = {}
         self._events: list[DhtEvent] = []
@@ -257,8 +260,9 @@ class DhtCore:
         self._asking.now = now
         for node in self._table.due(now):
             self._procedures.start(self._asking.ping(node))
-        for publication in self._publications.due(now):
-            self._procedures.start(self._publish(publication))
+        if self._neighbours_known:
+            for publication in self._publications.due(now):
+                self._procedures.start(self._publish(publication))
         if self._fill_at is not None and self._fill_at <= now:
             self._fill_at = now + self._between(self._settings.bucket_fill)
             self._procedures.start(self._fill())
@@ -269,7 +273,8 @@ class DhtCore:
     def next_deadline(self) -> float | None:
         """When something is due."""
         turn = None if self._turn_at == math.inf else self._turn_at
-        times = (self._table.next_due(), self._publications.next_due(), self._fill_at, turn)
+        publish = self._publications.next_due() if self._neighbours_known else None
+        times = (self._table.next_due(), publish, self._fill_at, turn)
         return min((when for when in times if when is not None), default=None)
 
     # --- what is told ---
@@ -348,17 +353,14 @@ class DhtCore:
             if not self._table.active_count:
                 await self._meet()
             if self._neighbours_known:
-                place = self._entropy.below(min(self._table.deepest() + 2, ID_BITS))
+                place = choice(self._entropy, self._table.with_room())
                 await self.find_nodes(self._target_in(place))
             elif await self.find_nodes(self._identity.id):
                 self._neighbours_known = True
-                await self._fill_all()
+                for place in self._table.with_room()[:-1]:
+                    await self.find_nodes(self._target_in(place))
         finally:
             self._filling = False
-
-    async def _fill_all(self) -> None:
-        for place in range(self._table.deepest()):
-            await self.find_nodes(self._target_in(place))
 
     async def _meet(self) -> None:
         seeds = sample(self._entropy, list(self._seeds.values()), MEET_AT_ONCE)
@@ -395,7 +397,7 @@ class DhtCore:
         """Look at as many values of others as this turn has; seconds until the next."""
         self._storage.expire(now)
         count = len(self._storage)
-        pause = max(_TURN, self._settings.rounds / max(count, 1))
+        pause = min(max(_TURN[0], self._settings.rounds / max(count, 1)), _TURN[1])
         for _ in range(math.ceil(count * pause / self._settings.rounds)):
             where = self._storage.turn()
             if where is not None:

@@ -6,9 +6,9 @@ A bucket holds k active nodes, which are asked and named to others, and k backup
   be active, once it has answered us at the address of its record: TON's nodes trust the record,
   and whoever cannot be reached then costs every lookup a timeout.
 - A newer record with other addresses makes a node unproven again.
-- Who misses a query or a ping is pinged again soon. A proven node that has missed more than
-  `max_missed` of them is lost: it becomes backup, is pinged ever more seldom, and gives way to any
-  other. An unproven one is then forgotten.
+- Who misses a query or a ping is pinged again soon, and is not named if that one fails as well. A
+  proven node that has missed more than `max_missed` of them is lost: it becomes backup, is pinged
+  ever more seldom, and gives way to any other. An unproven one is then forgotten.
 - A proven backup that has missed nothing takes the place of an active node that is lost.
 - A newcomer finds room, or takes that of a backup node that misses pings; who is proven takes that
   of any unproven one. So long as they answer, those who have been here longest stay.
@@ -147,7 +147,7 @@ class Table:
         return [contact.node for contact in known]
 
     def nearest(self, target: bytes, count: int) -> list[Node]:
-        """The active nodes nearest to a key, nearest first."""
+        """The active nodes nearest to a key, nearest first, without those that are in doubt."""
         return _sorted(self._gather(target, count), target)[:count]
 
     def reserve(self, target: bytes, count: int) -> list[Node]:
@@ -158,16 +158,22 @@ class Table:
         """How many active nodes are nearer to a key than this one."""
         own = distance(self._own, target)
         place = ID_BITS - own.bit_length()
-        closer = [self._nodes(place)] + [
-            [node for node in self._nodes(deeper) if distance(node.id, target) < own]
-            for deeper in self._buckets
-            if deeper > place
-        ]
-        return sum(map(len, closer))
+        deeper = (bucket for at, bucket in self._buckets.items() if at > place)
+        closer = (
+            distance(contact.node.id, target) < own
+            for bucket in deeper
+            for contact in bucket.active
+        )
+        return self._count(place) + sum(closer)
 
-    def deepest(self) -> int:
-        """The greatest number of bits that a known node's id shares with ours; -1 if alone."""
-        return max((place for place, one in self._buckets.items() if any(one.all())), default=-1)
+    def with_room(self) -> list[int]:
+        """The buckets that have room for an active node, up to the first behind all that hold any.
+
+        Beyond that one no more nodes are to be expected.
+        """
+        deepest = max((place for place, one in self._buckets.items() if one.active), default=-1)
+        places = range(min(deepest + 2, ID_BITS))
+        return [place for place in places if self._count(place) < self._settings.k]
 
     # --- pings ---
 
@@ -309,9 +315,16 @@ class Table:
     def _place(self, node: bytes) -> int:
         return ID_BITS - distance(self._own, node).bit_length()
 
+    def _count(self, place: int) -> int:
+        bucket = self._buckets.get(place)
+        return 0 if bucket is None else len(bucket.active)
+
     def _nodes(self, place: int) -> list[Node]:
         bucket = self._buckets.get(place)
-        return [] if bucket is None else [contact.node for contact in bucket.active]
+        if bucket is None:
+            return []
+        doubt = self._settings.max_doubted
+        return [contact.node for contact in bucket.active if contact.missed <= doubt]
 
     def _gather(self, target: bytes, count: int) -> list[Node]:
         """At least the `count` nearest nodes: whole buckets, in the order of their distance.
