@@ -9,6 +9,7 @@
     |   `-- Livelock            a core asks to be woken in the past, for ever
     |-- RemoteError             the peer's fault
     |   |-- TlError             bytes that are no value of the TL schema
+    |   |-- AdnlError           a datagram, or a message in it, that breaks ADNL
     |   |-- CodecError          bytes that are no canonical message
     |   |-- AdvertError         an advert that breaks a rule
     |   |-- DhtError            a key, value or node that breaks a rule of the DHT
@@ -73,6 +74,14 @@ class RemoteError(TussahError):
 
 class TlError(RemoteError):
     """Bytes that are not one value of the TL schema within its bounds."""
+
+
+class AdnlError(RemoteError):
+    """A datagram, or a message in it, that breaks ADNL; `reason` is the word it is counted by."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class CodecError(RemoteError):

@@ -95,13 +95,16 @@ class SignatureMemo:
         key = sha256(signature + public + message).digest()
         known = self._known.get(key)
         if known is None:
-            known = self._known[key] = _verify(public, message, signature)
+            known = self._known[key] = verify_once(public, message, signature)
             if len(self._known) > self._size:
                 del self._known[next(iter(self._known))]
         return known
 
 
-def _verify(public: bytes, message: bytes, signature: bytes) -> bool:
+def verify_once(public: bytes, message: bytes, signature: bytes) -> bool:
+    """Whether `signature` is `public`'s over `message`, for what no one will ask of again."""
+    if len(public) != 32 or len(signature) != SIGNATURE_SIZE:
+        return False
     try:
         crypto_sign_open(signature + message, public)
     except (CryptoError, ValueError):

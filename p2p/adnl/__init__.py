@@ -1,0 +1,1 @@
+"""ADNL over UDP as TON speaks it: packets, channels, and the core that joins them."""
