@@ -83,9 +83,10 @@ class Membership:
         return list(self._members)
 
     def draw(self, most: int, but: AdnlId | None = None) -> list[AdnlId]:
-        """Whom to tell something, other than one: neighbours, a third of them those of the past
-        minute to whom we are one. Else who is in few tables would hear little; and no more than a
-        third, as anybody can ask."""
+        """Whom to tell something, other than one: neighbours, a third of them who called us.
+
+        Without callers those in few tables would hear little; with more, any who calls often most.
+        """
         callers = [peer for peer in self._callers if peer in self._members and peer != but]
         drawn = sample(self._entropy, callers, max(1, most // 3))
         others = [peer for peer in self._neighbours if peer != but and peer not in drawn]
@@ -93,13 +94,13 @@ class Membership:
 
     def share(self, now: float, but: AdnlId) -> list[OverlayNode]:
         """Records of some members, for another to be told of: none that it would not believe."""
-        members = self._members.items()
+        drawn = sample(self._entropy, self.members, 2 * self._settings.shared)
         fresh = [
-            member.record
-            for peer, member in members
-            if peer != but and records.is_believed(member.record, now + SHARED_LIFE)
+            self._members[peer].record
+            for peer in drawn
+            if peer != but and records.is_believed(self._members[peer].record, now + SHARED_LIFE)
         ]
-        return sample(self._entropy, fresh, self._settings.shared)
+        return fresh[: self._settings.shared]
 
     def __contains__(self, peer: AdnlId) -> bool:
         return peer in self._members

@@ -480,10 +480,10 @@ def test_any_bytes_are_taken_without_an_exception(many, peer):
 
 @pytest.fixture(scope="module")
 def village():
-    """200 members who have had a minute to meet, and lose 5 % of all that they send."""
+    """200 members who have had half a minute to meet, and lose 5 % of all that they send."""
     village = Village(loss=0.05)
     village.settle_many(200)
-    village.run(60)
+    village.run(30)
     return village
 
 
@@ -518,7 +518,7 @@ def test_in_a_network_without_loss_all_neighbours_of_all_reach_everybody():
 
 def test_a_flood_of_three_reaches_most_with_less_than_three_copies(village):
     reached, copies = flood(village, 10)
-    assert reached > 0.88
+    assert reached > 0.85
     assert copies < 2.85
 
 
@@ -546,16 +546,16 @@ def test_pulses_reach_most_within_seconds(village):
     for source in sources:
         said = a_pulse(source.identity)
         source.do(lambda core, now, said=said: core.pulse(now, [said]))
-    village.run(30)
+    village.run(15)
     reached = sum(len(one.pulses) for one in village.villagers) / 10 / 199
-    assert reached > 0.86
+    assert reached > 0.82
 
 
 def test_a_third_of_the_members_may_die(village):
     alive, dead = village.villagers[:140], village.villagers[140:]
     for one in dead:
         one.seat.crash()
-    village.run(120)
+    village.run(60)
     reached, copies = flood(village, 10, alive)
-    assert reached > 0.84
+    assert reached > 0.79
     assert copies < 2.85
