@@ -1,20 +1,23 @@
 """RaptorQ (RFC 6330): a block of data as symbols of which any sufficient number gives it back.
 
-The only importer of `raptorq`, whose symbols equal TON's bit for bit. It panics, with an exception
-that is no `Exception`, or ends the process, on sizes that it does not expect, and takes symbols of
-the wrong length in silence: everything is checked here before it is called.
+The only importer of `raptorq`. It panics, with an exception that is no `Exception`, or ends the
+process, on sizes that it does not expect, and takes symbols of the wrong length in silence:
+everything is checked here before it is called. For blocks of which TON's symbols are not those of
+the RFC `p2p.rldp.raptor` is asked instead.
 
 Nothing tells junk from a symbol: a block that was decoded is what was sent only if its symbols
 were. Who fetches from strangers checks a hash or a signature.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Final, ParamSpec, Protocol, TypeVar, final
 
 import raptorq
 
 from p2p.errors import LocalError
+from p2p.rldp import raptor
+from p2p.rldp.raptor import Block, code_of
 
 SYMBOL_SIZE: Final = 768
 """bytes of a symbol, as everywhere in TON."""
@@ -61,6 +64,8 @@ class Encoder:
         self.count = symbols_of(len(data))
         """symbols that are the block's own bytes"""
         self._data = data
+        self._code = code_of(self.count)
+        self._block: Block | None = None
         self._encoder: _Encoder | None = None
         self._repairs: list[bytes] = []
 
@@ -72,10 +77,19 @@ class Encoder:
             at = seqno * SYMBOL_SIZE
             return self._data[at : at + SYMBOL_SIZE].ljust(SYMBOL_SIZE, b"\0")
 
+        if self._code.is_tons_own:
+            return self._solved().symbol(seqno)
         repair = seqno - self.count
         if repair >= len(self._repairs):
             self._make(repair + 1)
         return self._repairs[repair][_ID_SIZE:]
+
+    def _solved(self) -> Block:
+        if self._block is None:
+            symbols = {seqno: self.symbol(seqno) for seqno in range(self.count)}
+            self._block = raptor.solve(self._code, symbols, SYMBOL_SIZE)
+            assert self._block is not None, "source symbols always suffice"
+        return self._block
 
     def _make(self, least: int) -> None:
         """The library gives all symbols from the first one each time it is asked."""
@@ -99,6 +113,7 @@ class Decoder:
         """those that are here, by number"""
         self._size = size
         self._limit = limit_of(size)
+        self._code = code_of(self.count)
         self._own = 0
         self._decoder: _Decoder | None = None
         self._fed = 0
@@ -121,14 +136,24 @@ class Decoder:
     def decode(self) -> bytes | None:
         """The block, if the symbols suffice; to be called after each that was added."""
         if self._own == self.count:
-            return b"".join([self.symbols[seqno] for seqno in range(self.count)])[: self._size]
+            return self._join(self.symbols)
         if len(self.symbols) < self.count or self.given_up:
             return None
 
-        data = self._solve()
+        data = self._solve_tons() if self._code.is_tons_own else self._solve()
         if data is None:
             self._failures += 1
         return data
+
+    def _join(self, symbols: Mapping[int, bytes]) -> bytes:
+        return b"".join([symbols[seqno] for seqno in range(self.count)])[: self._size]
+
+    def _solve_tons(self) -> bytes | None:
+        block = raptor.solve(self._code, self.symbols, SYMBOL_SIZE)
+        if block is None:
+            return None
+        lost = {n: block.symbol(n) for n in range(self.count) if n not in self.symbols}
+        return self._join(self.symbols | lost)
 
     def _solve(self) -> bytes | None:
         try:

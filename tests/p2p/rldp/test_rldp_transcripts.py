@@ -150,8 +150,10 @@ def test_recorded_download_is_answered_confirmed_and_completed(name):
     assert not core.statistics().drops
 
 
-def test_symbols_of_the_other_implementation_are_ours():
-    recording = Recording(DOWNLOADS[0])
+@pytest.mark.parametrize("name", DOWNLOADS)
+def test_symbols_of_the_other_implementation_are_ours(name):
+    """Its repair symbols too: of the code of the RFC, and of the one that is TON's own."""
+    recording = Recording(name)
     parts = recording.all("in", Rldp2MessagePart)
     count = parts[0].fec_type.symbols_count
     own = {part.seqno: part.data for part in parts if part.seqno < count}
