@@ -7,7 +7,6 @@ so nothing outlives the parent, however it dies.
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -23,10 +22,11 @@ from typing import Final, final
 from p2p.entropy import SystemEntropy
 from p2p.identity import AdnlId
 from p2p.wire import Endpoint
-from scripts import funds, networks
+from scripts import funds, interrupts, networks
 from scripts.api import client as control
 from scripts.failure import Document, Failed
 from scripts.home import Home, write_private
+from scripts.interrupts import Interrupts
 from scripts.networks import LOCAL, Chain, Profile, Server
 
 LOOPBACK: Final = "127.0.0.1"
@@ -101,20 +101,25 @@ class Party:
             message = f"{self.name} ended with status {status}. Its log ends:\n" + "\n".join(lines)
             raise Failed("failed", message)
 
-    def ask_to_stop(self) -> None:
-        """Let the process drain and end."""
-        if self.process is not None and self.process.stdin is not None:
-            self.process.stdin.close()
+    @property
+    def lives(self) -> bool:
+        """Whether there is a process."""
+        return self.process is not None and self.process.poll() is None
 
-    def wait_stopped(self, until: float) -> None:
-        """Wait for the end, and force it after `until`."""
+    def ask_to_stop(self) -> None:
+        """Let the process drain and end; one that is not up yet ends at once."""
+        if self.process is not None:
+            self.process.terminate()
+
+    def end(self) -> None:
+        """Have no process any more, however it ends."""
         if self.process is None:
             return
-        try:
-            self.process.wait(max(0.0, until - time.monotonic()))
-        except subprocess.TimeoutExpired:
+        if self.lives:
             self.process.kill()
-            self.process.wait()
+        self.process.wait()
+        if self.process.stdin is not None:
+            self.process.stdin.close()
 
 
 @final
@@ -170,20 +175,21 @@ _NUMBERED: Final = ("relay", "worker")
 def running(plan: Plan, tell: Callable[[str], None] = lambda line: None) -> Iterator[Network]:
     """Start a network, yield it once everybody knows everybody, stop it at the end.
 
-    `tell` gets a line of progress now and then. Raises `Failed` if a party does not start.
+    `tell` gets a line of progress now and then. Raises `Failed` if a party does not start, and
+    `KeyboardInterrupt` for SIGINT and SIGTERM, once nothing is left; another one hurries that.
     """
-    directory = Path(tempfile.mkdtemp(prefix="tussah-"))
-    previous = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        network = _lay_out(plan, directory)
+    with interrupts.held() as interrupted:
+        directory = Path(tempfile.mkdtemp(prefix="tussah-"))
+        network = None
         try:
-            _start(network, tell)
-            yield network
+            network = _lay_out(plan, directory)
+            with interrupted.let_in():
+                _start(network, tell, interrupted)
+                yield network
         finally:
-            _stop(network)
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-        shutil.rmtree(directory, ignore_errors=True)
+            if network is not None:
+                _stop(network, interrupted)
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 def _lay_out(plan: Plan, directory: Path) -> Network:
@@ -233,14 +239,15 @@ def _settings(role: str) -> str:
     return f'network = "{NETWORK}"\nnode.roles = {roles}\nlog.format = "json"\n'
 
 
-def _start(network: Network, tell: Callable[[str], None]) -> None:
+def _start(network: Network, tell: Callable[[str], None], interrupted: Interrupts) -> None:
     """Start all, those first that the others need, and wait until each is up and known."""
     until = time.monotonic() + START_SECONDS
     nodes = [party for party in network.parties if party.role != CHAIN]
     needed = [*network.of(CHAIN), nodes[0]]
     for group in (needed, nodes[1:]):
         for party in group:
-            party.start()
+            with interrupted.shut_out():
+                party.start()
         for party in group:
             _wait_for(party, _is_up, until)
             tell(f"{party.name:<10}{_serves(party)}")
@@ -298,16 +305,17 @@ def _serves(party: Party) -> str:
     return ", ".join(reach["addresses"]) or "dials only"
 
 
-def _stop(network: Network) -> None:
+def _stop(network: Network, interrupted: Interrupts) -> None:
+    """Let everybody drain, for a while, or until there is another interrupt; then end the rest."""
     until = time.monotonic() + STOP_SECONDS
     for party in network.parties:
         party.ask_to_stop()
+    while time.monotonic() < until and not interrupted.came:
+        if not any(party.lives for party in network.parties):
+            break
+        time.sleep(POLL_SECONDS)
     for party in network.parties:
-        party.wait_stopped(until)
-
-
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
+        party.end()
 
 
 def _environment() -> dict[str, str]:
