@@ -58,8 +58,8 @@ class Fate(Enum):
 class _Node:
     id: AdnlId
     anchors: bytes
-    first: int
-    """Epoch of issue of its newest advert."""
+    issued: float
+    """When its newest advert was."""
     slots: list[int]
     values: list[bytes]
     """By kind: the last known, at first the anchor in slot 0."""
@@ -92,8 +92,7 @@ class PulseBook:
             return False
         if there is None or there.anchors != anchors:
             values = [anchors[:VALUE_SIZE], anchors[VALUE_SIZE:]]
-            first = pulses_of.epoch_of(issued, self._epoch)
-            self._nodes[prefix] = _Node(node, anchors, first, [0, 0], values)
+            self._nodes[prefix] = _Node(node, anchors, issued, [0, 0], values)
         return True
 
     def forget(self, node: AdnlId) -> None:
@@ -118,7 +117,7 @@ class PulseBook:
         there = self._nodes.get(node[:PREFIX_SIZE])
         if there is None or there.id != node:
             return State.GONE
-        current = pulses_of.epoch_of(now, self._epoch) - there.first
+        current = pulses_of.slot_of(now, there.issued, self._epoch)
         if max(there.slots) < current - 1:
             return State.GONE
         open_, busy = there.slots
@@ -142,7 +141,7 @@ class PulseBook:
         there = self._nodes.get(pulse.prefix)
         if there is None:
             return Fate.UNKNOWN
-        current = pulses_of.epoch_of(now, self._epoch) - there.first
+        current = pulses_of.slot_of(now, there.issued, self._epoch)
         if not current - SLOTS_BACK <= pulse.slot <= min(current + SLOTS_AHEAD, SLOTS):
             return Fate.UNTIMELY
         steps = pulse.slot - there.slots[pulse.kind]
