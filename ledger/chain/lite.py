@@ -5,7 +5,8 @@ handed to it (`_Portal`). Nothing but this module touches that loop, and it neve
 but its sockets. With two servers or more, what a server alone could make up (an account's state,
 the outcome of a get-method, prices) must be said by two of three; transactions need no second
 word, as each names the hash of the one before. With one server its word is believed, which is
-right for the face of our own chain and nowhere else.
+right for the face of our own chain and nowhere else. A server of another network is found out when
+it is connected to, before anything is sent to it or believed of it.
 """
 
 import asyncio
@@ -81,6 +82,9 @@ class LiteServer:
     host: str
     port: int
     key: bytes
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
 
 
 @final
@@ -258,7 +262,7 @@ class _Servers:
 
     def __init__(self, servers: Sequence[LiteServer], network: int, trust: int) -> None:
         logging.getLogger(LiteClient.__name__).setLevel(logging.CRITICAL)
-        self._servers = [_Server(server, trust) for server in servers]
+        self._servers = [_Server(server, network, trust) for server in servers]
         self._network = network
         self._enough = min(ENOUGH, len(servers))
 
@@ -412,8 +416,9 @@ def _failure(heard: Sequence[object]) -> TussahError:
 class _Server:
     """One lite-server: its connection, and queries; lives in the loop's thread."""
 
-    def __init__(self, server: LiteServer, trust: int) -> None:
+    def __init__(self, server: LiteServer, network: int, trust: int) -> None:
         self._server = server
+        self._network = network
         self._trust = trust
         self._client: LiteClient | None = None
         self._opening: asyncio.Task[LiteClient] | None = None
@@ -428,7 +433,10 @@ class _Server:
             await self._client.close()
 
     async def newest(self) -> BlockIdExt:
-        info = await self._ask(lambda client: client.get_masterchain_info())
+        return await self._newest(await self._connected())
+
+    async def _newest(self, client: LiteClient) -> BlockIdExt:
+        info = await self._query(client, lambda client: client.get_masterchain_info())
         block: BlockIdExt = BlockIdExt.from_dict(info["last"])
         return block
 
@@ -475,8 +483,15 @@ class _Server:
 
     async def config(self, block: BlockIdExt) -> tuple[int, Cell]:
         """The network's global id, and the configuration as far as prices go."""
-        asked = {"mode": 0, "id": block.to_dict(), "param_list": list(_PRICES)}
-        found = await self._ask(lambda client: client.liteserver_request("getConfigParams", asked))
+        return await self._config(await self._connected(), block, _PRICES)
+
+    async def _config(
+        self, client: LiteClient, block: BlockIdExt, numbers: Sequence[int]
+    ) -> tuple[int, Cell]:
+        asked = {"mode": 0, "id": block.to_dict(), "param_list": list(numbers)}
+        found = await self._query(
+            client, lambda client: client.liteserver_request("getConfigParams", asked)
+        )
         state = read_cell(found["config_proof"])
         if self._trust < 2:
             check_state(read_cell(found["state_proof"]), state, block.root_hash)
@@ -498,8 +513,10 @@ class _Server:
         )
 
     async def _ask(self, query: Callable[[LiteClient], Awaitable[T]]) -> T:
+        return await self._query(await self._connected(), query)
+
+    async def _query(self, client: LiteClient, query: Callable[[LiteClient], Awaitable[T]]) -> T:
         """An answer within `ANSWER_TIME`, or the connection is given up."""
-        client = await self._connected()
         try:
             async with asyncio.timeout(ANSWER_TIME):
                 return await query(client)
@@ -533,13 +550,27 @@ class _Server:
                 await client.connect()
         except Exception as error:  # whatever pytoniq runs into while it connects
             await self._fail(client)
-            where, why = f"{server.host}:{server.port}", type(error).__name__
-            raise Unreachable(f"lite-server {where} cannot be reached, {why}") from error
+            raise Unreachable(
+                f"lite-server {server} cannot be reached, {type(error).__name__}"
+            ) from error
         # It would ask for every block; and dies of a server's own time limit.
         client.updater.cancel()
         # Something to listen for: else pytoniq looks for queries every 20 ms before it reads.
         client.tasks[_STANDING] = asyncio.get_running_loop().create_future()
+        try:
+            await self._check_network(client)
+        except BaseException:  # whatever it was: nothing is asked over this connection
+            await self._fail(client)
+            raise
         return client
+
+    async def _check_network(self, client: LiteClient) -> None:
+        """Raises `RemoteError` for a server of another chain."""
+        network, _ = await self._config(client, await self._newest(client), _PRICES[:1])
+        if network != self._network:
+            raise RemoteError(
+                f"lite-server {self._server} is of network {network}, not {self._network}"
+            )
 
     async def _fail(self, client: LiteClient) -> None:
         self.failed_at = asyncio.get_running_loop().time()

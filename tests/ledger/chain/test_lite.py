@@ -233,12 +233,58 @@ async def test_a_refusal_tells_the_exit_code_of_the_contract():
         assert len(await chain.send(EXTERNAL)) == 32
 
 
-async def test_prices_of_another_network_are_refused():
+# -- servers of another network
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda chain: chain.head(),
+        lambda chain: chain.wait(1),
+        lambda chain: chain.account(ALICE),
+        lambda chain: chain.run_get(ALICE, "seqno"),
+        lambda chain: chain.transactions(ALICE, 0),
+        lambda chain: chain.send(EXTERNAL),
+        lambda chain: chain.fees(),
+    ],
+    ids=["head", "wait", "account", "run_get", "transactions", "send", "fees"],
+)
+async def test_a_server_of_another_network_is_neither_believed_nor_sent_anything(call):
     source = StandIn()
     source.network = -239
     async with lite_chain(source) as chain:
-        with pytest.raises(RemoteError, match="-239"):
-            await chain.fees()
+        for _ in range(2):
+            with pytest.raises(
+                RemoteError, match=r"127\.0\.0\.1:\d+ is of network -239, not -4242"
+            ):
+                await call(chain)
+    assert source.sent == []
+
+
+async def test_a_server_that_changed_its_network_is_found_out_when_it_is_back():
+    source = StandIn()
+    async with AsyncExitStack() as stack:
+        async with served(source) as port:
+            opened = LiteChain.open([server(port)], NETWORK, trust=2)
+            chain = await stack.enter_async_context(opened)
+            await chain.send(EXTERNAL)
+        with pytest.raises(Unreachable):
+            await chain.head()
+        source.network = -239
+        async with served(source, port=port):
+            with pytest.raises(RemoteError, match="-239"):
+                await chain.send(EXTERNAL)
+    assert len(source.sent) == 1
+
+
+async def test_one_server_of_three_may_be_of_another_network():
+    stray = StandIn()
+    stray.network = -239
+    async with lite_chain(stray, StandIn(), StandIn()) as chain:
+        assert (await chain.account(ALICE)).balance == Nano(12_345)
+        await chain.send(EXTERNAL)
+        await chain.fees()
+    assert stray.sent == []
 
 
 async def test_prices_are_read_once_a_minute(monkeypatch):
