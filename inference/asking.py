@@ -7,6 +7,7 @@
     OFFERED     the prompt, and the spend before it, has left               30 s + 1 s per 4 KiB
     STREAMING   the answer's last token, its receipt or a refusal comes     2 x quoted wait + 30 s
     CHECKING    the receipt is there and true                               5 s
+    PARTING     the tick that pays the answer's end has left                5 s
     DONE        never
 
 Over all of them stands 0.95 of the caller's limit, so that the caller hears from here why nothing
@@ -16,8 +17,8 @@ go on with it. What a worker did only ever excludes it: see `inference.market`.
 
 An offer with prices is paid as `inference.meter` says, once the worker has shown that the mint has
 locked the coins for it. However a try ends, its coins end with it: `Release` if the spend never
-left, else `Collect`. In free mode PAYING is left out. If coins are so long in coming that the offer
-lapses, the worker is asked for another when they are there.
+left, else `Collect`. In free mode PAYING and PARTING are left out. If coins are so long in coming
+that the offer lapses, the worker is asked for another when they are there.
 
 The core holds no circuit and no coin: it names its tries by number, and whoever drives it joins the
 two.
@@ -81,6 +82,7 @@ OPEN_WAIT: Final = 12.0
 UPLOAD_WAIT: Final = 30.0
 UPLOAD_RATE: Final = 4_096
 RECEIPT_WAIT: Final = 5.0
+LAST_TICK_WAIT: Final = 5.0
 """seconds, and bytes a second; the table above says of what"""
 
 OFFER_MARGIN: Final = 5
@@ -101,6 +103,7 @@ class State(Enum):
     OFFERED = "offered"
     STREAMING = "streaming"
     CHECKING = "checking"
+    PARTING = "parting"
     DONE = "done"
 
 
@@ -243,17 +246,25 @@ class AskCore:
             trying.unframer.feed(datagram)
             for message in trying.unframer:
                 self._take(trying, message)
-                if self._try is not trying or trying.left:
+                if self._try is not trying or trying.left or self._state == State.PARTING:
                     return
         except RemoteError as error:
             self._lied(trying, str(error))
         else:
             self._pay(trying)
 
+    def said(self, now: float, attempt: int) -> None:
+        """The newest tick has left."""
+        self._now = now
+        trying = self._current(attempt, State.STREAMING, State.CHECKING, State.PARTING)
+        if trying is not None:
+            trying.unsaid = False
+            self._parted(attempt)
+
     def ended(self, now: float, attempt: int) -> None:
         """The worker says that nothing follows; yet no receipt came."""
         self._now = now
-        if self._lapsed(attempt):
+        if self._lapsed(attempt) or self._parted(attempt):
             return
         trying = self._current(attempt, State.OFFERED, State.STREAMING, State.CHECKING)
         if trying is not None:
@@ -262,7 +273,7 @@ class AskCore:
     def reset(self, now: float, attempt: int, code: int) -> None:
         """The worker gave the stream up."""
         self._now = now
-        if self._lapsed(attempt):
+        if self._lapsed(attempt) or self._parted(attempt):
             return
         trying = self._current(attempt, State.OFFERED, State.STREAMING, State.CHECKING)
         if trying is not None:
@@ -272,7 +283,7 @@ class AskCore:
     def lost(self, now: float, attempt: int, hop: int | None, code: int) -> None:
         """The circuit is gone; as `p2p.onion.events.Lost`."""
         self._now = now
-        if self._lapsed(attempt):
+        if self._lapsed(attempt) or self._parted(attempt):
             return
         trying = self._current(attempt, *_WITH_CIRCUIT)
         if trying is None:
@@ -461,6 +472,7 @@ class AskCore:
     def _pay(self, trying: Trial) -> None:
         tick = pay(trying)
         if tick is not None:
+            trying.unsaid = True
             self._do(Say(trying.number, codec.frame(tick.encode())))
 
     def _silent(self) -> None:
@@ -468,14 +480,33 @@ class AskCore:
         assert trying is not None
         self._worker_gone(trying, Why.SILENT)
 
-    # --- CHECKING ---
+    # --- CHECKING and PARTING ---
 
     def _done(self, trying: Trial, reading: Reading, billed: Billed) -> None:
         receipt = reading.receipt(billed, trying.entry.advert.public)
+        trying.receipt = receipt, billed.receipt
         if trying.spending is not None:
             trying.due = trying.spending.bill(receipt.ticks)
             self._pay(trying)
-        self._telling.done(self._now, trying, receipt, billed.receipt)
+        if not trying.unsaid:
+            self._part(trying)
+            return
+        if self._limit is not None:  # the answer is whole: it is not late any more
+            self._limit.cancel()
+        wait = min(LAST_TICK_WAIT, max(0.0, self._left()))
+        self._enter(State.PARTING, wait, lambda: self._part(trying))
+
+    def _parted(self, attempt: int) -> bool:
+        """Whether nothing was waited for but that the last tick leaves; now it has, or cannot."""
+        trying = self._current(attempt, State.PARTING)
+        if trying is None:
+            return False
+        self._part(trying)
+        return True
+
+    def _part(self, trying: Trial) -> None:
+        assert trying.receipt is not None
+        self._telling.done(self._now, trying, *trying.receipt)
         self._end()
 
     # --- ways not to get an answer ---

@@ -38,7 +38,10 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Say:
-    """Send this on the request's stream, behind the upload."""
+    """Send this on the request's stream, behind the upload and once there is room: `said` answers.
+
+    A later one is sent in the place of one that has not left.
+    """
 
     attempt: int
     data: bytes

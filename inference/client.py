@@ -37,7 +37,7 @@ STREAM: Final = 1
 """The stream of a circuit's first request, whose want stands in the circuit's own."""
 
 UPLOAD_PAUSE: Final = 0.02
-"""seconds between looks at whether a circuit takes more of a long prompt"""
+"""seconds between looks at whether a circuit takes more of a long prompt, or a tick"""
 
 
 @asynccontextmanager
@@ -162,7 +162,7 @@ class _Asking:
         """When to look again, on trio's clock."""
         deadline = self._core.next_deadline()
         wake = math.inf if deadline is None else self._clock.trio_time(deadline)
-        if self._circuit is not None and self._circuit.upload:
+        if self._circuit is not None and (self._circuit.upload or self._circuit.tick):
             wake = min(wake, trio.current_time() + UPLOAD_PAUSE)
         return wake
 
@@ -251,15 +251,27 @@ class _Asking:
             self._push(circuit)
 
     def _say(self, data: bytes) -> None:
-        """Send a tick; one that finds no room is made up for by the next."""
+        """Send a tick, or keep it until there is room; a later one pays for it, too."""
         circuit = self._circuit
-        if circuit is not None and len(data) <= self._node.writable(circuit.id):
-            self._node.send(circuit.id, STREAM, data)
+        if circuit is not None:
+            circuit.tick = data
+            self._push(circuit)
 
     def _push(self, circuit: "_Circuit") -> None:
-        """Send as much of the prompt as the circuit takes now; END behind the last, if it ends."""
-        if not circuit.upload:
-            return
+        """Send what the circuit takes now."""
+        if circuit.upload:
+            self._push_prompt(circuit)
+        elif circuit.tick and len(circuit.tick) <= self._node.writable(circuit.id):
+            self._node.send(circuit.id, STREAM, circuit.tick)
+            circuit.tick = b""
+            self._do("said", lambda core, now: self._said(core, now, circuit))
+
+    def _said(self, core: AskCore, now: float, circuit: "_Circuit") -> None:
+        if not circuit.tick:  # no later one waits by now
+            core.said(now, circuit.attempt)
+
+    def _push_prompt(self, circuit: "_Circuit") -> None:
+        """As much of the prompt as there is room for; END behind the last, if it ends."""
         room = self._node.writable(circuit.id)
         data, circuit.upload = circuit.upload[:room], circuit.upload[room:]
         if data:
@@ -292,6 +304,8 @@ class _Circuit:
         self.open = False
         self.upload = memoryview(b"")
         self.ends = True
+        self.tick = b""
+        """The newest, while there is no room for it."""
 
 
 def _only_one(group: BaseExceptionGroup[BaseException]) -> BaseException:

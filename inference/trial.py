@@ -9,6 +9,7 @@ from inference.protocol import Offer, Prompt
 from inference.reading import Reading
 from inference.request import AskRequest, Chosen, Offered
 from ledger.money import ZERO, Nano
+from ledger.tariff import Receipt
 from p2p import codec
 from p2p.identity import AdnlId
 from p2p.onion import events
@@ -42,9 +43,13 @@ class Trial:
     spending: Spending | None = None
     due: int = 0
     """ticks that are due"""
+    unsaid: bool = False
+    """whether a tick that is due has not left yet"""
     sent: bool = False
     """whether the prompt, and a spend before it, has begun to leave"""
     left: bool = False
+    receipt: tuple[Receipt, bytes] | None = None
+    """The worker's, read and as it was signed, once all of the answer is there."""
     lie: str = ""
     repaid: bool = False
     """whether other credits were tried after some that its mint would not have"""
@@ -107,6 +112,7 @@ class Trial:
             unframer=codec.Unframer(protocol.MAX_ANSWER),
             spending=None,
             due=0,
+            unsaid=False,
             sent=False,
             left=False,
         )

@@ -459,6 +459,31 @@ async def test_a_paid_answer_never_waits_for_its_payment(market, autojump_clock)
     assert seconds <= len(done.ids) / 20.0 + 0.5
 
 
+@pytest.mark.parametrize(("from_token", "max_tokens"), [(0, 40), (10, 30)], ids=["first", "last"])
+async def test_a_tick_that_finds_no_room_leaves_when_there_is_some(
+    market, autojump_clock, monkeypatch, from_token, max_tokens
+):
+    client = await market.built()
+    writable, began, tokens = client.writable, [], 0
+
+    def crowded(circuit):
+        """Nothing, for three seconds from the lock or so many tokens of the answer on."""
+        if market.mint.held and tokens >= from_token:
+            began.append(trio.current_time())
+        return 0 if began and trio.current_time() < began[0] + 3.0 else writable(circuit)
+
+    monkeypatch.setattr(client, "writable", crowded)
+    request, options = replace(QUESTION, max_tokens=max_tokens), {"max_price": FUNDS}
+    async with ask(request, client, policy(purse=market.purse, **options)) as answer:
+        async for event in answer:
+            tokens += len(event.ids) if isinstance(event, Piece) else 0
+    assert isinstance(event, Done), event
+    assert began
+    await trio.sleep(1)
+    assert market.mint.earned[event.worker] == event.paid
+    assert balanced(market)
+
+
 async def test_a_long_prompt_is_paid_step_by_step(market, autojump_clock):
     client = await market.built()
     request = replace(

@@ -213,6 +213,7 @@ class World:
                 self.purse.collect(payment, locked=locked, revealed=revealed, owed=owed)
             case SayTick(attempt=attempt, data=data):
                 self._carry(attempt, "up", data)
+                self.after(0.01, lambda: self._ask(lambda core, now: core.said(now, attempt)))
             case Upload(attempt=attempt, data=data):
                 for at in range(0, len(data), 100):
                     self._carry(attempt, "up", data[at : at + 100])

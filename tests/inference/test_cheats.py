@@ -383,8 +383,9 @@ class Counter:
             case Upload(attempt=attempt, data=data):
                 self.pay, self.prompt = map(protocol.read_asker, unframed(data))
                 self.do(lambda core, now: core.uploaded(now, attempt))
-            case SayTick(data=data):
+            case SayTick(attempt=attempt, data=data):
                 self.ticks += [protocol.read_asker(message) for message in unframed(data)]
+                self.do(lambda core, now: core.said(now, attempt))
             case Collect(payment=payment, locked=locked, revealed=revealed, owed=owed):
                 self.purse.collect(payment, locked=locked, revealed=revealed, owed=owed)
                 self.collected.append((locked, revealed))

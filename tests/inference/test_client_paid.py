@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from inference.asking import OFFER_MARGIN, State
+from inference.asking import LAST_TICK_WAIT, OFFER_MARGIN, State
 from inference.asking_effects import Collect, Open, Release, Reserve, Say, Upload
 from inference.protocol import (
     OFFER_VALID,
@@ -39,6 +39,7 @@ class Payer(Asker):
         self.mint = FakeMint(Identity(b"M" * 32))
         self.purse = FakePurse(self.mint, Nano(10**9), seeded(3))
         self.reserves, self.uploads, self.ticks, self.over = [], [], [], []
+        self.room = True
         super().__init__(entries, request, **{"max_price": CAP, **policy})
 
     def do(self, run):
@@ -51,12 +52,19 @@ class Payer(Asker):
             case Upload():
                 self.uploads.append(event)
                 super()._handle(event)
-            case Say(data=data):
+            case Say(data=data, attempt=attempt):
                 self.ticks += [read_asker(message) for message in unframed(data)]
+                if self.room:
+                    self.said(attempt)
             case Collect() | Release():
                 self.over.append(event)
             case _:
                 super()._handle(event)
+
+    def said(self, attempt=None):
+        """The newest tick has left."""
+        self.do(lambda core, now: core.said(now, attempt or self.attempt))
+        return self
 
     def offer(self, **changes):
         terms = {
@@ -151,6 +159,73 @@ def test_what_was_paid_ahead_is_change_by_the_receipt(payer):
     assert isinstance(done, Done)
     assert (done.cost, done.paid) == (Nano(620), Nano(2 * TICK))
     assert ask.coins == [(True, 3, 2)]
+
+
+# --- no room for a tick ---
+
+
+def full(payer, **policy):
+    """All of the answer and its receipt are there, and not even the first tick has left."""
+    ask = payer(**policy).opened().paid().uploaded().locks()
+    ask.room = False
+    ask.says(Progress(prompt=32, cached=0, done=0), replace(ANSWER, ids=(1,)))
+    count = Count(prompt=32, completion=1)
+    ask.bills("wild silk", 1, tokens=count, cost=tariff.cost(count, PRICES), ticks=3)
+    assert ask.core.state is State.PARTING
+    assert not isinstance(ask.last, Done)
+    assert (ask.left, ask.coins) == ([], [])
+    return ask
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda ask: ask.said(),
+        lambda ask: ask.wait(LAST_TICK_WAIT),
+        lambda ask: ask.do(lambda core, now: core.ended(now, ask.attempt)),
+        lambda ask: ask.do(lambda core, now: core.reset(now, ask.attempt, 1)),
+        lambda ask: ask.loses(None),
+    ],
+    ids=["said", "time", "ended", "reset", "lost"],
+)
+def test_a_whole_answer_waits_until_its_last_tick_has_left_or_cannot(payer, end):
+    ask = full(payer)
+    end(ask)
+    assert isinstance(ask.last, Done)
+    assert ask.last.paid == Nano(3 * TICK)
+    assert (ask.left, ask.coins) == ([1], [(True, 3, 3)])
+    assert ask.core.state is State.DONE
+    assert ask.core.next_deadline() is None
+
+
+def test_a_whole_answer_is_not_late_for_want_of_room(payer):
+    ask = full(payer, deadline_s=4.0)
+    ask.wait(0.95 * 4.0)
+    assert isinstance(ask.last, Done)
+
+
+def test_words_behind_a_receipt_are_not_heard_while_the_last_tick_waits(payer):
+    ask = full(payer)
+    ask.says(replace(ANSWER, ids=(1,)))
+    ask.said()
+    assert isinstance(ask.last, Done)
+
+
+def test_nobody_is_told_of_an_answer_that_is_cancelled_while_its_last_tick_waits(payer):
+    ask = full(payer)
+    ask.do(cancel)
+    assert not isinstance(ask.last, Done)
+    assert ask.coins == [(True, 3, 3)]
+
+
+def test_an_answer_whose_ticks_have_left_waits_for_nothing(payer):
+    """Though the worker bills less than that."""
+    ask = payer().opened().paid().uploaded().locks()
+    ask.says(Progress(prompt=30, cached=0, done=0), replace(ANSWER, ids=(1,)))
+    ask.room = False
+    count = Count(prompt=30, completion=1)
+    ask.bills("wild silk", 1, tokens=count, cost=tariff.cost(count, PRICES), ticks=2)
+    assert isinstance(ask.last, Done)
 
 
 @pytest.mark.parametrize("max_tokens", [None, 1, 60])
