@@ -208,7 +208,7 @@ class AdnlCore:
         self._enter(now)
         for ticket in self._due.take(now):
             self._fail(ticket, Timeout("no answer in time"))
-        for pair in self._out.alarms.take(now):
+        for pair in self._table.alarms.take(now):
             peer = self._table.find(pair)
             if peer is not None:
                 self._out.alarm(now, peer)
@@ -216,7 +216,7 @@ class AdnlCore:
 
     def next_deadline(self) -> float | None:
         """The next of these."""
-        times = (self._due.next(), self._out.alarms.next(), self._table.next_expiry())
+        times = (self._due.next(), self._table.alarms.next(), self._table.next_expiry())
         return min((when for when in times if when is not None), default=None)
 
     def drain(self) -> tuple[list[Send], list[Event]]:
@@ -232,7 +232,6 @@ class AdnlCore:
             **self._incoming.sizes(),
             "asked": len(self._asked),
             "due": len(self._due),
-            "alarms": len(self._out.alarms),
             "queued": self._out.queued,
             "sends": len(self._out.sends),
             "events": len(self._out.events),

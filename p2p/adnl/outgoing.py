@@ -12,13 +12,12 @@ from p2p.adnl.keys import KeyPair
 from p2p.adnl.limits import Limits
 from p2p.adnl.packet import Introduction
 from p2p.adnl.parts import MAX_WHOLE, split
-from p2p.adnl.peer import Pair, Peer, State, Waiting
+from p2p.adnl.peer import Peer, State, Waiting
 from p2p.adnl.table import Table
 from p2p.core import Event, Send
 from p2p.entropy import Entropy
 from p2p.errors import AdnlError
 from p2p.identity import AdnlId
-from p2p.timers import Timers
 from p2p.tl import pack
 from p2p.ton import AdnlMessageNop
 from p2p.wire import Endpoint
@@ -58,7 +57,6 @@ class Outgoing:
         self.sends: list[Send] = []
         self.events: list[Event] = []
         self.drops: Counter[str] = Counter()
-        self.alarms: Timers[Pair] = Timers()
         self.queued = 0
         """Bytes that wait."""
         self.direct = self.in_channels = 0
@@ -229,7 +227,7 @@ class Outgoing:
     def _wake(self, peer: Peer, when: float) -> None:
         if peer.alarm is None or when < peer.alarm:
             peer.alarm = when
-            self.alarms.set(peer.pair, when)
+            self._table.alarms.set(peer.pair, when)
 
     def _grace(self) -> float:
         return OWED_LEAST + OWED_MORE * self._entropy.uniform()

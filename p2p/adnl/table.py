@@ -9,6 +9,7 @@ from p2p.adnl.whereabouts import IDLE
 from p2p.bucket import full_bucket
 from p2p.errors import NoCapacity
 from p2p.identity import AdnlId, Identity
+from p2p.timers import Timers
 from p2p.wire import Endpoint
 
 TRIES: Final = 16
@@ -33,6 +34,8 @@ class Table:
     """
 
     def __init__(self, limits: Limits) -> None:
+        self.alarms: Timers[Pair] = Timers()
+        """When a peer must be looked at again."""
         self._limits = limits
         self._strangers: dict[Pair, Peer] = {}
         self._proven: dict[Pair, Peer] = {}
@@ -107,7 +110,10 @@ class Table:
                 peer = next(iter(group.values()))
                 if peer.touched + self._limits.idle_time > now:
                     break
-                self._forget(peer)
+                if peer.busy:
+                    self.touch(now, peer)
+                else:
+                    self._forget(peer)
 
     # --- contacts ---
 
@@ -139,6 +145,7 @@ class Table:
             "channels": len(self._channels),
             "places": len(self._places),
             "contacts": len(self._contacts),
+            "alarms": len(self.alarms),
         }
 
     # --- inside ---
@@ -163,6 +170,7 @@ class Table:
         if peer.indexed is not None:
             self._channels.pop(peer.indexed, None)
         self._leave(peer)
+        self.alarms.clear(peer.pair)
         self._floor = max(self._floor, peer.sent)
 
     def _leave(self, peer: Peer) -> None:

@@ -72,6 +72,17 @@ def test_peers_that_wait_for_something_stay(table):
         add(table, 1_000.0, 5, invited=True)
 
 
+def test_a_peer_that_waits_for_something_is_not_idle(table):
+    peer = add(table, 0.0, 1)
+    peer.pending[b"t" * 32] = None
+    table.expire(100.0)
+    assert known(table) == [1]
+    peer.pending.clear()
+    assert table.next_expiry() == 200.0
+    table.expire(200.0)
+    assert known(table) == []
+
+
 def test_idle_peers_are_forgotten_in_time(table):
     add(table, 0.0, 1)
     prove(table, 0.0, add(table, 50.0, 2), 2)
