@@ -59,6 +59,13 @@ def every(
     return (_row(row) for row in rows)
 
 
+def last_close(connection: Connection, role: Role, of: AdnlId) -> int:
+    """Until when the last close that we signed of lanes with one peer is valid; 0: never."""
+    query = "SELECT max(valid_until) FROM lane WHERE role = ? AND peer = ?"
+    row = first(connection, query, role.value, of)
+    return 0 if row is None or row[0] is None else integer(row[0])
+
+
 def _values(row: LaneRow) -> tuple[Value, ...]:
     return (
         row.lane,

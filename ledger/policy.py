@@ -39,6 +39,8 @@ class Policy:
     """What an asker puts on its lane to a mint."""
     payout_deposit: Nano
     """What a mint puts on its lane to a worker, at the least."""
+    lane_rest: int
+    """After a worker has closed its lane, until it asks the mint for another."""
     top_up_below: int
     """percent of the deposit left at which a lane is topped up."""
     close_delay: int
@@ -68,6 +70,7 @@ MAIN: Final = Policy(
     iou_limit=Nano(50_000_000),
     lane_deposit=Nano(200_000_000),
     payout_deposit=Nano(500_000_000),
+    lane_rest=3_600,
     top_up_below=30,
     close_delay=86_400,
     min_claim=Nano(100_000_000),
@@ -91,6 +94,7 @@ DEV: Final = Policy(
     iou_limit=ZERO,
     lane_deposit=Nano(200_000_000),
     payout_deposit=Nano(500_000_000),
+    lane_rest=300,
     top_up_below=30,
     close_delay=86_400,
     min_claim=ZERO,

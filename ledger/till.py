@@ -34,6 +34,7 @@ from ledger.messages import (
 from ledger.messages import Lock as LockRequest
 from ledger.messages import Locked as LockedReply
 from ledger.money import ZERO, Nano
+from ledger.orders import LIFE as ORDER_LIFE
 from ledger.payee import Payee
 from ledger.payment import Decline, Locked
 from ledger.payouts import Caller, call
@@ -43,6 +44,7 @@ from ledger.store import Connection, Store
 from ledger.takings import Taking
 from ledger.voucher import Voucher
 from p2p.drive import Clock
+from p2p.entropy import Entropy
 from p2p.errors import (
     BadSignature,
     Closing,
@@ -61,11 +63,21 @@ if TYPE_CHECKING:  # the stubs that libp2p brings stand before trio's own types
 MOST_MINTS: Final = 4
 """whose credits an offer can name"""
 
+LOCK_PAUSES: Final = (0.0, 0.3, 1.2)
+"""seconds before each try at a lock; a mint that was away for a moment hears the next one"""
+
+LOCK_TIME: Final = 11.0
+"""seconds for all of them: the asker is told that the mint is silent after twelve"""
+
 AGAIN_FIRST, AGAIN_LAST = 0.5, 30.0
 """seconds between tries at a mint that does not answer: doubled from the first to the last"""
 
 WANT_FIRST, WANT_LAST = 0.5, 60.0
-"""seconds between requests for a lane"""
+"""seconds between requests for a lane
+
+All pauses are half as long again or less, at random: a mint that comes back is not met by all of
+its workers at once.
+"""
 
 SWEEP: Final = 30.0
 """seconds between looks for sessions that are past their time: a mint waits 120 for us"""
@@ -126,6 +138,7 @@ class Till:
         *,
         mints: Sequence[AdnlId],
         public: Callable[[AdnlId], bytes | None],
+        entropy: Entropy,
     ) -> None:
         """`mints`: whose credits we take, the dearest first; `public`: a listed node's key."""
         self._me = me
@@ -137,6 +150,7 @@ class Till:
         self._clock = clock
         self._trusted = tuple(mints)
         self._public = public
+        self._entropy = entropy
 
         self._open: dict[AdnlId, bytes] = {}
         self._sessions: dict[bytes, _Session] = {}
@@ -252,12 +266,9 @@ class Till:
         )
 
     async def _ask_lock(self, spend: Spend, public: bytes) -> bytes | Decline:
-        """The mint's receipt. The same request again is harmless, so a lost one is repeated."""
+        """The mint's receipt."""
         mint = spend.terms.mint
-        request = LockRequest(spend.encode(), self._open.get(mint))
-        reply = await self._call(mint, request) or await self._call(mint, request)
-        if reply is None:
-            return Decline.BUSY
+        reply = await self._call(mint, LockRequest(spend.encode(), self._open.get(mint)))
         if isinstance(reply, Err):
             return _DECLINES.get(reply.code, Decline.TERMS)
         if not _is_of(reply.receipt, spend, public):
@@ -265,12 +276,23 @@ class Till:
             return Decline.BUSY
         return reply.receipt
 
-    async def _call(self, mint: AdnlId, request: LockRequest) -> LockedReply | Err | None:
+    async def _call(self, mint: AdnlId, request: LockRequest) -> LockedReply | Err:
+        """The same request again is harmless: a lost one is repeated, one that came amiss, too."""
+        reply: LockedReply | Err = Err(Code.BUSY)
+        with trio.move_on_after(LOCK_TIME):
+            for pause in LOCK_PAUSES:
+                await trio.sleep(self._about(pause))
+                reply = await self._call_once(mint, request)
+                if not isinstance(reply, Err) or reply.code is not Code.BUSY:
+                    break
+        return reply
+
+    async def _call_once(self, mint: AdnlId, request: LockRequest) -> LockedReply | Err:
         try:
             return await call(self._caller, mint, request, LockedReply)
         except (Unreachable, RemoteError, LocalError) as error:
             log.info("till.lock.unanswered", mint=mint.hex()[:8], reason=str(error))
-            return None
+            return Err(Code.BUSY)
 
     async def _take(self, spend: Spend) -> bool:
         """Durable before any work: what we forget, the asker gets back as change.
@@ -291,6 +313,9 @@ class Till:
         if new:
             self._sessions[taking.lock] = _Session(taking)
         return new
+
+    def _about(self, seconds: float) -> float:
+        return seconds * (0.5 + self._entropy.uniform())
 
     # --- keeping ---
 
@@ -352,7 +377,7 @@ class Till:
                 wait = AGAIN_FIRST
                 continue
             held.again = True
-            await trio.sleep(wait)
+            await trio.sleep(self._about(wait))
             wait = min(wait * 2, AGAIN_LAST)
         held.settling = False
 
@@ -451,21 +476,26 @@ class Till:
         """See to it that the mint has a lane to us."""
         wait = WANT_FIRST
         while True:
-            if await self._has_lane(mint):
+            if await self._needs_lane(mint):
+                await self._want(mint)
+                await self._pause(self._about(wait))
+                wait = min(wait * 2, WANT_LAST)
+            else:
                 wait = WANT_FIRST
                 await self._pause(self._policy.watch_every)
-            else:
-                await self._want(mint)
-                await self._pause(wait)
-                wait = min(wait * 2, WANT_LAST)
 
-    async def _has_lane(self, mint: AdnlId) -> bool:
-        lane = await self._store.read(lambda c: _open_lane(c, mint))
-        if lane is None:
-            self._open.pop(mint, None)
+    async def _needs_lane(self, mint: AdnlId) -> bool:
+        """Whether there is none, and we have not closed one lately: who did wants none."""
+        try:
+            lane, closed_at = await self._store.read(lambda c: _newest_lane(c, mint))
+        except LocalError as error:  # the disk, which the store has logged: as it was
+            log.info("till.lane.unread", reason=str(error))
             return False
-        self._open[mint] = lane
-        return True
+        if lane is not None:
+            self._open[mint] = lane
+            return False
+        self._open.pop(mint, None)
+        return self._clock.now() >= closed_at + self._policy.lane_rest
 
     async def _pause(self, seconds: float) -> None:
         """Shorter if a lane is accepted meanwhile."""
@@ -489,9 +519,12 @@ def _keep_all(connection: Connection, unkept: dict[bytes, Taking]) -> None:
         takings.keep(connection, taking)
 
 
-def _open_lane(connection: Connection, mint: AdnlId) -> bytes | None:
-    rows = lane_rows.every(connection, Role.PAYEE, of=mint)
-    return next((row.lane for row in rows if row.phase is Phase.OPEN), None)
+def _newest_lane(connection: Connection, mint: AdnlId) -> tuple[bytes | None, float]:
+    """The open lane, and when the last close that we signed was signed, 0 for never."""
+    rows = lane_rows.every(connection, Role.PAYEE, of=mint, live=True)
+    lane = next((row.lane for row in rows if row.phase is Phase.OPEN), None)
+    signed = lane_rows.last_close(connection, Role.PAYEE, mint)
+    return lane, float(max(0, signed - ORDER_LIFE))
 
 
 def _is_of(signed: bytes, spend: Spend, public: bytes) -> bool:

@@ -260,6 +260,7 @@ class Treasury:
             SystemClock(),
             mints=self.profile.mints,
             public=public,
+            entropy=SystemEntropy(),
         )
 
     # --- for people ---

@@ -263,6 +263,7 @@ class Worker:
             street.ground.clock,
             mints=[MINT.id],
             public={MINT.id: MINT.public}.get,
+            entropy=seeded(street.starts()),
         )
         street.wires.nodes[identity.id] = self.till.answer_peer
 

@@ -2,19 +2,25 @@
 
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import trio
 from structlog.testing import capture_logs
 
-from ledger import takings, wire
-from ledger.messages import Change, Changed, Code, Err, Lock, Pending, Settle, Settled
+from inference.serving import LOCK_WAIT
+from ledger import lane_rows, takings, wire
+from ledger.lane import Phase, Role
+from ledger.messages import Change, Changed, Code, Err, LaneWant, Lock, Pending, Settle, Settled
 from ledger.money import ZERO, Nano
+from ledger.orders import LIFE as ORDER_LIFE
 from ledger.payment import Decline, Locked
 from ledger.policy import DEV, MAIN
 from ledger.receipt import LockReceipt
 from ledger.store import Store
 from ledger.tick import MAX_TICKS
+from ledger.till import LOCK_PAUSES
+from p2p.errors import LocalError
 from p2p.identity import AdnlId
 from tests.ledger.parties import AMOUNT, MINT, OTHER, WORKER
 from tests.ledger.street import Street, paid, stock
@@ -166,18 +172,60 @@ async def test_a_silent_mint_is_busy(autojump_clock):
     async with trade() as there:
         session, tick = there.session()
         spend = session.spend
-        there.street.wires.lose = ["request"] * 2
+        there.street.wires.lose = ["request"] * len(LOCK_PAUSES)
         result = await there.till.lock(spend.encode(), spend.terms.session, tick)
         assert result is Decline.BUSY
 
 
-async def test_a_lost_receipt_is_asked_for_again(autojump_clock):
+async def test_a_mint_that_answers_nothing_for_long_is_busy_before_the_asker_gives_up(
+    autojump_clock,
+):
+    async with trade() as there:
+        session, tick = there.session()
+
+        async def silent(peer, body):
+            await trio.sleep_forever()
+
+        there.street.wires.nodes[MINT.id] = silent
+        spend, began = session.spend, trio.current_time()
+        result = await there.till.lock(spend.encode(), spend.terms.session, tick)
+        assert result is Decline.BUSY
+        assert trio.current_time() - began < LOCK_WAIT
+
+
+@pytest.mark.parametrize("lost", [["reply"], ["request", "reply"]], ids=["once", "twice"])
+async def test_a_lost_receipt_is_asked_for_again(autojump_clock, lost):
     async with trade() as there:
         session, tick = there.session()
         spend = session.spend
-        there.street.wires.lose = ["reply"]
+        there.street.wires.lose = lost
         result = await there.till.lock(spend.encode(), spend.terms.session, tick)
         assert isinstance(result, Locked)
+
+
+async def test_a_mint_that_is_busy_is_asked_again_after_pauses_that_nobody_shares(autojump_clock):
+    async with trade() as there:
+        asked, real = [], there.street.wires.nodes[MINT.id]
+
+        async def busy(peer, body):
+            if isinstance(wire.read_request(body), Lock):
+                asked.append(trio.current_time())
+                return wire.encode(Err(Code.BUSY))
+            return await real(peer, body)
+
+        there.street.wires.nodes[MINT.id] = busy
+        for _ in range(2):
+            session, tick = there.session()
+            spend = session.spend
+            result = await there.till.lock(spend.encode(), spend.terms.session, tick)
+            assert result is Decline.BUSY
+        first, second = asked[:3], asked[3:]
+        for tries in (first, second):
+            (one, other), gaps = LOCK_PAUSES[1:], [b - a for a, b in pairwise(tries)]
+            assert one / 2 <= gaps[0] <= one * 2
+            assert other / 2 <= gaps[1] <= other * 2
+        assert abs((first[1] - first[0]) - (second[1] - second[0])) > 0.001
+        there.street.wires.nodes[MINT.id] = real
 
 
 async def test_a_receipt_for_something_else_is_no_lock(autojump_clock):
@@ -422,7 +470,7 @@ async def test_a_lock_that_a_stopped_worker_forgot_is_the_askers_again(autojump_
     async with trade() as there:
         session, tick = there.session(life=60)
         spend = session.spend
-        there.street.wires.lose = ["reply", "request"]
+        there.street.wires.lose = ["reply", "request", "request"]
         assert await there.till.lock(spend.encode(), spend.terms.session, tick) is Decline.BUSY
         assert isinstance(await there.change(session), Pending)
         await there.restart()
@@ -433,6 +481,59 @@ async def test_a_lock_that_a_stopped_worker_forgot_is_the_askers_again(autojump_
 
 
 # --- lanes ---
+
+
+def wanted(there, since=0):
+    """How often the worker has asked for a lane."""
+    return sum(isinstance(r, LaneWant) for _, _, r in there.street.wires.carried[since:])
+
+
+async def close_lane(there, **changes):
+    """The lane is closed by its payee now, and gone from the chain in a moment."""
+    (row,) = await there.worker.store.read(lambda c: list(lane_rows.every(c, Role.PAYEE)))
+    until = int(there.street.ground.clock.now()) + ORDER_LIFE
+    signed = replace(row, phase=Phase.CLOSE_SIGNED, valid_until=until)
+    await there.worker.store.write(lambda c: lane_rows.save(c, signed))
+    await trio.sleep(2)
+    gone = replace(signed, phase=Phase.CLOSED)
+    await there.worker.store.write(lambda c: lane_rows.save(c, gone))
+
+
+@pytest.mark.parametrize("restart", [False, True], ids=["running", "restarted"])
+async def test_who_closes_its_lane_wants_no_other_for_a_while(autojump_clock, restart):
+    async with trade(replace(DEV, lane_rest=100)) as there:
+        carried = len(there.street.wires.carried)
+        await close_lane(there)
+        if restart:
+            await there.restart()
+        await trio.sleep(90)
+        assert wanted(there, carried) == 0
+        assert there.till.mints() == []
+        await trio.sleep(40)
+        assert wanted(there, carried) > 0
+
+
+async def test_a_lane_that_its_mint_closed_is_missed_at_once(autojump_clock):
+    async with trade(replace(DEV, lane_rest=100)) as there:
+        carried = len(there.street.wires.carried)
+        (row,) = await there.worker.store.read(lambda c: list(lane_rows.every(c, Role.PAYEE)))
+        gone = replace(row, phase=Phase.CLOSED)
+        await there.worker.store.write(lambda c: lane_rows.save(c, gone))
+        await trio.sleep(5)
+        assert wanted(there, carried) > 0
+
+
+async def test_a_disk_that_cannot_be_read_does_not_end_the_till(autojump_clock, monkeypatch):
+    async with trade() as there:
+
+        async def broken(work):
+            raise LocalError("the disk failed")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(there.worker.store, "read", broken)
+            await trio.sleep(20)
+        there.settle(await there.lock(), final=True)
+        await there.settled()
 
 
 async def test_without_a_lane_no_mint_is_taken(autojump_clock):

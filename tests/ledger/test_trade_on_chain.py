@@ -117,6 +117,7 @@ async def test_what_an_asker_deposits_a_worker_claims(autojump_clock):
                 clock,
                 mints=[MINT.id],
                 public={MINT.id: MINT.public}.get,
+                entropy=seeded(9),
             )
             wires.nodes = {MINT.id: service.answer_peer, WORKER.id: till.answer_peer}
             await nursery.start(service.run, wires.of(MINT.id))
