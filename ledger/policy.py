@@ -23,7 +23,10 @@ class Policy:
     settle_ticks: int
     """Ticks after which a worker settles."""
     settle_every: float
-    """seconds after which a worker settles."""
+    """seconds after which a worker settles.
+
+    Of the two, what comes first bounds what a worker loses that stays away until a lock is over.
+    """
     change_delay: tuple[float, float]
     """Uniform: how long an asker waits before it fetches change, so that times do not join."""
     change_pause: tuple[float, float]
@@ -85,7 +88,7 @@ DEV: Final = Policy(
     least_lock=5,
     lock_margin=5,
     final_delay=2,
-    settle_ticks=4,
+    settle_ticks=1,
     settle_every=2.0,
     change_delay=(0.2, 1.0),
     change_pause=(0.02, 0.1),
