@@ -1,9 +1,10 @@
 # `make demo` asks a real model a private question on this machine; `make test` is the gate.
-.PHONY: help setup demo test test-slow check format lock clean
+.PHONY: help setup demo test test-slow fuzz check format lock clean
 
 BIN := .venv/bin
 # Tests start processes and load a model: two workers fill two cores.
 JOBS ?= auto
+N ?= 1000000
 # As typed: make would expand a $$ in it.
 export Q := $(value Q)
 
@@ -21,6 +22,9 @@ test: setup check ## format, lint, types, import rules and every quick test
 
 test-slow: setup ## soak and long fuzz tests
 	$(BIN)/pytest -q -n $(JOBS) -m slow
+
+fuzz: setup ## send a node of ADNL N datagrams (1000000) that are wrong in every way
+	TUSSAH_FUZZ=$(N) $(BIN)/pytest -q -n 0 -m slow tests/p2p/adnl/test_fuzz.py
 
 check: setup ## format, lint, types, import rules
 	$(BIN)/ruff format --check --quiet .
