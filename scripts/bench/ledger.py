@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
 import trio
 from nacl import bindings as sodium
@@ -27,7 +27,7 @@ from p2p import codec
 from p2p.identity import Identity
 from scripts.bench import locks
 from scripts.bench.locks import EPOCH, KEYS, MINT, NOW, SEED
-from scripts.bench.report import Aim, Bench, Result, middle
+from scripts.bench.report import Bench, Bound, Result, judged, middle
 from scripts.failure import Failed
 
 SIGNATURES, CREDITS, TICKS = 2_000, 14 * 22, 1_024
@@ -55,13 +55,12 @@ def measure(quick: bool, say: Callable[[str], None]) -> Bench:
     say("the life of a lane")
     fees, notes = _lane_fees()
     results += fees
-    aims = [_judged(row) for row in results if row.name in AIMS]
     return Bench(
         bench="ledger",
         quick=quick,
         rounds=rounds,
         results=results,
-        aims=aims,
+        aims=judged(results, AIMS),
         notes=(*NOTES, *notes),
     )
 
@@ -85,14 +84,6 @@ NOTES: Final = (
 )
 
 
-class Bound(NamedTuple):
-    """What a figure should be: its value, or its ratio."""
-
-    least: float | None = None
-    most: float | None = None
-    of_ratio: bool = False
-
-
 AIMS: Final = {
     "vouchers_signed_per_second": Bound(least=0.8, of_ratio=True),
     "vouchers_verified_per_second": Bound(least=0.8, of_ratio=True),
@@ -103,15 +94,6 @@ AIMS: Final = {
     "lane_life_fee_ton": Bound(most=0.0165),
     "lane_claim_fee_ton": Bound(most=0.0045),
 }
-
-
-def _judged(row: Result) -> Aim:
-    bound = AIMS[row.name]
-    value = row.ratio if bound.of_ratio else row.value
-    assert value is not None
-    aim = f">= {bound.least:g}" if bound.most is None else f"<= {bound.most:g}"
-    met = (bound.least or 0.0) <= value <= (bound.most or value)
-    return Aim(name=row.name, aim=f"ratio {aim}" if bound.of_ratio else aim, met=met)
 
 
 # --- cryptography ---

@@ -6,12 +6,16 @@ from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
 from scripts import log, settings
-from scripts.bench import ledger, path, report
+from scripts.bench import adnl, ledger, path, report
 from scripts.failure import Failed, suggestion
 
 Measure: TypeAlias = Callable[[bool, Callable[[str], None]], report.Bench]
 
-BENCHES: Final[Mapping[str, Measure]] = {"ledger": ledger.measure, "path": path.measure}
+BENCHES: Final[Mapping[str, Measure]] = {
+    "adnl": adnl.measure,
+    "ledger": ledger.measure,
+    "path": path.measure,
+}
 
 
 def main(name: str, *, quick: bool = False, as_json: bool = False) -> int:

@@ -9,6 +9,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,14 @@ class Aim:
     met: bool
 
 
+class Bound(NamedTuple):
+    """What a figure should be: its value, or its ratio."""
+
+    least: float | None = None
+    most: float | None = None
+    of_ratio: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
     """One benchmark's outcome. `notes` say what could not be measured: a bench never guesses."""
@@ -41,6 +50,19 @@ class Bench:
     results: Sequence[Result]
     aims: Sequence[Aim]
     notes: Sequence[str] = ()
+
+
+def judged(results: Sequence[Result], bounds: Mapping[str, Bound]) -> list[Aim]:
+    """The aims of those figures that have one."""
+    return [_judged(row, bounds[row.name]) for row in results if row.name in bounds]
+
+
+def _judged(row: Result, bound: Bound) -> Aim:
+    value = row.ratio if bound.of_ratio else row.value
+    assert value is not None
+    aim = f">= {bound.least:g}" if bound.most is None else f"<= {bound.most:g}"
+    met = (bound.least or 0.0) <= value <= (bound.most or value)
+    return Aim(name=row.name, aim=f"ratio {aim}" if bound.of_ratio else aim, met=met)
 
 
 def machine() -> Mapping[str, object]:

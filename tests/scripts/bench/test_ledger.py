@@ -64,7 +64,7 @@ def test_without_tons_machine_the_fees_are_left_out_and_the_notes_say_so(monkeyp
 )
 def test_an_aim_is_met_on_its_bound_and_missed_beyond(name, value, ratio, met):
     row = report.Result(name=name, value=value, unit="1/s", ratio=ratio)
-    assert ledger._judged(row).met is met
+    assert [aim.met for aim in report.judged([row], ledger.AIMS)] == [met]
 
 
 def test_people_read_small_fees_too():
