@@ -6,7 +6,7 @@ All must agree: the key with the worker's id, the signature with the key, the wo
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Final, TypeAlias
 
 from ledger import tariff
 from ledger.tariff import Receipt
@@ -48,21 +48,38 @@ def words(receipt: Receipt) -> dict[str, object]:
 
 
 def verify(lines: Iterable[str]) -> Document:
-    """Check every line; the document says of each whether it holds, and if not, why."""
-    results = [_result(number, text) for number, text in enumerate(lines, 1) if text.strip()]
+    """Check every line; the document says of each whether it holds, and if not, why.
+
+    A receipt counts once, however often it stands there.
+    """
+    firsts: dict[object, First] = {}
+    results = [
+        _result(number, text, firsts) for number, text in enumerate(lines, 1) if text.strip()
+    ]
     return {
         "schema": "tussah/verification/1",
         "receipts": results,
-        "valid": sum(result["fault"] is None for result in results),
+        "valid": len(firsts),
+        "repeated": sum(result["repeats"] is not None for result in results),
         "invalid": sum(result["fault"] is not None for result in results),
     }
 
 
-def _result(number: int, text: str) -> Document:
+First: TypeAlias = tuple[int, Mapping[str, object]]
+"""The line of the first receipt of a worker's offer, and what that says."""
+
+
+def _result(number: int, text: str, firsts: dict[object, First]) -> Document:
     fault, told = _check(text)
+    line = number
+    if fault is None:
+        of = told["offer"], told["worker"]
+        line, first = firsts.setdefault(of, (number, told))
+        fault = None if first == told else f"says something else than line {line} of one offer"
     return {
         "line": number,
         "fault": fault,
+        "repeats": None if fault or line == number else line,
         "offer": told.get("offer"),
         "worker": told.get("worker"),
         "cost_nano": told.get("cost"),

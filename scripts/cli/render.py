@@ -107,6 +107,8 @@ def verification(document: Document) -> None:
     for each in _list(document, "receipts"):
         if each["fault"] is not None:
             out(f"line {each['line']}: {each['fault']}\n")
+        elif each["repeats"] is not None:
+            out(f"line {each['line']}: the receipt of line {each['repeats']} once more\n")
     valid = count(document["valid"], "receipt")
     out(f"{valid} valid, {document['invalid']} invalid\n")
 

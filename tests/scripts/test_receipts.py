@@ -1,6 +1,7 @@
 """A line that `receipts export` writes is valid; one that was touched anywhere is not."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -15,7 +16,7 @@ from scripts import receipts
 WORKER, OTHER = Identity(b"w" * 32), Identity(b"o" * 32)
 
 
-def exported():
+def exported(worker=WORKER, **said):
     receipt = Receipt(
         offer=b"s" * 32,
         model=b"m" * 32,
@@ -27,9 +28,10 @@ def exported():
         stop=Stop.STOP,
         started=1_790_000_000,
         ended=1_790_000_004,
-        worker=WORKER.id,
+        worker=worker.id,
     )
-    return receipts.line(tariff.sign(receipt, WORKER), WORKER.public)
+    signed = tariff.sign(replace(receipt, **said), worker)
+    return receipts.line(signed, worker.public)
 
 
 def faults(*documents):
@@ -41,6 +43,23 @@ def test_exported_receipt_is_valid():
     document = receipts.verify([json.dumps(exported()), "", "  "])
     assert (document["valid"], document["invalid"]) == (1, 0)
     assert document["receipts"][0]["cost_nano"] == 3_000
+
+
+def test_receipt_counts_once_however_often_it_stands_there():
+    other = exported(offer=b"t" * 32)
+    lines = [json.dumps(each) for each in (exported(), other, exported(), exported())]
+    document = receipts.verify(lines)
+    assert [document[name] for name in ("valid", "repeated", "invalid")] == [2, 2, 0]
+    assert [each["repeats"] for each in document["receipts"]] == [None, None, 1, 1]
+
+
+def test_two_receipts_of_one_offer_that_differ_are_not_both_true():
+    assert faults(exported(), exported(cost=Nano(4_000)), exported()) == [
+        None,
+        "says something else than line 1 of one offer",
+        None,
+    ]
+    assert faults(exported(), exported(OTHER)) == [None, None]
 
 
 @pytest.mark.parametrize("name", [name for name in exported() if name not in ("schema", "signed")])

@@ -306,6 +306,19 @@ def test_what_is_exported_is_valid_without_a_node(shell, node, tmp_path, validat
     validate(document, "verification")
 
 
+def test_receipt_that_stands_there_twice_is_valid_once(shell, node, tmp_path, validate):
+    exported = shell("receipts", "export")[1]
+    (tmp_path / "receipts").write_text(f"{exported}\n{exported}")
+    status, out, _ = shell("receipts", "verify", str(tmp_path / "receipts"))
+    assert status == 0
+    assert out.splitlines() == [
+        "line 3: the receipt of line 1 once more",
+        "1 receipt valid, 0 invalid",
+    ]
+    document = shell.document("receipts", "verify", str(tmp_path / "receipts"))[1]
+    validate(document, "verification")
+
+
 def test_receipt_that_was_touched_is_exit_1_and_named(shell, node, tmp_path, validate):
     touched = {**json.loads(shell("receipts", "export")[1]), "cost": 1}
     (tmp_path / "receipts").write_text(json.dumps(touched) + "\n{}\n")
