@@ -13,7 +13,7 @@ import trio
 from pytoniq_core import Address
 from pytoniq_core.boc.address import AddressError
 
-from ledger import tariff, totals
+from ledger import lane_rows, tariff, totals
 from ledger.chain import wallet
 from ledger.chain.lite import LiteChain, LiteServer
 from ledger.coins import Holdings
@@ -298,15 +298,16 @@ class Treasury:
 
     async def settle(self, lane: bytes) -> Document:
         """Claim what a lane owes us. Raises `Failed`."""
+        if await self._role(lane) is Role.PAYER:
+            message = "That lane is one that this node pays on: nothing on it can be claimed here."
+            advice = "`tussah lanes close` brings back what is not promised."
+            raise Failed("invalid_request", message, advice)
         return await self._post(lane, self.lanes.claim)
 
     async def close(self, lane: bytes) -> Document:
         """Close a lane that pays us, or begin to close one that we pay. Raises `Failed`."""
-        rows = {story.row.lane: story.row for story in await self.lanes.snapshot()}
-        row = rows.get(lane)
-        if row is not None and row.role is Role.PAYER:
-            return await self._post(lane, self.lanes.start_close)
-        return await self._post(lane, self.lanes.close)
+        is_payer = await self._role(lane) is Role.PAYER
+        return await self._post(lane, self.lanes.start_close if is_payer else self.lanes.close)
 
     async def keep_receipt(self, session: bytes, signed: bytes, public: bytes, at: float) -> None:
         """Keep what a worker signed for."""
@@ -322,6 +323,14 @@ class Treasury:
         return await self.store.read(_receipts)
 
     # --- inside ---
+
+    async def _role(self, lane: bytes) -> Role:
+        """Our side of a lane. Raises `Failed`."""
+        row = await self.store.read(lambda c: lane_rows.load(c, lane))
+        if row is None:
+            message = f"This node has no lane at {address(Account(lane))}."
+            raise Failed("invalid_request", message, "`tussah lanes list` shows the lanes.")
+        return row.role
 
     async def _promised(self) -> Nano:
         stories = await self.lanes.snapshot()

@@ -335,7 +335,7 @@ async def test_what_is_no_lane_of_ours_is_refused(home, paying, start):
         await call(home, "POST", "/lanes/moth/close", {})
     assert failed.value.failure.meaning.exit == 2
     for action in ("settle", "close"):
-        with pytest.raises(Failed) as failed:
+        with pytest.raises(Failed, match=f"has no lane at {other}") as failed:
             await call(home, "POST", f"/lanes/{other}/{action}", {})
         assert failed.value.failure.code == "invalid_request"
 
@@ -387,6 +387,9 @@ async def test_purchase_from_chain_to_credits(home, profile, start, tmp_path, nu
         bought = await call(buyer, "POST", "/credits/buy", {"bundle": "S"})
         after = await call(buyer, "GET", "/wallet")
         lanes = await call(buyer, "GET", "/lanes")
+        own = f"/lanes/{lanes['lanes'][0]['address']}/settle"
+        with pytest.raises(Failed, match="one that this node pays on"):
+            await call(buyer, "POST", own, {})
         status = await node.status()
         sold = await mint.status()
 
