@@ -57,6 +57,9 @@ BURST, MAX_BURST, BURST_TIME = 20.0, 40.0, 0.001
 WINDOW: Final = 2.0
 """symbols on their way in PROBE, in shares of what the path holds; before, GROWTH."""
 
+MAX_LATE: Final = 0.05
+"""seconds by which a timer that is late is made up for at most."""
+
 MIN_WINDOW: Final = 10
 """symbols that may always be on their way."""
 
@@ -187,26 +190,34 @@ class Loss:
 
 @final
 class Bucket:
-    """Lets symbols out at a pace that may change, and no more than a burst of them at once."""
+    """Lets symbols out at a pace that may change, and no more than a burst of them at once.
+
+    A timer that is late, as on a busy machine it is, would cost all that should have left by then
+    beyond one burst: for that time it is made up, as far as the window lets.
+    """
 
     def __init__(self, now: float) -> None:
         self._level = BURST
         self._at = now
+        self._due: float | None = None
 
     def level(self, now: float, pace: float) -> float:
         """Symbols that may leave now."""
-        most = max(MAX_BURST, pace * BURST_TIME)
+        late = min(now - self._due, MAX_LATE) if self._due is not None else 0.0
+        most = max(MAX_BURST, pace * max(BURST_TIME, late))
         self._level = min(most, self._level + pace * (now - self._at))
         self._at = now
+        self._due = None
         return self._level
 
     def take(self, count: int) -> None:
         """Symbols leave. A probe may when none should: it is made up for."""
         self._level -= count
 
-    def ready_in(self, pace: float) -> float:
-        """Seconds after the last `level` until at least one symbol may leave."""
-        return max(MIN_WAIT, (1.0 - self._level) / pace)
+    def ready_at(self, pace: float) -> float:
+        """When at least one symbol may leave, after a `level` below one."""
+        self._due = self._at + max(MIN_WAIT, (1.0 - self._level) / pace)
+        return self._due
 
 
 @final
@@ -221,12 +232,15 @@ class Congestion:
         """symbols sent that are neither confirmed nor given up"""
 
         self._rate = Recent(max, START_RATE)
+        self._excess = Recent(max, 0.0)
         self._bucket = Bucket(now)
         self._delivered = 0
         self._delivered_at = now
         self._first_sent_at = now
         self._paused_until = 0
 
+        self._bunch = 0
+        self._bunch_at = now
         self._round_end = 0
         self._peak = 0.0
         self._flat_rounds = 0
@@ -254,10 +268,10 @@ class Congestion:
 
     @property
     def window(self) -> int:
-        """Symbols that may be on their way: more than the path holds, since confirms bunch."""
+        """Symbols that may be on their way: more than the path holds, and what confirms bunch."""
         held = self.rate * (self.round_trip.least + CONFIRM_DELAY)
         gain = WINDOW if self.mode is Mode.PROBE else GROWTH
-        return max(MIN_WINDOW, int(gain * held + 1))
+        return max(MIN_WINDOW, int(gain * held + self._excess.value + 1))
 
     # --- sending ---
 
@@ -265,11 +279,11 @@ class Congestion:
         """How many symbols may leave now."""
         return min(int(self._bucket.level(now, self.pace)), self.window - self.in_flight)
 
-    def ready_at(self, now: float) -> float | None:
+    def ready_at(self) -> float | None:
         """When another may leave, after `allowance` gave none; None until a confirm comes."""
         if self.in_flight >= self.window:
             return None
-        return now + self._bucket.ready_in(self.pace)
+        return self._bucket.ready_at(self.pace)
 
     def send(self, now: float, count: int) -> Mark:
         """Symbols leave: the mark to keep with each of them."""
@@ -310,9 +324,21 @@ class Congestion:
         if outcome.delivered:
             self._delivered += outcome.delivered
             self._delivered_at = now
+            self._gather(now, outcome.delivered)
         if outcome.newest is not None:
             self._measure(now, outcome.newest)
         self._advance(now)
+
+    def _gather(self, now: float, delivered: int) -> None:
+        """Confirms beyond what the rate explains come in bunches: some machine or radio was busy.
+
+        Were the window not wider by them, it would be empty while the next bunch is gathered.
+        """
+        explained = self.rate * (now - self._bunch_at)
+        if self._bunch <= explained:
+            self._bunch, self._bunch_at, explained = 0, now, 0.0
+        self._bunch += delivered
+        self._excess.add(now, min(self._bunch - explained, self.window))
 
     def _measure(self, now: float, mark: Mark) -> None:
         self._first_sent_at = mark.sent_at

@@ -100,7 +100,7 @@ class Sending:
             transfer, part = found
             count = min(road.allowance(now), part.flight.short(loss))
             if count < 1:
-                self._wait(now)
+                self._wait()
                 return
             self._send(now, transfer, part, count)
             self._transfers.move_to_end(transfer.id)
@@ -142,8 +142,8 @@ class Sending:
         outputs += [Payload(peer, message) for message in part.send(count, mark)]
         self.symbols_sent += count
 
-    def _wait(self, now: float) -> None:
-        when = self.congestion.ready_at(now)
+    def _wait(self) -> None:
+        when = self.congestion.ready_at()
         if when is not None:
             self._timers.set(Key(Due.SEND, self._peer), when)
 
