@@ -12,7 +12,7 @@ from hashlib import sha256
 from itertools import count
 
 from p2p import tl, ton
-from p2p.adnl import packet
+from p2p.adnl import box, packet
 from p2p.adnl.channel import agree
 from p2p.adnl.keys import KeyPair, to_curve
 from p2p.errors import AdnlError, TlError
@@ -34,6 +34,7 @@ class Attacker:
     def __init__(self, rng, target):
         self.rng = rng
         self.target = target
+        self.curve = to_curve(target.public)
         self.datagrams = deque([b""], KEPT)
         self.plain = deque([b""], KEPT)
         self.ids = deque([bytes(32)], KEPT)
@@ -44,6 +45,7 @@ class Attacker:
         self.now = int(now)
         self.identity = Identity(self.rng.randbytes(32))
         self.key = KeyPair(self.rng.randbytes(32))
+        self.secret = self.key.shared(self.curve)
         self.channel = None
         self.numbers = count(1)
         greeting = ton.AdnlMessageCreateChannel(self.key.public, self.now)
@@ -93,9 +95,7 @@ class Attacker:
         if self.channel is not None and self.rng.random() < 0.7:
             datagram = self.channel.seal(plain)
         else:
-            key = KeyPair(self.rng.randbytes(32))
-            curve = to_curve(self.target.public)
-            datagram = packet.seal_direct(key, self.target.id, curve, plain)
+            datagram = self.target.id + self.key.public + box.seal(self.secret, plain)
         self.datagrams.append(datagram)
         return datagram
 
