@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, final
 
-from p2p.dht.core import DhtCore, Seed
+from p2p.dht.core import DhtCore
+from p2p.dht.joining import Seed
 from p2p.dht.settings import DEFAULT, Settings
 from p2p.entropy import Entropy, choice
 from p2p.errors import LocalError

@@ -17,6 +17,7 @@ from p2p.dht.node import Node
 from p2p.dht.settings import Settings
 from p2p.dht.storage import Storage
 from p2p.dht.table import Table
+from p2p.dht.tending import Tending
 from p2p.dht.value import Freshness
 from p2p.errors import NoCapacity, RemoteError, TlError
 from p2p.identity import AdnlId
@@ -43,13 +44,20 @@ class Answering:
     """The server side; it answers nothing while it has no record of itself."""
 
     def __init__(
-        self, table: Table, storage: Storage, asking: Asking, settings: Settings, counts: Counts
+        self,
+        table: Table,
+        storage: Storage,
+        asking: Asking,
+        tending: Tending,
+        settings: Settings,
+        counts: Counts,
     ) -> None:
         self.record: DhtNode | None = None
         """Our own record, while we serve."""
         self._table = table
         self._storage = storage
         self._asking = asking
+        self._tending = tending
         self._settings = settings
         self._counts = counts
         self._rates: Buckets[AdnlId] = Buckets(
@@ -76,10 +84,6 @@ class Answering:
         node = self._own_record(peer, message.node)
         if node is not None:
             self._table.introduce(now, node)
-
-    def keeps(self, where: bytes) -> bool:
-        """Whether a value belongs to us: not too many of the nodes known are nearer to it."""
-        return self._table.nearer(where) < self._settings.k + self._settings.keep_beyond
 
     def sizes(self) -> dict[str, int]:
         """The length of every table."""
@@ -128,7 +132,7 @@ class Answering:
         """What is expired or too far is taken and dropped, as TON does: its asker did no wrong."""
         try:
             fresh = values.check(value, now)
-            if fresh is Freshness.EXPIRED or not self.keeps(keys.key_id(value.key.key)):
+            if fresh is Freshness.EXPIRED or not self._tending.keeps(keys.key_id(value.key.key)):
                 self._counts.add(Count.PASSED)
             else:
                 self._storage.put(now, value)

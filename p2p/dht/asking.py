@@ -14,7 +14,7 @@ from p2p.dht import value as values
 from p2p.dht.counts import Count, Counts
 from p2p.dht.lookup import Reply
 from p2p.dht.node import Node
-from p2p.dht.settings import Settings
+from p2p.dht.settings import Settings, between
 from p2p.dht.table import Table
 from p2p.dht.value import Freshness
 from p2p.entropy import Entropy
@@ -56,8 +56,9 @@ class Asking:
         entropy: Entropy,
         settings: Settings,
         counts: Counts,
+        now: float,
     ) -> None:
-        self.now = 0.0
+        self.now = now
         """The time, as of the last call into the core."""
         self._own = own
         self._network = network
@@ -186,8 +187,7 @@ class Asking:
     async def _query(self, peer: AdnlId, question: bytes) -> tl.TlObject:
         """Raises what a `Sender` does, and `TlError` for an answer that is none."""
         self._counts.add(Count.ASKED)
-        shortest, longest = self._settings.query_timeout
-        timeout = shortest + (longest - shortest) * self._entropy.uniform()
+        timeout = between(self._settings.query_timeout, self._entropy)
         answer = await self._sender.query(peer, self._prefix + question, timeout=timeout)
         try:
             return tl.parse_any(answer)

@@ -32,7 +32,7 @@ class Count(Enum):
     BAD_RECORD = "bad_record"
     """records of nodes that break a rule, or of another network"""
     BAD_VALUE = "bad_value"
-    """values given to us as an answer that break a rule, or are another key's"""
+    """values given to us as an answer, or to publish, that break a rule, or are another key's"""
     LOOKUPS = "lookups"
     FOUND = "found"
     """lookups of a value that found it"""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias, final
 
-from p2p.dht.settings import Settings
+from p2p.dht.settings import Settings, between
 from p2p.entropy import Entropy
 from p2p.errors import NoCapacity
 from p2p.ton import DhtValue
@@ -56,8 +56,8 @@ class Publications:
 
     def stored(self, now: float, publication: Publication, took: int) -> None:
         """So many nodes took it: it is due again in a while, soon if nobody did."""
-        shortest, longest = self._settings.publish if took else self._settings.bucket_fill
-        publication.due = now + shortest + (longest - shortest) * self._entropy.uniform()
+        bounds = self._settings.publish if took else self._settings.bucket_fill
+        publication.due = now + between(bounds, self._entropy)
 
     def next_due(self) -> float | None:
         """When the next one is due."""

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from p2p.entropy import Entropy
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -63,3 +65,22 @@ class Settings:
 
 DEFAULT = Settings()
 """A public network's."""
+
+DEV = Settings(
+    query_timeout=(1.0, 2.0),
+    ping_interval=10.0,
+    ping_slowest=60.0,
+    retry_interval=2.0,
+    bucket_fill=(2.0, 4.0),
+    publish=(10.0, 20.0),
+    per_subnet=None,
+    per_subnet_and_bucket=None,
+    private_addresses=True,
+)
+"""A dev network's: its nodes share one address, come and go, and people watch."""
+
+
+def between(bounds: tuple[float, float], entropy: Entropy) -> float:
+    """Seconds drawn from a range of the settings."""
+    shortest, longest = bounds
+    return shortest + (longest - shortest) * entropy.uniform()

@@ -12,8 +12,10 @@ from p2p.core import Procedures
 from p2p.dht import key as keys
 from p2p.dht import node as nodes
 from p2p.dht import value as values
-from p2p.dht.core import DhtCore, Published, Seed
+from p2p.dht.core import DhtCore
 from p2p.dht.counts import Count
+from p2p.dht.events import Published
+from p2p.dht.joining import Seed
 from p2p.dht.settings import Settings
 from p2p.entropy import seeded
 from p2p.errors import DhtError, NoCapacity, Timeout
@@ -513,6 +515,16 @@ def test_nodes_and_own_values_outlive_a_restart():
     for late in range(700, 800, 20):
         again.tick(NOW + late)
     assert again.core.statistics().published == 0, "it has expired"
+
+
+def test_a_value_that_nobody_would_take_is_published_by_nobody_and_does_no_harm():
+    lone = Lone()
+    know(lone, PEERS[1:5])
+    lone.core.drain()
+    lone.core.publish(NOW + 100, "bad", lambda expires: replace(signed(), signature=b""))
+    lone.tick(NOW + 100)
+    assert lone.core.drain() == [Published("bad", 0)]
+    assert lone.core.next_deadline() > NOW + 100
 
 
 def test_only_so_many_values_are_published():

@@ -7,10 +7,10 @@ import pytest
 
 from p2p.dht import key as keys
 from p2p.dht import value as values
-from p2p.dht.core import Alone, Joined, Published
 from p2p.dht.counts import Count
+from p2p.dht.events import Alone, Joined, Published
 from p2p.dht.node import distance
-from p2p.dht.settings import Settings
+from p2p.dht.settings import DEV, Settings
 from p2p.entropy import sample, seeded
 from p2p.errors import Timeout
 from p2p.identity import Identity
@@ -295,12 +295,15 @@ def test_a_seed_repeats_a_network():
     assert run(5) != run(6)
 
 
-def test_a_dev_network_is_fast():
-    settings = Settings(bucket_fill=(1.0, 2.0), retry_interval=1.0, query_timeout=(0.5, 1.0))
-    town = Town(seeded(4), settings=settings)
+def test_a_dev_network_knows_itself_in_two_seconds_and_who_has_left_in_twenty():
+    town = Town(seeded(4), settings=DEV)
     members = [town.join() for _ in range(6)]
-    town.run(3.0)
+    town.run(2.0)
     assert Counter(len(names(member)) for member in members) == {5: 6}
+
+    members[0].seat.crash()
+    town.run(20.0)
+    assert Counter(len(names(member)) for member in members[1:]) == {4: 5}
 
 
 def test_a_query_to_who_is_gone_is_given_up_in_time(village):

@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from subprocess import PIPE
@@ -20,7 +21,7 @@ from p2p.adnl.drops import Drop
 from p2p.adnl.limits import Limits
 from p2p.dht import config
 from p2p.dht import value as values
-from p2p.dht.settings import Settings
+from p2p.dht.settings import DEV
 from p2p.drive import Driver, SystemClock
 from p2p.entropy import SystemEntropy
 from p2p.identity import Identity
@@ -32,13 +33,8 @@ from tests.p2p.dht.adnlnode import AdnlNode, Ended
 HERE = Path(__file__).parent
 NODES = 20
 LOOPBACK = "127.0.0.1"
-SETTINGS = Settings(
-    retry_interval=0.5,
-    query_timeout=(1.0, 2.0),
-    per_subnet=None,
-    per_subnet_and_bucket=None,
-    private_addresses=True,
-)
+SETTINGS = replace(DEV, bucket_fill=(10.0, 20.0))
+"""Once they know each other, they have nothing to do but answer: one process runs them all."""
 LIMITS = Limits(
     source_rate=1e6, source_burst=1e6, new_peers_rate=1e6, new_peers_burst=1e6, node_rate=1e6
 )
