@@ -15,9 +15,11 @@ import structlog
 import trio
 
 from ledger import lane_rows
-from ledger.chain.base import Chain, Head, Message, NotAccepted, Tx
+from ledger.caused import Caused, find, told
+from ledger.chain.base import Chain, Head, NotAccepted, Tx
 from ledger.chain.clock import ChainClock
 from ledger.contracts.cells import Paid
+from ledger.ends import End
 from ledger.lane import CLOCK_MARGIN, Account, Op
 from ledger.money import ZERO, Nano
 from ledger.store import Connection, Row, Store, blob, first, integer, nano, number, text
@@ -38,9 +40,6 @@ FOLLOW: Final = 600
 
 MOST_CAUSED: Final = 64
 """transactions that one external of ours causes at the most"""
-
-_PAGES: Final = 10
-"""of transactions of one account searched for one message"""
 
 log = structlog.get_logger()
 
@@ -94,27 +93,6 @@ class External:
     def finished(self) -> bool:
         """Whether nothing more will happen to it."""
         return self.fate in (Fate.DONE, Fate.DEAD)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caused:
-    """A transaction that an external caused; the first is its own."""
-
-    hash: bytes
-    """Empty if the account is gone, and cannot tell."""
-    account: Account
-    source: Account | None
-    """Who sent what it took in; none: we, from outside."""
-    op: int
-    """First 32 bits of that message; 0 if it had fewer."""
-    value: Nano
-    """Coins that came with it."""
-    fees: Nano
-    """Paid by the account, and for forwarding what it sent."""
-    gas: int
-    lt: int
-    at: int
-    """Unix time"""
 
 
 @final
@@ -315,15 +293,11 @@ class Externals:
 
     async def _find(self, account: Account, after_lt: int, message: bytes) -> Tx | None:
         """The transaction of an account that took a message in."""
-        for _ in range(_PAGES):
-            page = await self._chain.transactions(account, after_lt)
-            for tx in page:
-                if tx.incoming is not None and tx.incoming.hash == message:
-                    return tx
-            if not page:
-                return None
-            after_lt = page[-1].lt
-        return None
+        return await find(self._chain, account, after_lt, lambda tx: _took(tx, message))
+
+
+def _took(tx: Tx, message: bytes) -> bool:
+    return tx.incoming is not None and tx.incoming.hash == message
 
 
 # --- rows ---
@@ -350,6 +324,31 @@ def post(connection: Connection, external: External) -> None:
             external.fees.value,
         ),
     )
+
+
+def post_end(connection: Connection, lane: bytes, end: End) -> None:
+    """Keep how a lane ended, as if this node had closed it; nothing if it has.
+
+    What it cost is counted by who did close it.
+    """
+    told = "SELECT 1 FROM chain_msg WHERE lane = ? AND kind IN (?, ?) AND state <> 'dead'"
+    if first(connection, told, lane, Kind.CLOSE.value, Kind.FINISH.value) is not None:
+        return
+    own, rest = end.caused
+    external = External(
+        hash=end.message,
+        lane=lane,
+        dest=Account(lane),
+        kind=Kind.CLOSE,
+        boc=b"",
+        until=own.at,
+        after_lt=own.lt - 1,
+        balance=ZERO,
+        made_at=float(own.at),
+        fate=Fate.DONE,
+    )
+    post(connection, external)
+    _keep(connection, external.hash, (own, rest))
 
 
 def load(connection: Connection, message: bytes) -> External:
@@ -412,6 +411,10 @@ def _finish(connection: Connection, message: bytes, fate: Fate, fees: Nano = ZER
 
 def _record(connection: Connection, message: bytes, story: Sequence[Caused]) -> None:
     _finish(connection, message, Fate.DONE, sum((one.fees for one in story), ZERO))
+    _keep(connection, message, story)
+
+
+def _keep(connection: Connection, message: bytes, story: Sequence[Caused]) -> None:
     for n, one in enumerate(story):
         connection.execute(
             "INSERT OR IGNORE INTO chain_tx"
@@ -425,7 +428,7 @@ def _record(connection: Connection, message: bytes, story: Sequence[Caused]) -> 
 
 
 def _told(transactions: Sequence[Tx]) -> list[Caused]:
-    return [_caused(tx) for tx in transactions]
+    return [told(tx) for tx in transactions]
 
 
 def _end(external: External, paid: Sequence[Caused]) -> Caused:
@@ -445,27 +448,6 @@ def _end(external: External, paid: Sequence[Caused]) -> Caused:
 
 
 _LAST: Final = {Kind.CLOSE: Op.CLOSE, Kind.FINISH: Op.FINISH}
-
-
-def _caused(tx: Tx) -> Caused:
-    message = tx.incoming
-    forwarded = sum((out.forward_fee for out in tx.outgoing if out.dest is not None), ZERO)
-    return Caused(
-        hash=tx.hash,
-        account=tx.account,
-        source=None if message is None else message.source,
-        op=0 if message is None else _op(message),
-        value=ZERO if message is None else message.value,
-        fees=tx.fees + forwarded,
-        gas=tx.gas,
-        lt=tx.lt,
-        at=tx.time,
-    )
-
-
-def _op(message: Message) -> int:
-    body = message.body.begin_parse()
-    return int(body.load_uint(32)) if body.remaining_bits >= 32 else 0
 
 
 def _external(row: Row) -> External:

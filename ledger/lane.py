@@ -129,6 +129,8 @@ class LaneState:
     balance: Nano
     seen_at: float
     """Unix time of the look, by the chain's clock."""
+    lt: int = 0
+    """The lane's newest transaction."""
 
 
 class Role(Enum):
@@ -192,6 +194,10 @@ class LaneRow:
     """Since when hardly anything on the lane is unpromised; 0: enough is."""
     valid_until: int = 0
     """Unix time until which the newest close that we signed may be taken; 0: none."""
+    lt: int = 0
+    """The newest transaction that was seen, as the chain counts them; 0: not known."""
+    returned: Nano = ZERO
+    """Payer: what came back when the lane ended."""
 
     @property
     def funded(self) -> Nano:
@@ -272,6 +278,16 @@ class PayerLane:
     def on_chain(self, state: LaneState | None, now: float) -> None:
         """A look at the chain: None if no contract is there. An older look changes nothing."""
         self.row = _seen(self.row, state, now)
+
+    def gone(self, now: float) -> bool:
+        """Whether a chain that shows no contract may be believed that the lane has ended."""
+        return self.row.live and _gone(self.row, now)
+
+    def ended(self, claimed: Nano, returned: Nano) -> None:
+        """The lane is over, and its last message has told what became of its coins."""
+        self.row = replace(
+            self.row, phase=Phase.CLOSED, claimed=claimed, balance=ZERO, returned=returned
+        )
 
 
 @final
@@ -410,6 +426,7 @@ def _remember(row: LaneRow, state: LaneState) -> LaneRow:
         balance=state.balance,
         close_at=state.close_at,
         seen_at=state.seen_at,
+        lt=state.lt,
         claimed_at=state.seen_at if rose else row.claimed_at,
     )
     poor = row.unpromised * 100 < row.spare * POOR

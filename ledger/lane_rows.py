@@ -13,19 +13,20 @@ from p2p.identity import AdnlId
 
 _COLUMNS = (
     "id, role, config, phase, cumulative, sig, deposit, claimed, balance, close_at,"
-    " seen_at, opened_at, claimed_at, poor_since, valid_until, peer"
+    " seen_at, opened_at, claimed_at, poor_since, valid_until, lt, returned, peer"
 )
 
 
 def save(connection: Connection, row: LaneRow, peer: AdnlId | None = None) -> None:
     """Insert or update; a peer once known stays known."""
     connection.execute(
-        f"INSERT INTO lane ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608
+        f"INSERT INTO lane ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608
         " ON CONFLICT (id) DO UPDATE SET phase=excluded.phase, cumulative=excluded.cumulative,"
         " sig=excluded.sig, deposit=excluded.deposit, claimed=excluded.claimed,"
         " balance=excluded.balance, close_at=excluded.close_at, seen_at=excluded.seen_at,"
         " opened_at=excluded.opened_at, claimed_at=excluded.claimed_at,"
         " poor_since=excluded.poor_since, valid_until=excluded.valid_until,"
+        " lt=excluded.lt, returned=excluded.returned,"
         " peer=coalesce(excluded.peer, peer)",
         (*_values(row), peer),
     )
@@ -83,6 +84,8 @@ def _values(row: LaneRow) -> tuple[Value, ...]:
         row.claimed_at,
         row.poor_since,
         row.valid_until,
+        row.lt,
+        row.returned.value,
     )
 
 
@@ -109,4 +112,6 @@ def _row(row: Row) -> LaneRow:
         claimed_at=number(row[12]),
         poor_since=number(row[13]),
         valid_until=integer(row[14]),
+        lt=integer(row[15]),
+        returned=nano(row[16]),
     )

@@ -13,10 +13,12 @@ import structlog
 import trio
 
 from ledger import externals, lane_rows, settle
+from ledger.caused import Caused
 from ledger.chain.base import Chain, Contract, Status
 from ledger.chain.clock import ChainClock
 from ledger.contracts import cells
-from ledger.externals import Caused, External, Externals
+from ledger.ends import End, read_end
+from ledger.externals import External, Externals
 from ledger.keys import Master
 from ledger.lane import (
     MAX_CLOSE_DELAY,
@@ -59,6 +61,9 @@ if TYPE_CHECKING:  # the stubs that libp2p brings stand before trio's own types
 
 MOST_LANES: Final = 4_096
 """lanes to us that are not closed; each cost its payer coins, and costs us a query a round."""
+
+END_TIME: Final = 1_800
+"""seconds after it was last seen that the rest of a lane of ours is looked for in the wallet"""
 
 _Task: TypeAlias = Callable[[], Awaitable[bytes]]
 
@@ -269,9 +274,11 @@ class Lanes:
 
     async def _mind(self, lane: bytes, costs: Costs, nursery: trio.Nursery) -> None:
         try:
-            row = await self._see(lane)
+            row, is_there = await self._seen(lane)
         except RemoteError as error:  # of this lane; the others are looked at all the same
             log.info("chain.nonsense", lane=_short(lane), reason=str(error))
+            return
+        if not is_there and row.phase not in _COMING:
             return
         task = self._payee_task if row.role is Role.PAYEE else self._payer_task
         if lane not in self._busy and (due := task(row, costs)) is not None:
@@ -302,7 +309,7 @@ class Lanes:
                 return lambda: self._orders.order(row, Op.CLOSE, costs)
 
     def _payer_task(self, row: LaneRow, costs: Costs) -> _Task | None:
-        if row.phase in (Phase.PROPOSED, Phase.OPENING):
+        if row.phase in _COMING:
             return lambda: self._orders.deposit(row)
         match settle.tend(row, self.now, top_up_below=self._policy.top_up_below):
             case Wait():
@@ -313,9 +320,28 @@ class Lanes:
                 return lambda: self._orders.finish(row)
 
     async def _see(self, lane: bytes) -> LaneRow:
+        row, _ = await self._seen(lane)
+        return row
+
+    async def _seen(self, lane: bytes) -> tuple[LaneRow, bool]:
+        """What is known of a lane after a look, and whether the chain shows it."""
         at = self.now  # before the account is read: what it says may be newer, never older
         state = _state(await self._chain.account(Account(lane)), at)
-        return await self._store.write(lambda c: _saw(c, lane, state, at))
+        if state is not None:
+            return await self._store.write(lambda c: _saw(c, lane, state, at)), True
+        row = await self._store.read(lambda c: lane_rows.load(c, lane))
+        if row is None or row.role is Role.PAYEE or not PayerLane(row).gone(at):
+            return await self._store.write(lambda c: _saw(c, lane, None, at)), False
+        return await self._over(row, at), False
+
+    async def _over(self, row: LaneRow, at: float) -> LaneRow:
+        """A lane of ours has ended: what became of its coins is told by what came back."""
+        end = await read_end(self._chain, row)
+        if end is not None:
+            return await self._store.write(lambda c: _ended(c, row.lane, end))
+        if at < row.seen_at + END_TIME:
+            return row
+        return await self._store.write(lambda c: _saw(c, row.lane, None, at))
 
     async def _own_look(self, lane: bytes, role: Role) -> LaneRow:
         await self._store.read(lambda c: _own(c, lane, role))
@@ -415,6 +441,16 @@ def _saw(connection: Connection, lane: bytes, state: LaneState | None, at: float
     return side.row
 
 
+def _ended(connection: Connection, lane: bytes, end: End) -> LaneRow:
+    payer = PayerLane(_own(connection, lane, Role.PAYER))
+    if payer.row.live:
+        payer.ended(end.claimed, end.returned)
+        log.info("lane.phase", lane=_short(lane), phase=payer.row.phase.value)
+        lane_rows.save(connection, payer.row)
+        externals.post_end(connection, lane, end)
+    return payer.row
+
+
 def _admitted(connection: Connection, row: LaneRow, peer: AdnlId | None) -> LaneRow | Unfit:
     if (known := lane_rows.load(connection, row.lane)) is not None:
         return known
@@ -424,6 +460,9 @@ def _admitted(connection: Connection, row: LaneRow, peer: AdnlId | None) -> Lane
     lane_rows.save(connection, row, peer)
     return row
 
+
+_COMING: Final = (Phase.PROPOSED, Phase.OPENING)
+"""Not on the chain yet."""
 
 _LIVE_PAYEE: Final = (Role.PAYEE.value, Phase.CLOSED.value)
 
@@ -456,7 +495,11 @@ def _state(contract: Contract | None, at: float) -> LaneState | None:
         return None
     data = cells.read_data(contract.data)
     return LaneState(
-        claimed=data.claimed, close_at=data.close_at, balance=contract.balance, seen_at=at
+        claimed=data.claimed,
+        close_at=data.close_at,
+        balance=contract.balance,
+        seen_at=at,
+        lt=contract.last_lt,
     )
 
 

@@ -7,7 +7,7 @@ owes. Rows that money hangs on are never deleted before the chain shows that the
 from collections.abc import Mapping
 from typing import Final
 
-VERSION: Final = 2
+VERSION: Final = 3
 """`PRAGMA user_version` of a store with these tables."""
 
 NODE: Final = """
@@ -27,7 +27,9 @@ CREATE TABLE lane (                  -- LaneRow, written by ledger/lane_rows.py 
     opened_at REAL NOT NULL,
     claimed_at REAL NOT NULL,
     poor_since REAL NOT NULL,
-    valid_until INTEGER NOT NULL     -- of a close order that we signed
+    valid_until INTEGER NOT NULL,    -- of a close order that we signed
+    lt INTEGER NOT NULL DEFAULT 0,   -- of the newest transaction seen
+    returned INTEGER NOT NULL DEFAULT 0 -- payer: what came back at the end
 ) STRICT;
 
 CREATE INDEX lane_by_peer ON lane (peer, role);
@@ -255,5 +257,10 @@ INSERT INTO fraud SELECT peer, id, reply FROM outbox WHERE reply IS NOT NULL;
 ALTER TABLE outbox DROP COLUMN reply;
 """
 
-UPGRADES: Final[Mapping[int, str]] = {1: PINS + _MOVED}
+_ENDS: Final = """
+ALTER TABLE lane ADD COLUMN lt INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE lane ADD COLUMN returned INTEGER NOT NULL DEFAULT 0;
+"""
+
+UPGRADES: Final[Mapping[int, str]] = {1: PINS + _MOVED, 2: _ENDS}
 """What makes of a store of each version one of the next."""

@@ -14,11 +14,12 @@ from pytoniq_core import Address
 from pytoniq_core.boc.address import AddressError
 
 from ledger import lane_rows, tariff, totals
+from ledger.caused import Caused
 from ledger.chain import wallet
 from ledger.chain.lite import LiteChain, LiteServer
 from ledger.coins import Holdings
 from ledger.credit import BUNDLES, EPOCH_SECONDS, worth
-from ledger.externals import Caused, External
+from ledger.externals import External
 from ledger.keys import MASTER_SIZE, Master
 from ledger.lane import Account, LaneRow, Phase, Role
 from ledger.lanes import Lanes, LaneStory
@@ -424,6 +425,7 @@ def _lane(story: LaneStory) -> LaneView:
         claimed=row.claimed,
         state=row.phase.value,
         expires_at=float(row.close_at) if row.phase is Phase.CLOSING else None,
+        returned=row.returned,
     )
 
 

@@ -29,11 +29,17 @@ class LaneView:
     """As `ledger.lane.Phase` names it: proposed, opening, open, close_signed, closing or closed"""
     expires_at: float | None
     """From when the payer may take the rest, once it asked to."""
+    returned: Nano = ZERO
+    """What came back to the payer, this node, when the lane ended."""
 
     @property
     def due(self) -> Nano:
-        """Promised and not claimed; a node that lost vouchers knows of less than was paid."""
-        return self.voucher - min(self.voucher, self.claimed)
+        """Promised and not claimed, while it can be.
+
+        A node that lost vouchers knows of less than was paid.
+        """
+        closed = self.state == "closed"
+        return ZERO if closed else self.voucher - min(self.voucher, self.claimed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +173,7 @@ def _lane(lane: LaneView) -> Document:
         "voucher_nano": lane.voucher.value,
         "claimed_nano": lane.claimed.value,
         "due_nano": lane.due.value,
+        "returned_nano": lane.returned.value,
         "state": lane.state,
         "expires_at": None if lane.expires_at is None else moment(lane.expires_at),
     }

@@ -144,6 +144,8 @@ def _lane(lane: Mapping[str, object]) -> Row:
     state = str(lane["state"]).replace("_", " ")
     if lane["expires_at"] is not None:
         state += f" until {lane['expires_at']}"
+    if lane["returned_nano"]:
+        state += f", {ton(lane['returned_nano'])} back"
     return str(lane["address"]), str(lane["role"]), state, *amounts
 
 

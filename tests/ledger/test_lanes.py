@@ -331,6 +331,84 @@ async def test_a_payer_that_closes_alone_is_answered_in_time_and_pays_what_it_ow
         await sees_no_nano_lost(payer, payee, start)
 
 
+@pytest.mark.parametrize("forgetful", [False, True], ids=["face", "lite-server"])
+@pytest.mark.parametrize("alone", [True, False], ids=["payer-began", "payee-closed"])
+async def test_the_payer_sees_what_became_of_its_lane(autojump_clock, alone, forgetful):
+    """A claim that it never saw included, whoever closed, and whatever the server forgets."""
+    async with two() as (there, payer, payee):
+        lane = await there.open(payer, payee)
+        await payer.lanes.look(lane)
+        payer.stop.cancel()
+        for wire in (payer.wire, payee.wire):
+            wire.forgetful = forgetful
+        await payee.lanes.receive(await payer.lanes.pay(lane, Nano(300_000_000)))
+        await payee.lanes.outcome(await payee.lanes.claim(lane), whole=True)
+        await payee.lanes.receive(await payer.lanes.pay(lane, Nano(100_000_000)))
+        again = await there.party(1, payer.store)
+        again.wire.forgetful = forgetful
+        before = await again.balance()
+        if alone:
+            await again.lanes.start_close(lane)
+        else:
+            await payee.lanes.close(lane)
+        row = await again.phase(lane, Phase.CLOSED)
+        await again.quiet()
+
+        assert (row.claimed, row.cumulative) == (Nano(400_000_000), Nano(400_000_000))
+        assert Nano(70_000_000) < row.returned < DEPOSIT - row.claimed
+        if not alone:
+            assert await again.balance() == before + row.returned - rest_fee(await story(again))
+        *_, last = await story(again)
+        assert (last.account, last.value) == (again.lanes.account, row.returned)
+        assert last.source == lane
+        assert len({one.hash for one in await story(again) if one.hash}) >= 2
+        if not forgetful:
+            theirs = {one.hash: one.fees for one in await story(payee)}
+            ours = {one.hash: one.fees for one in await story(again)}
+            assert {name: ours[name] for name in ours if name in theirs}
+            assert all(theirs.get(name, fees) == fees for name, fees in ours.items())
+
+
+async def story(party):
+    """All transactions of its only lane, in their order."""
+    ((lane),) = await party.lanes.snapshot()
+    return [one for _, caused in lane.externals for one in caused]
+
+
+def rest_fee(caused):
+    """What the wallet pays to take in the rest."""
+    return caused[-1].fees
+
+
+async def test_a_lane_that_finished_its_payer_tells_what_nobody_claimed(autojump_clock):
+    async with two(payee_runs=False) as (there, payer, payee):
+        lane = await there.open(payer, payee)
+        await payer.lanes.pay(lane, Nano(300_000_000))
+        await payer.lanes.outcome(await payer.lanes.start_close(lane), whole=True)
+        await there.chain.travel(DEV.close_delay + 120)
+        row = await payer.phase(lane, Phase.CLOSED)
+        await payer.quiet()
+        assert row.claimed == ZERO
+        assert row.returned > DEPOSIT - Nano(30_000_000)
+        kinds = [one.kind for one, _ in (await payer.lanes.snapshot())[0].externals]
+        assert kinds == [Kind.OPEN, Kind.START_CLOSE, Kind.FINISH]
+
+
+async def test_a_lane_whose_rest_never_shows_is_closed_all_the_same(autojump_clock, monkeypatch):
+    async with two() as (there, payer, payee):
+        lane = await there.open(payer, payee)
+        await payee.lanes.receive(await payer.lanes.pay(lane, Nano(300_000_000)))
+        payer.wire.hidden = payer.lanes.account
+        await payee.lanes.close(lane)
+        await payee.phase(lane, Phase.CLOSED)
+        await trio.sleep(60)
+        assert (await payer.row(lane)).live
+        monkeypatch.setattr("ledger.lanes.END_TIME", 100)
+        await trio.sleep(60)
+        row = await payer.phase(lane, Phase.CLOSED)
+        assert (row.claimed, row.returned) == (Nano(300_000_000), ZERO)
+
+
 async def test_a_payee_that_never_wakes_costs_the_payer_a_day(autojump_clock):
     async with two(payee_runs=False) as (there, payer, payee):
         start = await payer.balance()

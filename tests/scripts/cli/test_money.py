@@ -229,6 +229,17 @@ def test_lanes_for_people(shell, node):
     )
 
 
+def test_a_closed_lane_owes_nothing_and_says_what_came_back(shell, node):
+    (lane,) = node.funds.lanes
+    closed = replace(lane, state="closed", returned=Nano(160_000_000))
+    node.funds = replace(node.funds, lanes=(closed,), history=())
+    _, row = shell("lanes", "list")[1].splitlines()
+    assert row.split()[2:] == [
+        *("closed,", "0.16", "TON", "back", "0.2", "TON"),
+        *("0.033721344", "TON", "0.03", "TON", "0", "TON"),
+    ]
+
+
 def test_no_lanes_is_said(shell, node):
     node.funds = replace(node.funds, lanes=(), history=())
     assert shell("lanes", "list")[1].startswith("no lanes: ")
