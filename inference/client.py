@@ -24,7 +24,10 @@ from inference.request import Policy as Policy
 from inference.request import Progress as Progress
 from inference.request import Refused as Refused
 from inference.request import Timing as Timing
-from ledger.payment import CannotPay, Purse
+from ledger.payment import Bought as Bought
+from ledger.payment import CannotPay, PurchaseStep, Purse
+from ledger.payment import Opening as Opening
+from ledger.payment import Purchase as Purchase
 from p2p.core import Command, Event, step
 from p2p.drive import SystemClock
 from p2p.errors import DirectoryStale, NoCapacity, NoPath
@@ -150,13 +153,18 @@ class _Asking:
         """Have coins set aside; the turn that waits meanwhile begins anew."""
         attempt = wanted.attempt
         try:
-            payment = await purse.prepare(wanted.terms)
+            payment = await purse.prepare(wanted.terms, self._told)
         except CannotPay as error:
             reason, detail = error.reason, str(error)
             self._do("unreserved", lambda core, now: core.unreserved(now, attempt, reason, detail))
         else:
             self._do("reserved", lambda core, now: core.reserved(now, attempt, payment))
         self._turning.cancel()
+
+    def _told(self, step: PurchaseStep) -> None:
+        """Pass on how a purchase goes, as long as anybody hears."""
+        if self._core.state is not State.DONE:
+            self.answer.put(step)
 
     def _wake(self) -> float:
         """When to look again, on trio's clock."""

@@ -117,6 +117,7 @@ class Drawing:
             tick=pace.tick,
             ticks=self._ticks(trying, offer, pace),
             expiry=ceil(now + max(left, self._policy.least_lock)) + self._policy.lock_margin,
+            may_buy=self._policy.may_buy,
         )
 
     def _ticks(self, trying: Trial, offer: Offer, pace: Pace) -> int:

@@ -155,6 +155,11 @@ _UNPAID: Final[Mapping[Unpaid, tuple[Code, str, str]]] = {
         "The chain does not answer, so that no lane to the mint can be opened",
         "Check the network's lite-servers, then try again; nothing was spent.",
     ),
+    Unpaid.NOT_AGREED: (
+        "not_agreed",
+        "There are too few credits for this request, and buying some was not agreed to",
+        "Agree with --yes, or buy them first (tussah credits buy).",
+    ),
     Unpaid.DEAR: (
         "price_above_cap",
         "The mint's fee is above what this node pays",

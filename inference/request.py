@@ -9,7 +9,7 @@ from inference.engine.base import Prompt as EnginePrompt
 from inference.market import AUTO, Known, Memory
 from inference.protocol import Refusal, Setting
 from ledger.money import ZERO, Nano
-from ledger.payment import Purse
+from ledger.payment import Bought, Opening, Purchase, Purse
 from ledger.policy import MAIN
 from ledger.tariff import Prices
 from p2p.entropy import Entropy, SystemEntropy
@@ -22,6 +22,7 @@ Code: TypeAlias = Literal[
     "model_not_found",
     "price_above_cap",
     "no_credits",
+    "not_agreed",
     "mint_unreachable",
     "chain_unreachable",
     "joining_network",
@@ -96,6 +97,8 @@ class Policy:
     """Ask this worker only: the choice is no longer uniform."""
     purse: Purse | None = None
     """What pays; None: only who asks nothing is asked."""
+    may_buy: bool = True
+    """Whether it may buy credits where it has too few."""
     least_lock: int = MAIN.least_lock
     """seconds: no mint locks coins for less"""
     lock_margin: int = MAIN.lock_margin
@@ -230,7 +233,9 @@ class AskFailed:
     refusals: tuple[Refused, ...] = ()
 
 
-AskEvent: TypeAlias = Chosen | Offered | Progress | Piece | Done | AskFailed
+AskEvent: TypeAlias = (
+    Chosen | Offered | Purchase | Opening | Bought | Progress | Piece | Done | AskFailed
+)
 
 
 # --- what of it goes to the worker ---

@@ -5,9 +5,9 @@ directory holds. A purchase is in the store before it leaves, and is sent again 
 it is answered; what a voucher promised in vain waits for the next purchase.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final, final
+from typing import Final, TypeAlias, final
 
 import structlog
 import trio
@@ -31,8 +31,9 @@ from ledger.messages import (
     Sigs,
 )
 from ledger.mints import Mints
-from ledger.money import Nano
-from ledger.payment import CannotPay, Unpaid
+from ledger.money import ZERO, Nano
+from ledger.orders import WALLET_FEES
+from ledger.payment import CannotPay, Purchase, Unpaid
 from ledger.policy import Policy
 from ledger.store import Connection, Store
 from ledger.voucher import Voucher
@@ -51,6 +52,9 @@ from p2p.identity import AdnlId
 from p2p.node import Node
 
 log = structlog.get_logger()
+
+Agree: TypeAlias = Callable[[Purchase], object]
+"""Told of a purchase before anything is promised for it; may raise `CannotPay`."""
 
 
 @final
@@ -82,30 +86,49 @@ class Buying:
         self._relays = relays
         self._turn = trio.Lock()
 
-    async def buy(self, bundle: str | None = None, *, mint: AdnlId | None = None) -> Nano:
+    async def buy(
+        self, bundle: str | None = None, *, mint: AdnlId | None = None, agree: Agree | None = None
+    ) -> Nano:
         """Buy a bundle, opening a lane to the mint if there is none; what the credits are worth.
 
-        Raises `CannotPay`. What was promised and not sold waits for the next purchase.
+        `agree` is told what it will cost before anything is promised for it, and may raise
+        `CannotPay`, as this does. What was promised and not sold waits for the next purchase; that
+        one needs no agreement.
         """
         mint = mint or self._mints.common(self._mints.trusted)
         async with self._turn:
             with _said():
-                return await self._buy(mint, bundle or self._policy.bundle)
+                return await self._buy(mint, bundle or self._policy.bundle, agree)
 
     async def holdings(self) -> Holdings:
         """What can be spent now. Raises `LocalError`."""
         now = self._clock.now()
         return await self._store.read(lambda c: coins.holdings(c, self._mints.trusted, now))
 
-    async def _buy(self, mint: AdnlId, bundle: str) -> Nano:
+    async def _buy(self, mint: AdnlId, bundle: str, agree: Agree | None) -> Nano:
         await self._check_float(bundle)
         async with opened(self._node, mint, relays=self._relays) as line:
             keyset = await self._on_sale(line, mint)
             left = await self._finish(line, mint)
             if left:
                 return left
-            lane = await self._lane(line, mint)
+            row = await self._usable_lane(mint)
+            if agree is not None:
+                agree(self._intent(keyset, bundle, row))
+            lane = await self._lane(line, mint, row)
             return await self._purchase(line, keyset, lane, bundle)
+
+    def _intent(self, keyset: Keyset, bundle: str, lane: LaneRow | None) -> Purchase:
+        exponents = BUNDLES[bundle]
+        return Purchase(
+            mint=keyset.mint,
+            bundle=bundle,
+            value=worth(exponents),
+            price=keyset.price(exponents),
+            lane=None if lane is None else lane.phase,
+            deposit=self._policy.lane_deposit if lane is None else ZERO,
+            fees=WALLET_FEES if lane is None else ZERO,
+        )
 
     async def _check_float(self, bundle: str) -> None:
         held = await self.holdings()
@@ -193,13 +216,15 @@ class Buying:
 
     # --- the lane to a mint ---
 
-    async def _lane(self, line: Line, mint: AdnlId) -> LaneRow:
-        """An open lane that the mint knows of. Raises `CannotPay` if the chain is away."""
+    async def _usable_lane(self, mint: AdnlId) -> LaneRow | None:
         rows = await self._store.read(
             lambda c: list(lane_rows.every(c, Role.PAYER, of=mint, live=True))
         )
         usable = [row for row in rows if row.phase in _USABLE]
-        row = min(usable, key=lambda row: _USABLE.index(row.phase), default=None)
+        return min(usable, key=lambda row: _USABLE.index(row.phase), default=None)
+
+    async def _lane(self, line: Line, mint: AdnlId, row: LaneRow | None) -> LaneRow:
+        """An open lane that the mint knows of. Raises `CannotPay` if the chain is away."""
         offer = None if row is not None else await line.ask(LaneTerms(), LaneOffer)
         try:
             if offer is not None:

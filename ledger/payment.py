@@ -4,11 +4,12 @@ Asking and serving are cores that know ticks and terms; coins, mints and lanes s
 protocols. `ledger/purse.py` and `ledger/till.py` are the real ones, simulations have twins.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
+from ledger.lane import Phase
 from ledger.money import Nano
 from ledger.tick import Chain
 from p2p.identity import AdnlId
@@ -29,6 +30,51 @@ class PayTerms:
     """The most that may be revealed; `tick * ticks` is locked, and what is not revealed returns."""
     expiry: int
     """Unix time at which the lock ends."""
+    may_buy: bool = True
+    """Whether credits may be bought for it where there are too few."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purchase:
+    """Credits about to be bought. Nothing has been promised for them yet, nor left the wallet."""
+
+    mint: AdnlId
+    bundle: str
+    value: Nano
+    price: Nano
+    """What a voucher will promise for them: the mint's fee is what it has above the value."""
+    lane: Phase | None
+    """Of the lane that it goes over: open, or opening; None: there is none yet."""
+    deposit: Nano
+    """What opens that; 0 if there is one. It is not spent: what is not promised comes back."""
+    fees: Nano
+    """The most that the chain takes for that."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """A purchase waits for the chain to open its lane."""
+
+    mint: AdnlId
+    block: int
+    """The newest."""
+    waited: float
+    """seconds"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bought:
+    """A purchase has been made."""
+
+    value: Nano
+    price: Nano
+    """0 for what was promised for earlier."""
+
+
+PurchaseStep: TypeAlias = Purchase | Opening | Bought
+
+Told: TypeAlias = Callable[[PurchaseStep], object]
+"""Hears how a purchase goes, while it is waited for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +106,8 @@ class Unpaid(Enum):
     """the mint asks for a greater fee than this node pays"""
     STORE = "store"
     """this node's own disk takes nothing"""
+    NOT_AGREED = "not_agreed"
+    """there are too few credits, and nobody has said that more may be bought"""
 
 
 class CannotPay(Exception):  # noqa: N818 - says what happened, like the tree in p2p/errors.py
@@ -76,10 +124,10 @@ class Purse(Protocol):
     def mints(self) -> tuple[AdnlId, ...]:
         """Whose credits are at hand, or can be bought: what a want says, at most 4."""
 
-    async def prepare(self, terms: PayTerms) -> Payment:
-        """Set coins aside, durably, before the spend leaves. Buys first if it must.
+    async def prepare(self, terms: PayTerms, told: Told) -> Payment:
+        """Set coins aside, durably, before the spend leaves. Buys first if it must and may.
 
-        Cancelled, nothing stays set aside. Raises `CannotPay`.
+        Cancelled, nothing stays set aside; a purchase that has begun may go on. Raises `CannotPay`.
         """
 
     def release(self, payment: Payment) -> None:

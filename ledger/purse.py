@@ -5,15 +5,15 @@ of their own. Everything is in the store before it leaves, so that a purse which
 on from there: purchases are sent again byte for byte, sessions that were cut off are over.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Final, TypeAlias, final
 
 import structlog
 import trio
 
 from ledger import coins, pins
-from ledger.buying import Buying
+from ledger.buying import Agree, Buying
 from ledger.coins import Holdings
 from ledger.collecting import Collecting
 from ledger.credit import SpendTerms
@@ -21,7 +21,7 @@ from ledger.keys import Master
 from ledger.lanes import Lanes
 from ledger.mints import Mints
 from ledger.money import Nano
-from ledger.payment import CannotPay, Payment, PayTerms, Unpaid
+from ledger.payment import CannotPay, Payment, PayTerms, Told, Unpaid
 from ledger.policy import Policy
 from ledger.store import Connection, Store, Work
 from ledger.tick import Chain
@@ -38,6 +38,9 @@ AGAIN: Final = 1.0
 """seconds until a disk that took nothing is tried again"""
 
 log = structlog.get_logger()
+
+Buy: TypeAlias = Callable[[AdnlId], Awaitable[object]]
+"""Buys credits of a mint. Raises `CannotPay`."""
 
 
 @final
@@ -95,12 +98,14 @@ class Purse:
         """The trusted mints that are listed now."""
         return self._mints.usable()
 
-    async def prepare(self, terms: PayTerms) -> Payment:
-        """See `ledger.payment.Purse`. Buys a bundle first where there is none to cover it."""
+    async def prepare(
+        self, terms: PayTerms, told: Told | None = None, *, buy: Buy | None = None
+    ) -> Payment:
+        """See `ledger.payment.Purse`. `buy` gets more where there is too little; else we do."""
         mint = self._mints.common(terms.mints)
         payment = await self._reserve(mint, terms)
         if payment is None:
-            await self.buy(mint=mint)
+            await (self.buy(mint=mint, agree=told) if buy is None else buy(mint))
             payment = await self._reserve(mint, terms)
         if payment is None:
             wanted = terms.tick * terms.ticks
@@ -124,9 +129,11 @@ class Purse:
         """What can be spent now, for people. Raises `LocalError`."""
         return await self._buying.holdings()
 
-    async def buy(self, bundle: str | None = None, *, mint: AdnlId | None = None) -> Nano:
+    async def buy(
+        self, bundle: str | None = None, *, mint: AdnlId | None = None, agree: Agree | None = None
+    ) -> Nano:
         """As `Buying.buy`. Raises `CannotPay`."""
-        return await self._buying.buy(bundle, mint=mint)
+        return await self._buying.buy(bundle, mint=mint, agree=agree)
 
     # --- spending ---
 

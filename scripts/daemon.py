@@ -15,6 +15,7 @@ import trio
 from starlette.routing import BaseRoute
 
 from inference.client import Answer, AskRequest, Done
+from ledger.payment import Told
 from p2p.identity import Identity
 from p2p.node import Node
 from scripts import joining, networks, process, serving, version
@@ -210,9 +211,9 @@ class Daemon:
         """Ask the network. Raises `Failed` if this node cannot ask now."""
         return self._asks.answer(request, wish)
 
-    def terms(self, done: Done) -> Terms:
-        """What the ask document says of the network."""
-        return self._asks.terms(done)
+    def terms(self) -> Terms:
+        """What the documents of an ask say of the network."""
+        return self._asks.terms()
 
     async def keep(self, done: Done) -> None:
         """Keep a receipt."""
@@ -228,9 +229,9 @@ class Daemon:
         """The credits at hand."""
         return await self._money.credits()
 
-    async def buy(self, bundle: str | None) -> Document:
-        """Buy credits. Raises `Failed`."""
-        return await self._money.buy(bundle)
+    async def buy(self, bundle: str | None, told: Told) -> Document:
+        """Buy credits, telling how it goes. Raises `Failed`."""
+        return await self._money.buy(bundle, told)
 
     async def lanes(self) -> Document:
         """Its lanes."""

@@ -29,6 +29,7 @@ CODES: Mapping[str, Code] = {
     "free_network": Code(400, False, 2),
     "insufficient_funds": Code(402, False, 5),
     "no_credits": Code(402, False, 5),
+    "not_agreed": Code(402, False, 2),
     "price_above_cap": Code(402, False, 5),
     "forbidden": Code(403, False, 1),
     "model_not_found": Code(404, False, 4),

@@ -26,7 +26,7 @@ from ledger.lanes import Lanes, LaneStory
 from ledger.mintkeys import MintKeys
 from ledger.money import ZERO, Nano
 from ledger.payee import Payee
-from ledger.payment import CannotPay, Unpaid
+from ledger.payment import CannotPay, Told, Unpaid
 from ledger.policy import DEV, Policy
 from ledger.purse import Purse
 from ledger.service import MintService
@@ -46,6 +46,7 @@ from scripts.home import Home
 from scripts.networks import Chain, Profile
 from scripts.receipts import line
 from scripts.settings import Settings
+from scripts.shopping import Shopping
 
 TRUST: Final = 2
 """What pytoniq takes the face's word for: a dev network runs its own chain."""
@@ -179,9 +180,9 @@ async def opened(
             relays=settings.ask.relays,
         )
         await nursery.start(purse.run)
-        sight = Sight(lite, lanes)
+        sight, shopping = Sight(lite, lanes), Shopping(purse, lite, nursery)
         nursery.start_soon(sight.keep, max(LOOK_EVERY, policy.watch_every))
-        yield Treasury(settings, profile, chain, store, master, lanes, purse, policy, sight)
+        yield Treasury(settings, profile, chain, store, master, lanes, shopping, policy, sight)
         nursery.cancel_scope.cancel()
 
 
@@ -228,7 +229,7 @@ class Treasury:
     store: Store
     master: Master
     lanes: Lanes
-    purse: Purse
+    shopping: Shopping
     policy: Policy
     sight: Sight
 
@@ -287,14 +288,13 @@ class Treasury:
         """The `lanes` document."""
         return money.lanes(await self._funds())
 
-    async def buy(self, bundle: str | None) -> Document:
-        """Buy a bundle; the `purchase` document. Raises `Failed`."""
-        before = await self._promised()
+    async def buy(self, bundle: str | None, told: Told) -> Document:
+        """Buy a bundle, telling how it goes; the `purchase` document. Raises `Failed`."""
         try:
-            value = await self.purse.buy(bundle)
+            bought = await self.shopping.buy(bundle, told)
         except CannotPay as error:
             raise failure(error) from error
-        price = await self._promised() - before
+        value, price = bought.value, bought.price
         return money.purchase(_bundle(value), value, price, await self._funds())
 
     async def settle(self, lane: bytes) -> Document:
@@ -332,11 +332,6 @@ class Treasury:
             message = f"This node has no lane at {address(Account(lane))}."
             raise Failed("invalid_request", message, "`tussah lanes list` shows the lanes.")
         return row.role
-
-    async def _promised(self) -> Nano:
-        stories = await self.lanes.snapshot()
-        rows = [story.row for story in stories if story.row.role is Role.PAYER]
-        return sum((row.cumulative for row in rows), ZERO)
 
     async def _post(self, lane: bytes, act: Act) -> Document:
         """Send an external, and wait until all that it causes is on the chain."""
@@ -395,6 +390,7 @@ _ADVICE: Final = {
     Unpaid.NO_MINT: ("mint_unreachable", "`tussah peers` shows whether a mint is up; try again."),
     Unpaid.MINT_DOWN: ("mint_unreachable", "Try again; what was promised is not lost."),
     Unpaid.CHAIN_DOWN: ("chain_unreachable", "Check the chain of the network, then try again."),
+    Unpaid.NOT_AGREED: ("not_agreed", "Nobody need agree to this: buy again."),
     Unpaid.DEAR: ("price_above_cap", "Wait for another mint, or join a network that names one."),
     Unpaid.STORE: ("internal", "See to the disk, then try again; nothing was spent."),
 }

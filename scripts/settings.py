@@ -131,6 +131,16 @@ class Mint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Wallet:
+    """What may be spent without asking first."""
+
+    buy: str = _one_of("auto", "auto", "yes", "ask")
+    """Whether an ask that finds too few credits may buy some, and open a lane for that. `yes`: it
+    says so and does; `ask`: only once somebody agrees (`ask --yes`); `auto`: as `yes` in a dev
+    network, whose coins are worth nothing, else as `ask`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Log:
     """The daemon's own words; never prompts, answers, keys or whole addresses."""
 
@@ -151,6 +161,7 @@ class Settings:
     ask: Ask = Ask()
     worker: Worker = Worker()
     mint: Mint = Mint()
+    wallet: Wallet = Wallet()
     log: Log = Log()
 
 

@@ -12,7 +12,7 @@ from typing import Final, final
 import trio
 
 from ledger.money import ZERO, Nano
-from ledger.payment import CannotPay, Decline, Locked, Payment, PayTerms, Unpaid
+from ledger.payment import CannotPay, Decline, Locked, Payment, PayTerms, Told, Unpaid
 from ledger.receipt import LockReceipt
 from ledger.tick import Chain, Verifier, earlier
 from p2p import codec
@@ -176,8 +176,8 @@ class FakePurse:
         """The one."""
         return (self.mint.identity.id,)
 
-    async def prepare(self, terms: PayTerms) -> Payment:
-        """Set coins aside. Raises `CannotPay`."""
+    async def prepare(self, terms: PayTerms, told: Told) -> Payment:
+        """Set coins aside; none are ever bought. Raises `CannotPay`."""
         await (self.before or trio.lowlevel.checkpoint)()
         return self.take(terms)
 

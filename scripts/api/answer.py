@@ -24,6 +24,10 @@ class Terms:
 
     dev: bool
     clients_claimed: int
+    chain: str | None = None
+    """Name of the chain that answers are paid on; None: they are free."""
+    worthless: bool = True
+    """Whether its coins are."""
 
 
 def offered(event: Offered) -> Document:

@@ -9,11 +9,24 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
-from inference.client import Answer, AskFailed, AskRequest, Chosen, Done, Offered, Piece, Progress
+from inference.client import (
+    Answer,
+    AskFailed,
+    AskRequest,
+    Bought,
+    Chosen,
+    Done,
+    Offered,
+    Opening,
+    Piece,
+    Progress,
+    Purchase,
+)
 from inference.engine.base import MAX_STOPS, MILLE, ChatMessage
 from ledger.money import MAX_NANO, Nano
 from p2p.identity import AdnlId
 from scripts.api import answer as answers
+from scripts.api import purchases
 from scripts.api.events import Stream, Work
 from scripts.failure import Failed, Failure, suggestion
 
@@ -31,6 +44,8 @@ class Wish:
     deadline_s: float | None = None
     worker: AdnlId | None = None
     max_price: Nano | None = None
+    buy: bool | None = None
+    """Whether credits may be bought where there are too few."""
 
 
 class Asker(Protocol):
@@ -39,8 +54,8 @@ class Asker(Protocol):
     def answer(self, request: AskRequest, wish: Wish) -> AbstractAsyncContextManager[Answer]:
         """Ask. Raises `Failed` if this node cannot ask at all now."""
 
-    def terms(self, done: Done) -> answers.Terms:
-        """What the ask document says beside the answer itself."""
+    def terms(self) -> answers.Terms:
+        """What the documents of an ask say of the network."""
 
     async def keep(self, done: Done) -> None:
         """Keep the receipt of an answer."""
@@ -62,13 +77,15 @@ async def _tell(stream: Stream, event: object, asker: Asker, request_id: str) ->
     match event:
         case Offered():
             await _offered(stream, event)
+        case Purchase() | Opening() | Bought():
+            await purchases.tell(stream, event, asker.terms())
         case Progress():
             await stream.event("progress", answers.progress(event))
         case Piece(text=text, channel=channel) if text:
             await stream.event("piece", {"text": text, "channel": channel})
         case Done():
             await asker.keep(event)
-            document = answers.ask(event, asker.terms(event), request_id)
+            document = answers.ask(event, asker.terms(), request_id)
             await stream.event("done", document)
         case AskFailed():
             await stream.fail(failure(event))
@@ -110,7 +127,7 @@ FIELDS: Final = (
     *("top_k", "min_p", "frequency_penalty", "presence_penalty", "stop", "seed", "tussah"),
 )
 
-WISHES: Final = ("relays", "deadline_s", "worker", "max_price_nano")
+WISHES: Final = ("relays", "deadline_s", "worker", "max_price_nano", "buy")
 
 
 def _request(body: Body) -> AskRequest:
@@ -139,6 +156,7 @@ def _wish(tussah: Body) -> Wish:
         relays=_whole(tussah, "relays", low=0, high=3),
         deadline_s=deadline,
         worker=_worker(tussah),
+        buy=_yes(tussah, "buy"),
     )
 
 
@@ -216,6 +234,13 @@ def _whole(body: Body, name: str, *, low: int, high: int) -> int | None:
         return None
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
         raise _wrong(name, f"it must be a whole number between {low} and {high}")
+    return value
+
+
+def _yes(body: Body, name: str) -> bool | None:
+    value = body.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise _wrong(name, "it must be true or false")
     return value
 
 

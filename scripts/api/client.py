@@ -97,9 +97,15 @@ def question(
     relays: int | None = None,
     deadline_s: float | None = None,
     max_price_nano: int | None = None,
+    buy: bool | None = None,
 ) -> Document:
     """The body of `POST /ask` for a single question; None leaves it to the node's settings."""
-    tussah = {"relays": relays, "deadline_s": deadline_s, "max_price_nano": max_price_nano}
+    tussah = {
+        "relays": relays,
+        "deadline_s": deadline_s,
+        "max_price_nano": max_price_nano,
+        "buy": buy,
+    }
     fields = {"model": model, "max_tokens": max_tokens}
     return {
         "messages": [{"role": "user", "content": prompt}],

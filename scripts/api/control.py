@@ -1,6 +1,7 @@
 """The control API: the node's owner speaks to it over a socket that nobody else can open."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Final, Protocol
 
 from starlette.applications import Starlette
@@ -9,7 +10,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from ledger.credit import BUNDLES
-from scripts.api import asking, local
+from ledger.payment import Told
+from scripts.api import asking, local, purchases
 from scripts.api.events import Events
 from scripts.failure import Document, Failed
 
@@ -38,8 +40,8 @@ class Operator(asking.Asker, Protocol):
     async def credits(self) -> Document:
         """The credits at hand."""
 
-    async def buy(self, bundle: str | None) -> Document:
-        """Buy credits. Raises `Failed`."""
+    async def buy(self, bundle: str | None, told: Told) -> Document:
+        """Buy credits, telling how it goes. Raises `Failed`."""
 
     async def lanes(self) -> Document:
         """Its lanes, and their transactions."""
@@ -90,7 +92,10 @@ def _buy(operator: Operator) -> Callable[[Request], object]:
         if bundle not in (None, *BUNDLES):
             message = f"The bundle is {bundle!r}; only {', '.join(BUNDLES)} are sold."
             raise Failed("invalid_request", message, param="bundle")
-        return local.answer(await operator.buy(None if bundle is None else str(bundle)))
+        buy = partial(operator.buy, None if bundle is None else str(bundle))
+        if isinstance(body, Mapping) and body.get("stream") is True:
+            return Events(purchases.work(buy, operator.terms))
+        return local.answer(await buy(lambda step: None))
 
     return endpoint
 

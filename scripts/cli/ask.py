@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, final
 
@@ -10,9 +11,15 @@ from cyclopts import Parameter
 from scripts.api import client
 from scripts.cli.client import reach_or_start
 from scripts.cli.common import PLAIN, Common, give, interrupting, out, say
+from scripts.cli.purchase import PurchaseTalk
 from scripts.cli.render import quote
-from scripts.cli.words import count, ton
+from scripts.cli.words import at_home, count, ton
 from scripts.failure import CODES, Document, Failed
+
+STILL_BUYING = (
+    "The node goes on buying: `tussah credits list` shows what that brings, `tussah lanes list` "
+    "the lane."
+)
 
 LATE_FINISH: Mapping[str, str] = {"deadline": "deadline", "worker_lost": "worker_lost"}
 """Ends of an answer that came only in part, and the code whose exit status they share."""
@@ -28,6 +35,7 @@ def ask(
     relays: int | None = None,
     deadline: float | None = None,
     max_price: str | None = None,
+    yes: Annotated[bool, Parameter(name=["--yes", "-y"])] = False,
     common: Common = PLAIN,
 ) -> int:
     """Ask a question; the answer is printed as it comes.
@@ -50,8 +58,11 @@ def ask(
         Seconds after which the request ends, whatever has come.
     max_price
         The most that the request may cost: 0.01 is in TON, 20n in nano.
+    yes
+        Buy credits if there are too few, whatever the setting wallet.buy says.
     """
-    body = client.question(
+    ask_with = partial(
+        client.question,
         _question(prompt, file),
         model=model,
         max_tokens=max_tokens,
@@ -60,13 +71,27 @@ def ask(
         max_price_nano=_nano(max_price),
     )
     path = reach_or_start(common.home)
-    document = _listen(path, body, common)
+    try:
+        document = _listen(path, ask_with(buy=True if yes else None), common)
+    except Failed as failed:
+        if not _agreed_now(failed):
+            raise
+        document = _listen(path, ask_with(buy=True), common)
     if common.as_json:
         give(document)
     else:
         _finish(document)
     late = LATE_FINISH.get(str(document["finish"]))
     return CODES[late].exit if late else 0
+
+
+def _agreed_now(failed: Failed) -> bool:
+    """Whether a person at a terminal agrees to what the ask would have bought."""
+    if failed.failure.code != "not_agreed" or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    sys.stderr.write(f"{failed.failure.message}\nBuy them now? [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _nano(amount: str | None) -> int | None:
@@ -102,11 +127,14 @@ class _Shown:
 
     def __init__(self, common: Common) -> None:
         self._is_silent = common.as_json
+        self._home = common.home.path
         self._begun = False
         self._quoted: object = 0
+        self._purchase = PurchaseTalk()
 
     def show(self, name: str, document: Document) -> None:
-        """Print an event."""
+        """Print an event. What is spent is said with `--json` too."""
+        self._purchase.hear(name, document)
         if name == "offered":
             self._quoted = document["quoted_nano"]
             if self._quoted and not self._is_silent:
@@ -117,14 +145,22 @@ class _Shown:
 
     def break_off(self, error: BaseException) -> None:
         """End a cut answer with a line of its own, and say what is known of its cost."""
-        if self._begun:
+        if self._begun and not self._is_silent:
             out("\n")
+        self._purchase.rest()
+        if self._purchase.under_way and _goes_on(error):
+            say(at_home(STILL_BUYING, self._home))
         is_told = isinstance(error, Failed) and error.failure.code != client.LOST
         if self._quoted and not is_told:
             say(
                 f"At most {ton(self._quoted)} was paid: so much was set aside. What the worker "
                 "has not earned comes back by itself while the node runs."
             )
+
+
+def _goes_on(error: BaseException) -> bool:
+    """Whether the node makes a purchase that nobody waits for any more."""
+    return not isinstance(error, Failed) or error.failure.code in ("cancelled", "deadline")
 
 
 def _question(prompt: str | None, file: str | None) -> str:

@@ -6,8 +6,9 @@ from urllib.parse import quote
 
 from scripts.api import client
 from scripts.cli.client import reach
-from scripts.cli.common import PLAIN, Common, give
-from scripts.failure import Document
+from scripts.cli.common import PLAIN, Common, give, interrupting
+from scripts.cli.purchase import PurchaseTalk
+from scripts.failure import Document, Failed
 
 
 def wallet(*, common: Common = PLAIN) -> int:
@@ -37,8 +38,23 @@ def buy(bundle: Literal["S", "M", "L"] | None = None, /, *, common: Common = PLA
     """
     from scripts.cli import render
 
-    body = {} if bundle is None else {"bundle": bundle}
-    return _show(_move(common, "/credits/buy", body), render.purchase, common)
+    return _show(_buy(bundle, common), render.purchase, common)
+
+
+def _buy(bundle: str | None, common: Common) -> Document:
+    """The `purchase` document. The first Ctrl-C hears from the node what becomes of it."""
+    body = {"stream": True, **({} if bundle is None else {"bundle": bundle})}
+    stream, talk = client.Stream(reach(common.home), "POST", "/credits/buy", body), PurchaseTalk()
+    try:
+        with interrupting(stream.stop):
+            for name, document in stream:
+                if name == "done":
+                    return document
+                if name != "bought":  # the document says so
+                    talk.hear(name, document)
+    finally:
+        talk.rest()
+    raise Failed(client.LOST, "The node ended the purchase without a word.", "See its log.")
 
 
 def lanes(*, common: Common = PLAIN) -> int:

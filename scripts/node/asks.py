@@ -79,19 +79,33 @@ class Asks:
             max_price=Nano.parse(settings.ask.max_price)
             if wish.max_price is None
             else wish.max_price,
-            purse=None if treasury is None else treasury.purse,
+            purse=None if treasury is None else treasury.shopping,
+            may_buy=self._may_buy(wish),
             least_lock=money.least_lock,
             lock_margin=money.lock_margin,
         )
+
+    def _may_buy(self, wish: Wish) -> bool:
+        """Whether credits may be bought for an ask: by default where coins are worth nothing."""
+        if wish.buy is not None:
+            return wish.buy
+        chosen = self._site.settings.wallet.buy
+        return self._site.profile.dev if chosen == "auto" else chosen == "yes"
 
     def _with_model(self, request: AskRequest) -> AskRequest:
         model = self._site.settings.ask.model
         return replace(request, model=model) if request.model == AUTO else request
 
-    def terms(self, done: Done) -> Terms:
-        """What the ask document says of the network."""
-        claimed = statuses.clients_claimed(self._site.entries())
-        return Terms(dev=self._site.profile.dev, clients_claimed=claimed)
+    def terms(self) -> Terms:
+        """What the documents of an ask say of the network."""
+        profile = self._site.profile
+        chain = profile.chain
+        return Terms(
+            dev=profile.dev,
+            clients_claimed=statuses.clients_claimed(self._site.entries()),
+            chain=None if chain is None else chain.name,
+            worthless=chain is None or chain.worthless,
+        )
 
     async def keep(self, done: Done) -> None:
         """Keep a receipt, if this node has a store. A full disk must not cost the answer."""

@@ -3,6 +3,7 @@
 import math
 from typing import final
 
+from ledger.payment import Told
 from scripts import funds
 from scripts.failure import Document, Failed
 from scripts.funds import Treasury
@@ -36,11 +37,11 @@ class Money:
         """The credits at hand."""
         return await self._treasury().credits()
 
-    async def buy(self, bundle: str | None) -> Document:
+    async def buy(self, bundle: str | None, told: Told) -> Document:
         """Buy credits, once the network is there."""
         treasury = self._treasury()
         await self._site.join(self._site.running(), math.inf)
-        return await treasury.buy(bundle)
+        return await treasury.buy(bundle, told)
 
     async def lanes(self) -> Document:
         """Its lanes."""

@@ -5,7 +5,9 @@ client with coins but without credits, and one without either, then a thief with
 """
 
 import json
+import signal
 import sqlite3
+import time
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +18,14 @@ from scripts import networks
 from scripts.home import Home, write_private
 from scripts.parties import running
 from tests.acceptance import paid
-from tests.acceptance.processes import check_command, command, kill, no_errors, until
+from tests.acceptance.processes import (
+    PATIENCE,
+    check_command,
+    command,
+    kill,
+    no_errors,
+    until,
+)
 
 SNAPSHOT = json.loads((Path(__file__).parent / "paid_refusals.json").read_text("utf-8"))
 
@@ -53,7 +62,9 @@ def test_what_cannot_be_paid_for_is_refused_and_costs_nothing(network, tmp_path)
     pauper = another(client, network, Home(tmp_path / "pauper"))
 
     refused("price above cap", client, "--max-price", "1n")
+    check_frozen(client, chain)
     paid.buy(client)
+    assert paid.total(client, "SELECT count(*) FROM lane") == 1
     copy = copied(client)
     check_paid(client, at_once=2)
     until(lambda: is_up(pauper))
@@ -74,6 +85,24 @@ def test_what_cannot_be_paid_for_is_refused_and_costs_nothing(network, tmp_path)
     until(lambda: not paid.in_flight(client))
     paid.check_books(mint, [client], [worker])
     assert no_errors(network)
+
+
+def check_frozen(client, chain):
+    """A chain that stops while it is to open a lane is not waited for long, and costs nothing."""
+    with command(client.home, "credits", "buy") as process:
+        began = time.monotonic()
+        while b"opening a lane for it" not in (line := process.stderr.readline()):
+            assert line
+        chain.process.send_signal(signal.SIGSTOP)
+        try:
+            words = process.stderr.read().decode()
+            assert process.wait(PATIENCE) == 4
+        finally:
+            chain.process.send_signal(signal.SIGCONT)
+        assert time.monotonic() - began < PATIENCE
+    assert "tussah: No credits were bought: " in words
+    assert "Check the chain of the network, then try again." in words
+    assert paid.credit(client) == 0
 
 
 def check_paid(client, at_once=1):

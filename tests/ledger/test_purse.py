@@ -40,6 +40,43 @@ async def test_second_bundle_needs_no_second_lane(village, autojump_clock):
     assert (await village.customer.purse.holdings()).value == worth(BUNDLES["S"]) * 2
 
 
+async def test_purchase_is_told_of_before_anything_is_promised(village, autojump_clock):
+    purse, told = village.customer.purse, []
+
+    def refuse(purchase):
+        told.append(purchase)
+        raise CannotPay(Unpaid.NOT_AGREED)
+
+    with pytest.raises(CannotPay) as caught:
+        await purse.buy(agree=refuse)
+    assert caught.value.reason is Unpaid.NOT_AGREED
+    assert await village.customer.lanes.snapshot() == ()
+    assert (await purse.holdings()).value == ZERO
+
+    await purse.buy(agree=told.append)
+    await purse.buy("S", agree=told.append)
+    first, same, second = told
+    assert first == same
+    assert (first.bundle, first.value, first.lane) == ("M", BUNDLE, None)
+    assert first.price == BUNDLE + (BUNDLE * 50).ceil_div(10_000)
+    (story,) = await village.customer.lanes.snapshot()
+    assert (first.deposit, second.deposit) == (story.row.deposit, ZERO)
+    assert (second.lane, second.fees) == (story.row.phase, ZERO)
+    assert story.row.cumulative == first.price + second.price
+
+
+async def test_credits_are_got_as_the_asker_says(village, autojump_clock):
+    purse, worker, wanted = village.customer.purse, await village.up(Role.RELAY), []
+
+    async def buy(mint):
+        wanted.append(mint)
+        await purse.buy("L")
+
+    purse.release(await purse.prepare(terms(village, worker), buy=buy))
+    assert wanted == [village.mint.node.id]
+    await until_value(village, worth(BUNDLES["L"]))
+
+
 async def test_what_is_not_revealed_comes_back(village, autojump_clock):
     purse = village.customer.purse
     worker = await village.up(Role.RELAY)

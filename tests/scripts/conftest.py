@@ -9,7 +9,18 @@ import jsonschema
 import pytest
 import trio
 
-from inference.client import AskFailed, Chosen, Done, Offered, Piece, Progress, Timing
+from inference.client import (
+    AskFailed,
+    Bought,
+    Chosen,
+    Done,
+    Offered,
+    Opening,
+    Piece,
+    Progress,
+    Purchase,
+    Timing,
+)
 from inference.engine.base import Usage
 from ledger import tariff
 from ledger.money import ZERO, Nano
@@ -144,6 +155,22 @@ class FakeAnswer:
         raise StopAsyncIteration
 
 
+STEPS = (
+    Purchase(
+        mint=b"\xef" * 32,
+        bundle="M",
+        value=Nano(33_553_408),
+        price=Nano(33_721_176),
+        lane=None,
+        deposit=Nano(200_000_000),
+        fees=Nano(15_000_000),
+    ),
+    Opening(mint=b"\xef" * 32, block=8_123, waited=1.2),
+    Opening(mint=b"\xef" * 32, block=8_126, waited=2.2),
+    Bought(value=Nano(33_553_408), price=Nano(33_721_176)),
+)
+"""A first purchase."""
+
 LANE = "UQCrq6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq5jh"
 
 FUNDS = Funds(
@@ -205,6 +232,8 @@ class FakeOperator:
         self.funds, self.worker = FUNDS, WORKER
         self.refuses = None
         self.bought, self.moved, self.kept = [], [], []
+        self.steps = list(STEPS)
+        """What a purchase tells; at `None` it waits for ever."""
 
     @asynccontextmanager
     async def answer(self, request, wish):
@@ -217,8 +246,8 @@ class FakeOperator:
         finally:
             self.ended.set()
 
-    def terms(self, done):
-        return Terms(dev=True, clients_claimed=3)
+    def terms(self):
+        return Terms(dev=True, clients_claimed=3, chain="local")
 
     def version(self):
         return version()
@@ -241,7 +270,13 @@ class FakeOperator:
     async def lanes(self):
         return self._money(money.lanes)
 
-    async def buy(self, bundle):
+    async def buy(self, bundle, told):
+        await trio.lowlevel.checkpoint()
+        for step in self.steps:
+            if step is None:
+                self.at_rest()
+                await trio.sleep_forever()
+            told(step)
         self.bought.append(bundle)
         return self._money(
             partial(money.purchase, bundle or "M", Nano(33_553_408), Nano(33_721_176))
@@ -281,6 +316,12 @@ def operator():
 def answer_of():
     """The last event of an ask that went well."""
     return lambda words, **facts: list(events_of(words, **facts))[-1]
+
+
+@pytest.fixture
+def steps():
+    """What a first purchase tells."""
+    return list(STEPS)
 
 
 @pytest.fixture

@@ -95,6 +95,16 @@ async def call(home, method, target, body=None):
         return await trio.to_thread.run_sync(client.call, home.socket, method, target, body)
 
 
+async def stream(home, target, body):
+    """All events of a request."""
+
+    def events():
+        return list(client.stream(home.socket, "POST", target, body))
+
+    with trio.fail_after(PATIENCE):
+        return await trio.to_thread.run_sync(events)
+
+
 async def until(node, holds):
     """The status of a node, once it is as it should be."""
     with trio.fail_after(PATIENCE):
@@ -340,10 +350,11 @@ async def test_what_is_no_lane_of_ours_is_refused(home, paying, start):
         assert failed.value.failure.code == "invalid_request"
 
 
-def test_every_reason_not_to_pay_has_a_code_of_4_or_5_unless_it_is_our_own_disk():
+def test_every_reason_not_to_pay_has_a_code_of_4_or_5_unless_it_is_ours():
+    own = {Unpaid.STORE: (1,), Unpaid.NOT_AGREED: (2,)}
     for reason in Unpaid:
         failure = funds.failure(CannotPay(reason)).failure
-        assert CODES[failure.code].exit in ((1,) if reason is Unpaid.STORE else (4, 5))
+        assert CODES[failure.code].exit in own.get(reason, (4, 5))
         assert failure.advice
 
 
@@ -384,7 +395,8 @@ async def test_purchase_from_chain_to_credits(home, profile, start, tmp_path, nu
         await until(node, lambda status: status["network"]["mints"] == 1)
         await until(node, lambda status: status["money"]["wallet_nano"] == 10**9)
         before = await call(buyer, "GET", "/wallet")
-        bought = await call(buyer, "POST", "/credits/buy", {"bundle": "S"})
+        told = await stream(buyer, "/credits/buy", {"bundle": "S", "stream": True})
+        bought = told[-1][1]
         after = await call(buyer, "GET", "/wallet")
         lanes = await call(buyer, "GET", "/lanes")
         own = f"/lanes/{lanes['lanes'][0]['address']}/settle"
@@ -401,6 +413,7 @@ async def test_purchase_from_chain_to_credits(home, profile, start, tmp_path, nu
 
     assert (before["state"], before["balance_nano"], before["lanes"]) == ("uninit", 10**9, [])
     assert bought["bundle"] == "S"
+    check_told(told, bought)
     value = bought["value_nano"]
     assert bought["price_nano"] == Nano(value * 1_005).ceil_div(1_000).value
     assert bought["credits"]["value_nano"] == status["money"]["credits_nano"] == value
@@ -426,6 +439,20 @@ async def test_purchase_from_chain_to_credits(home, profile, start, tmp_path, nu
         assert secret not in text
     for public in (funds.address(wallet), wallet.hex(), lane["address"]):
         assert public not in text
+
+
+def check_told(told, bought):
+    """Before anything was promised the buyer heard of all that it would cost."""
+    names = [name for name, _ in told]
+    assert (names[0], names[-2:]) == ("purchase", ["bought", "done"])
+    assert set(names[1:-2]) <= {"opening"}
+    intent = told[0][1]
+    assert (intent["chain"], intent["worthless"], intent["lane"]) == ("local", True, None)
+    assert (intent["price_nano"], intent["value_nano"]) == (
+        bought["price_nano"],
+        bought["value_nano"],
+    )
+    assert (intent["deposit_nano"], intent["fees_nano"]) == (200_000_000, 15_000_000)
 
 
 # --- small ---

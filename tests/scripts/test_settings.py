@@ -34,6 +34,7 @@ VALUES = {
     "worker.fake_rate": [1.0, 2.5],
     "worker.seed": [1, 2],
     "mint.fee_bp": [1, 2],
+    "wallet.buy": ["yes", "ask"],
     "log.level": ["debug", "error"],
     "log.format": ["console", "json"],
     "log.file": ["a", "b"],

@@ -109,6 +109,7 @@ async def test_request_reaches_the_asker_in_thousandths(path, operator):
         ({"tussah": {"max_price_nano": -1}}, "max_price_nano"),
         ({"tussah": {"max_price_nano": 0.5}}, "max_price_nano"),
         ({"tussah": {"max_price_nano": 2**63}}, "max_price_nano"),
+        ({"tussah": {"buy": "yes"}}, "buy"),
     ],
 )
 async def test_request_that_does_not_do_is_refused_by_name(path, operator, change, param):
@@ -147,6 +148,55 @@ async def test_bundle_is_bought_by_name_or_as_the_node_likes(path, operator, val
     for body in ({}, {"bundle": None}, {"bundle": "L"}):
         validate(await called(client.call, path, "POST", "/credits/buy", body), "purchase")
     assert operator.bought == [None, None, "L"]
+
+
+async def test_purchase_streams_what_it_costs_and_how_it_goes(path, operator, validate):
+    told = await buy(path)
+    assert [name for name, _ in told] == ["purchase", "opening", "opening", "bought", "done"]
+    intent, opening = told[0][1], told[2][1]
+    assert (intent["price_nano"], intent["deposit_nano"]) == (33_721_176, 200_000_000)
+    assert (intent["chain"], intent["worthless"], intent["lane"]) == ("local", True, None)
+    assert (opening["block"], opening["waited_s"]) == (8_126, 2.2)
+    validate(told[-1][1], "purchase")
+    assert operator.bought == ["S"]
+
+
+async def buy(path):
+    body = {"bundle": "S", "stream": True}
+    return await called(lambda: list(client.stream(path, "POST", "/credits/buy", body)))
+
+
+@pytest.mark.parametrize("told", [0, 2])
+async def test_purchase_that_fails_has_its_status_or_is_the_last_event(path, operator, told):
+    operator.steps = operator.steps[:told]
+    operator.refuses = Failed("chain_unreachable", "It did not work.")
+    with pytest.raises(Failed) as failed:
+        await buy(path)
+    assert failed.value.failure.code == "chain_unreachable"
+
+
+@pytest.mark.parametrize(("agreed", "words"), [(0, "nothing is bought"), (1, "goes on with it")])
+async def test_who_leaves_a_purchase_hears_what_becomes_of_it(path, operator, agreed, words):
+    operator.steps = [*operator.steps[:agreed], None]
+    stream = client.Stream(path, "POST", "/credits/buy", {"stream": True})
+    operator.at_rest = stream.stop
+    with pytest.raises(Failed, match=words) as failed:
+        await called(list, stream)
+    assert failed.value.failure.code == "cancelled"
+    assert ("credits list" in failed.value.failure.advice) is bool(agreed)
+    assert operator.bought == []
+
+
+async def test_purchase_inside_an_ask_is_told_in_its_stream(path, operator, priced, steps):
+    operator.script = [priced[0], *steps, *priced[1:]]
+    names = [name for name, _ in await ask(path, QUESTION)]
+    assert names[:5] == ["purchase", "opening", "opening", "bought", "offered"]
+
+
+async def test_whether_an_ask_may_buy_reaches_the_node(path, operator):
+    for buy in (True, False, None):
+        await ask(path, client.question("?", buy=buy))
+    assert [wish.buy for _, wish in operator.asked] == [True, False, None]
 
 
 @pytest.mark.parametrize("bundle", ["", "XL", "s", 5, ["S"], {}])

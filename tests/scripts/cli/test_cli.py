@@ -354,6 +354,84 @@ def test_node_that_dies_in_mid_answer_leaves_a_word_on_money(shell, node, priced
     assert "At most 0.0144 TON was paid: so much was set aside." in err
 
 
+INTENT = [
+    "buying credits: bundle M, 0.033553408 TON for 0.033721176 TON, of which 0.000167768 TON is "
+    "the mint's fee (local coins, worth nothing)",
+    "opening a lane for it: 0.2 TON to mint efefefef, and up to 0.015 TON for fees; what is not "
+    "paid over it comes back when it is closed",
+]
+
+PROGRESS = "opening a lane to mint efefefef ... (block 8123, 1 s)"
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_ask_that_buys_says_what_before_it_does(shell, node, priced, steps, as_json):
+    node.script = [priced[0], *steps, *priced[1:]]
+    status, _, err = shell("ask", "Hello?", *(["--json"] if as_json else []))
+    assert status == 0
+    assert err.splitlines()[:4] == [*INTENT, PROGRESS, "bought 0.033553408 TON in credits"]
+
+
+def test_progress_is_in_place_on_a_terminal(shell, node, priced, steps, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    node.script = [priced[0], *steps, *priced[1:]]
+    err = shell("ask", "Hello?")[2]
+    later = "opening a lane to mint efefefef ... (block 8126, 2 s)"
+    assert f"\r{PROGRESS}\r{later}\nbought" in err
+
+
+@pytest.mark.parametrize(("done", "goes_on"), [(1, True), (4, False)])
+def test_ask_that_is_left_while_it_buys_says_that_this_goes_on(
+    shell, node, priced, steps, done, goes_on
+):
+    node.script = [priced[0], *steps[:done], None]
+    node.at_rest = lambda: os.kill(os.getpid(), signal.SIGINT)
+    status, _, err = shell("ask", "Hello?")
+    assert status == 130
+    told = f"The node goes on buying: `tussah --home {shell.home.path} credits list` shows"
+    assert (told in err) is goes_on
+
+
+def test_purchase_that_failed_does_not_go_on(shell, node, priced, steps):
+    node.script = [priced[0], steps[0], cut("chain_unreachable")]
+    assert "goes on" not in shell("ask", "Hello?")[2]
+
+
+REFUSED = AskFailed(
+    code="not_agreed", message="There are too few credits.", advice="Agree with --yes."
+)
+
+
+def test_what_may_not_be_bought_is_a_matter_of_a_flag_without_a_terminal(shell, node):
+    node.script = [REFUSED]
+    status, out, err = shell("ask", "Hello?")
+    assert (status, out) == (2, "")
+    assert err == "tussah: There are too few credits. Agree with --yes.\n"
+    shell("ask", "Hello?", "--yes")
+    assert [wish.buy for _, wish in node.asked] == [None, True]
+
+
+@pytest.mark.parametrize(("typed", "asked"), [("y\n", 2), ("YES\n", 2), ("n\n", 1), ("", 1)])
+def test_a_person_is_asked_whether_to_buy(shell, node, priced, monkeypatch, typed, asked):
+    """The node refuses at first, and answers who agrees."""
+    scripts = iter([[REFUSED], priced])
+    answer = node.answer
+
+    def answered(request, wish):
+        node.script = next(scripts)
+        return answer(request, wish)
+
+    monkeypatch.setattr(node, "answer", answered)
+    terminal = io.StringIO(typed)
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stdin", terminal)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    status, out, err = shell("ask", "Hello?")
+    assert "There are too few credits.\nBuy them now? [y/N] " in err
+    assert [wish.buy for _, wish in node.asked] == [None, True][:asked]
+    assert (status, out) == ((0, "Luna, atlas.\n") if asked == 2 else (2, ""))
+
+
 def test_what_cost_nothing_says_nothing_of_money(shell, node):
     end = AskFailed(code="no_worker", message="Nobody is there.", advice="Wait.")
     node.script = [end]

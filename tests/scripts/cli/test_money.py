@@ -1,6 +1,8 @@
 """The commands of money: what they ask of the node, what they print, how they end."""
 
 import json
+import os
+import signal
 from dataclasses import replace
 
 import pytest
@@ -67,7 +69,7 @@ def test_no_running_node_is_exit_3(shell, validate, words):
     "words", [["credits", "buy"], ["wallet", "show"], ["lanes", "close", LANE]], ids=" ".join
 )
 def test_failure_has_its_exit_status(shell, node, validate, words, code, exit_status):
-    node.refuses = Failed(code, "It did not work.", "Try later.")
+    node.refuses, node.steps = Failed(code, "It did not work.", "Try later."), []
     status, out, err = shell(*words)
     assert (status, out, err) == (exit_status, "", "tussah: It did not work. Try later.\n")
     status, document = shell.document(*words)
@@ -93,10 +95,10 @@ def test_what_waits_for_the_chain_is_given_time(shell, node, monkeypatch):
         return call(path, method, target, body)
 
     monkeypatch.setattr(client, "call", timed)
-    for words in (["wallet", "show"], ["credits", "buy"], ["lanes", "close", LANE]):
+    for words in (["wallet", "show"], ["lanes", "close", LANE]):
         assert shell(*words)[0] == 0
     assert given["/wallet"] == client.PATIENCE
-    assert given["/credits/buy"] == given[f"/lanes/{LANE}/close"] == client.MOVING
+    assert given[f"/lanes/{LANE}/close"] == client.MOVING
 
 
 def test_other_bundles_are_not_sold(shell, node):
@@ -192,6 +194,38 @@ def test_purchase_for_people(shell, node):
         "bought   bundle M: 0.033553408 TON for 0.033721176 TON",
         "credits  0.016779264 TON in 3 coins",
     ]
+
+
+def test_purchase_says_what_it_costs_before_it_is_made(shell, node):
+    status, out, err = shell("credits", "buy")
+    assert status == 0
+    assert err.splitlines() == [
+        "buying credits: bundle M, 0.033553408 TON for 0.033721176 TON, of which 0.000167768 TON "
+        "is the mint's fee (local coins, worth nothing)",
+        "opening a lane for it: 0.2 TON to mint efefefef, and up to 0.015 TON for fees; what is "
+        "not paid over it comes back when it is closed",
+        "opening a lane to mint efefefef ... (block 8123, 1 s)",
+    ]
+    assert out.splitlines()[0].startswith("bought   bundle M")
+
+
+@pytest.mark.parametrize(
+    ("agreed", "told"),
+    [
+        (0, "Interrupted before anything was promised: nothing is bought."),
+        (1, "Interrupted, but the purchase was under way: the node goes on with it."),
+    ],
+)
+def test_purchase_that_is_interrupted_says_what_becomes_of_it(shell, node, validate, agreed, told):
+    node.steps = [*node.steps[:agreed], None]
+    node.at_rest = lambda: os.kill(os.getpid(), signal.SIGINT)
+    status, out, err = shell("credits", "buy")
+    assert (status, out) == (130, "")
+    assert told in err.splitlines()[-1]
+    assert (f"tussah --home {shell.home.path} credits list" in err) is bool(agreed)
+    status, document = shell.document("credits", "buy")
+    validate(document, "error")
+    assert (status, document["error"]["code"]) == (130, "cancelled")
 
 
 def test_purchase_that_was_promised_for_earlier_costs_nothing_now(capsys, funds):
