@@ -50,6 +50,7 @@ class AdnlIdShort(TlObject):
 @declared
 class AdnlAddressUdp(TlObject):
     ip: int
+    """a big-endian number, as a signed int"""
     port: int
 
 
@@ -181,6 +182,7 @@ class AdnlPacketContents(TlObject):
     dst_reinit_date: int | None = None
     signature: bytes | None = None
     rand2: bytes = b""
+    """never absent: Python wants a default behind fields that have one"""
 
 
 # Keep-alive of the Go peer and of lite servers: a query, answered with the same value
@@ -188,6 +190,8 @@ class AdnlPacketContents(TlObject):
 
 @declared
 class AdnlPing(TlObject):
+    """Keep-alive of some peers, answered with the same value."""
+
     value: int
 
 
@@ -398,6 +402,8 @@ class DhtRequestReversePing(TlObject):
 
 @declared
 class DhtQuery(TlObject):
+    """In front of a query: the record of the server that asks."""
+
     node: DhtNode
 
 
@@ -476,6 +482,8 @@ class OverlayMessageExtra(TlObject):
 
 @declared
 class OverlayMessage(TlObject):
+    """In front of a message: the overlay that it is about."""
+
     overlay: bytes
 
 
@@ -653,6 +661,8 @@ class OverlayPing(TlObject):
 
 @declared
 class OverlayQuery(TlObject):
+    """In front of a query: the overlay that it is about."""
+
     overlay: bytes
 
 
@@ -708,6 +718,8 @@ TcpMessage: TypeAlias = TcpAuthentificate | TcpAuthentificationNonce | TcpAuthen
 
 @declared
 class TussahCall(TlObject):
+    """Our own query; the body is canonical msgpack, as are those of the other two."""
+
     body: bytes
 
 
