@@ -150,6 +150,11 @@ _UNPAID: Final[Mapping[Unpaid, tuple[Code, str, str]]] = {
         "The mint does not answer, so that no credits can be bought",
         "Try again in a minute; nothing was spent.",
     ),
+    Unpaid.NO_PATH: (
+        "no_path",
+        "No circuit to the mint can be built",
+        "Wait for more relays to join, or set ask.relays lower: fewer hide less.",
+    ),
     Unpaid.CHAIN_DOWN: (
         "chain_unreachable",
         "The chain does not answer, so that no lane to the mint can be opened",

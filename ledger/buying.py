@@ -44,6 +44,7 @@ from p2p.errors import (
     Insufficient,
     LocalError,
     NoCapacity,
+    NoPath,
     Rejected,
     RemoteError,
     Unreachable,
@@ -267,6 +268,8 @@ def _said() -> Iterator[None]:
         yield
     except Insufficient as error:
         raise CannotPay(Unpaid.NO_CREDITS, f"the wallet is too empty: {error}") from error
+    except NoPath as error:
+        raise CannotPay(Unpaid.NO_PATH, str(error)) from error
     except NoCapacity as error:
         raise CannotPay(Unpaid.LANE, str(error)) from error
     except LocalError as error:

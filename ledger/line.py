@@ -13,7 +13,7 @@ import trio
 from ledger import wire
 from ledger.messages import Err, Reply, Request
 from p2p import codec
-from p2p.errors import CircuitLost, CodecError, DirectoryStale, NoCapacity, NoPath, Unreachable
+from p2p.errors import CircuitLost, CodecError, DirectoryStale, NoCapacity, Unreachable
 from p2p.identity import AdnlId
 from p2p.node import CircuitEvent, Node
 from p2p.onion.cell import MAX_RELAYS
@@ -48,7 +48,10 @@ class Refused(Exception):  # noqa: N818 - what the mint said, not an error of ou
 
 @asynccontextmanager
 async def opened(node: Node, mint: AdnlId, *, relays: int = MAX_RELAYS) -> AsyncIterator["Line"]:
-    """A line to a mint, closed with the block. Raises `Unreachable` if there is no way there."""
+    """A line to a mint, closed with the block.
+
+    Raises `Unreachable` if there is no way there, `NoPath` if too few relays are listed for one.
+    """
     line = await _connect(node, mint, relays)
     try:
         yield line
@@ -124,10 +127,12 @@ async def _connect(node: Node, mint: AdnlId, relays: int) -> Line:
 
 async def _try(node: Node, mint: AdnlId, relays: int, suspects: dict[AdnlId, None]) -> Line | None:
     """One circuit; None if it did not open, and then those who may be to blame are suspects."""
+    if node.directory.find(mint) is None:
+        raise Unreachable("the mint is not listed")
     try:
         targets = node.path(mint, relays, list(suspects))
         circuit = node.open(targets, OPENING)
-    except (NoPath, NoCapacity, DirectoryStale) as error:
+    except (NoCapacity, DirectoryStale) as error:
         raise Unreachable(f"there is no path to the mint: {error}") from error
     events = node.events(circuit)
     event: CircuitEvent | None = None

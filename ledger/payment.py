@@ -99,6 +99,8 @@ class Unpaid(Enum):
     NO_MINT = "no_mint"
     """no mint that both sides use"""
     MINT_DOWN = "mint_down"
+    NO_PATH = "no_path"
+    """too few relays for a circuit to the mint, which is no relay on the way to itself"""
     CHAIN_DOWN = "chain_down"
     LANE = "lane"
     """the lane to the mint is not open or has too little on it"""

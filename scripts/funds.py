@@ -389,6 +389,10 @@ _ADVICE: Final = {
     Unpaid.LANE: ("no_credits", "`tussah lanes list` says how the lane is; try again in a minute."),
     Unpaid.NO_MINT: ("mint_unreachable", "`tussah peers` shows whether a mint is up; try again."),
     Unpaid.MINT_DOWN: ("mint_unreachable", "Try again; what was promised is not lost."),
+    Unpaid.NO_PATH: (
+        "no_path",
+        "Wait for more relays to join, or set ask.relays lower: fewer hide less.",
+    ),
     Unpaid.CHAIN_DOWN: ("chain_unreachable", "Check the chain of the network, then try again."),
     Unpaid.NOT_AGREED: ("not_agreed", "Nobody need agree to this: buy again."),
     Unpaid.DEAR: ("price_above_cap", "Wait for another mint, or join a network that names one."),

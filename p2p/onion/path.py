@@ -199,8 +199,9 @@ def pick_path(
         raise ValueError(f"a path has 0 to {MAX_RELAYS} relays")
     end = view.relay(worker)
     if end is None:
-        raise NoPath("the worker is not in the directory")
+        raise NoPath("who is to be reached is not in the directory")
     pool = [relay for relay in view.relays() if _eligible(relay, self_id, dev=dev)]
+    _check_enough(pool, end, relays)
     pool = _capped(pool)
     lasts = [relay for relay in pool if relay.id in end.attachments] if end.attachments else pool
     if relays <= 1:
@@ -220,6 +221,17 @@ def pick_path(
     else:
         rest = _rest(entropy, middles, lasts, relays - 1, attached=attached)
     return [guard.target, *(relay.target for relay in rest), end.target]
+
+
+def _check_enough(pool: Sequence[RelayView], end: RelayView, relays: int) -> None:
+    """Raises `NoPath`: before any draw, since none of them could do."""
+    apart = [relay for relay in pool if not relay.clashes(end)]
+    if len(apart) < relays:
+        but = ", besides the one that is to be reached: it is none on the way to itself"
+        raise NoPath(
+            f"the path takes {relays} relays and {len(apart)} can be used"
+            f"{but if Role.RELAY in end.roles else ''}"
+        )
 
 
 def _apart(relays: Sequence[RelayView], acquainted: Sequence[AdnlId]) -> list[RelayView]:

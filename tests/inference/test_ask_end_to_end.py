@@ -560,6 +560,7 @@ def event_worker(village):
         (Unpaid.LANE, "no_credits"),
         (Unpaid.MINT_DOWN, "mint_unreachable"),
         (Unpaid.CHAIN_DOWN, "chain_unreachable"),
+        (Unpaid.NO_PATH, "no_path"),
         (Unpaid.DEAR, "price_above_cap"),
         (Unpaid.STORE, "internal"),
     ],

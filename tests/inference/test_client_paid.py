@@ -276,6 +276,7 @@ def test_what_is_set_aside_is_within_the_cap_and_outlives_the_ask(payer):
         (Unpaid.LANE, "no_credits"),
         (Unpaid.MINT_DOWN, "mint_unreachable"),
         (Unpaid.CHAIN_DOWN, "chain_unreachable"),
+        (Unpaid.NO_PATH, "no_path"),
         (Unpaid.DEAR, "price_above_cap"),
         (Unpaid.STORE, "internal"),
     ],

@@ -1,13 +1,16 @@
 """What a mint may and may not do to who buys of it."""
 
 import pytest
+import trio
 
 from ledger import pins
 from ledger.credit import BUNDLES, EPOCH_SECONDS, worth
 from ledger.line import Line
 from ledger.payment import CannotPay, Unpaid
 from p2p.errors import Unreachable
+from p2p.overlay.advert import Role
 from tests.ledger.tagging import Tagging
+from tests.ledger.village import Village
 
 
 def lose_first_order(monkeypatch):
@@ -95,3 +98,18 @@ async def test_a_mint_that_wants_more_is_refused_before_anything_is_paid(
         await village.customer.purse.buy("S")
     assert caught.value.reason is Unpaid.DEAR
     assert await village.customer.lanes.snapshot() == ()
+
+
+# --- relays ---
+
+
+async def test_a_mint_that_is_one_of_three_relays_cannot_be_reached_through_three(autojump_clock):
+    async with trio.open_nursery() as nursery:
+        village = await Village(nursery).built(relays=2, mint=Role.MINT | Role.RELAY)
+        with pytest.raises(CannotPay, match="takes 3 relays and 2 can be used") as caught:
+            await village.customer.purse.buy()
+        assert caught.value.reason is Unpaid.NO_PATH
+        village.customer.purse._buying._relays = 2
+        assert await village.customer.purse.buy()
+        nursery.cancel_scope.cancel()
+    village.chain.close()

@@ -67,11 +67,11 @@ class Village:
             ether=self.ether,
         )
 
-    async def built(self, relays=4):
+    async def built(self, relays=4, mint=Role.MINT):
         """Everybody knows everybody; the customer has 1 TON and the mint 5."""
         await self.nursery.start(self.chain.run)
         self.relays = [await self.up(Role.RELAY) for _ in range(relays)]
-        self.mint = await self.up(Role.MINT, coins=TON * 5)
+        self.mint = await self.up(mint, coins=TON * 5)
         self.customer = await self.up(Role(0), coins=TON)
         for party in (*self.relays, self.mint, self.customer):
             await self.met(party)

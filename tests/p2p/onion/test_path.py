@@ -152,6 +152,18 @@ def test_dev_network_takes_new_relays_and_one_subnet_without_name():
     assert len(pick(Listing(relays), dev=True)) == 4
 
 
+def test_one_of_three_relays_cannot_be_reached_through_three():
+    """A mint that is a relay, too, say: the path to it takes three others."""
+    mint = a_relay(7, id=WORKER, roles=Role.RELAY | Role.MINT | Role.DIALABLE)
+    others = [a_relay(0), a_relay(1)]
+    with pytest.raises(NoPath, match=r"takes 3 relays and 2 can be used, besides the one that"):
+        pick(Listing([*others, mint], mint))
+    assert len(pick(Listing([*others, mint], mint), 2)) == 3
+    assert len(pick(Listing([*others, a_relay(2), mint], mint))) == 4
+    with pytest.raises(NoPath, match=r"takes 3 relays and 2 can be used$"):
+        pick(Listing(others))
+
+
 def test_worker_that_is_not_listed_has_no_path():
     with pytest.raises(NoPath):
         pick_path(Listing([]), ME, entropy=seeded(1), self_id=ME, dev=False)
