@@ -19,12 +19,13 @@ from p2p.entropy import Entropy
 from p2p.errors import AnswerTooBig, CodecError, Unreachable
 from p2p.identity import AdnlId, Identity
 from p2p.overlay import broadcast as broadcasts
-from p2p.overlay import liveness, membership, pulse
+from p2p.overlay import fec_part, liveness, membership, pulse
 from p2p.overlay.broadcast import Broadcast as Broadcast
 from p2p.overlay.broadcast import BroadcastId, Broadcasts
 from p2p.overlay.discovery import Discovery, Records
 from p2p.overlay.envelope import PREFIXES as PREFIXES
 from p2p.overlay.envelope import Dropped, Envelope
+from p2p.overlay.fec_broadcast import FecBroadcasts, Part
 from p2p.overlay.liveness import PulseBook
 from p2p.overlay.membership import Membership
 from p2p.overlay.pulse import Gathering, Pulse
@@ -116,6 +117,8 @@ class Statistics:
     """Casts of pulses, ours and others', each to a few neighbours."""
     dropped: Mapping[Dropped, int]
     broadcasts: Mapping[broadcasts.Fate, int]
+    parts: Mapping[fec_part.Fate, int]
+    """Of longer broadcasts."""
     pulses: Mapping[liveness.Fate, int]
     records: Mapping[membership.Fate, int]
 
@@ -154,6 +157,7 @@ class OverlayCore:
             settings,
         )
         self._broadcasts = Broadcasts(self.overlay, settings.admission)
+        self._parts = FecBroadcasts(self.overlay, settings.admission)
         self.pulses = PulseBook(settings.epoch)
         """Who is still there; whoever holds the adverts tells it whose pulses to expect."""
         self._calls: CallHandler | None = None
@@ -182,8 +186,11 @@ class OverlayCore:
     def broadcast(self, now: float, data: bytes) -> int:
         """Tell everybody, in our name; how many were told, of whom 0 means to try again later.
 
-        Raises `ValueError` for more than 768 bytes.
+        More than 768 bytes leave in parts, 300 kB a second, if others admit so much from us. Raises
+        `ValueError` for more than 1 MiB.
         """
+        if len(data) > broadcasts.MAX_DATA:
+            return self._broadcast_parts(now, data)
         payload = self._broadcasts.start(now, self._identity, data)
         return self._tell(self._envelope.seal_message(payload), self._settings.first_fanout)
 
@@ -194,10 +201,14 @@ class OverlayCore:
             self._passed_on += 1
             payload = self._envelope.seal_message(passed.payload)
             self._tell(payload, self._settings.fanout, passed.bearer)
+        self._passed_on += self._parts.accept(broadcast)
+        self._send_parts()
 
     def refuse(self, now: float, broadcast: BroadcastId) -> None:
         """Do not pass it on."""
         self._broadcasts.refuse(broadcast)
+        self._parts.refuse(broadcast)
+        self._send_parts()
 
     def pulse(self, now: float, pulses: Sequence[Pulse]) -> None:
         """Send pulses on: our own, or those that were fetched elsewhere and are news."""
@@ -242,13 +253,11 @@ class OverlayCore:
                 self._take_broadcast(now, peer, broadcast)
             case TussahCast(body=body):
                 self._take_cast(now, peer, body)
-            case (
-                OverlayBroadcastFec()
-                | OverlayBroadcastFecShort()
-                | OverlayFecReceived()
-                | OverlayFecCompleted()
-                | OverlayUnicast()
-            ):
+            case OverlayBroadcastFec() | OverlayBroadcastFecShort() as part:
+                self._take_part(now, peer, part)
+            case OverlayFecReceived() | OverlayFecCompleted() as said:
+                self._parts.said(peer, said)
+            case OverlayUnicast():
                 self._drop(Dropped.UNSUPPORTED)
             case Dropped() as reason:
                 self._drop(reason)
@@ -284,12 +293,18 @@ class OverlayCore:
     def handle_timer(self, now: float) -> None:
         """Do what is due."""
         self._discovery.handle_timer(now)
+        self._parts.handle_timer(now)
+        self._send_parts()
         if self._gathering.due is not None and self._gathering.due <= now:
             self._send_gathered()
 
     def next_deadline(self) -> float | None:
         """When something is due."""
-        deadlines = (self._discovery.next_deadline(), self._gathering.due)
+        deadlines = (
+            self._discovery.next_deadline(),
+            self._parts.next_deadline(),
+            self._gathering.due,
+        )
         return min((when for when in deadlines if when is not None), default=None)
 
     def drain(self) -> list[Event]:
@@ -305,6 +320,7 @@ class OverlayCore:
             **self._members.sizes(),
             **self._discovery.sizes(),
             **self._broadcasts.sizes(),
+            **self._parts.sizes(),
             **self.pulses.sizes(),
             "overlay_gathered": len(self._gathering),
             "overlay_peers": len(self._casts) + len(self._queries),
@@ -321,6 +337,7 @@ class OverlayCore:
             casts_sent=self._casts_sent,
             dropped=dict(self._dropped),
             broadcasts=self._broadcasts.statistics(),
+            parts=self._parts.statistics(),
             pulses=self.pulses.statistics(),
             records=self._members.statistics(),
         )
@@ -347,6 +364,35 @@ class OverlayCore:
         arrived = self._broadcasts.take(now, peer, broadcast)
         if arrived is not None:
             self._events.append(arrived)
+
+    def _take_part(
+        self, now: float, peer: AdnlId, part: OverlayBroadcastFec | OverlayBroadcastFecShort
+    ) -> None:
+        if not self._discovery.serving:
+            self._drop(Dropped.CLIENT)
+            return
+        if isinstance(part, OverlayBroadcastFec):
+            arrived = self._parts.take(now, peer, part)
+            if arrived is not None:
+                self._events.append(arrived)
+        else:
+            self._parts.take_short(now, peer, part)
+        self._send_parts()
+
+    def _broadcast_parts(self, now: float, data: bytes) -> int:
+        neighbours = len(self._members.neighbours)
+        begun = self._parts.start(now, self._identity, data) if neighbours else None
+        return neighbours if begun is not None else 0
+
+    def _send_parts(self) -> None:
+        for output in self._parts.drain():
+            if not isinstance(output, Part):
+                self._sender.send(output.peer, self._envelope.seal_message(output.message))
+                continue
+            for peer in self._members.draw(self._settings.fanout, output.bearer):
+                message = self._parts.form(peer, output)
+                if message is not None:
+                    self._sender.send(peer, self._envelope.seal_message(message))
 
     def _take_cast(self, now: float, peer: AdnlId, body: bytes) -> None:
         if not self._casts.take(now, peer):

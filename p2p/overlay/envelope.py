@@ -32,7 +32,7 @@ class Dropped(Enum):
     TOO_LONG = "longer than any message or query of this overlay"
     MALFORMED = "no value of the schema, or none that belongs here"
     FOREIGN = "for another overlay"
-    UNSUPPORTED = "of a kind that this node reads and does not take: FEC and unicast"
+    UNSUPPORTED = "of a kind that this node reads and does not take"
     CLIENT = "for members, and this node is a client"
     RATIONED = "more than one peer may send"
 

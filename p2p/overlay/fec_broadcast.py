@@ -159,15 +159,16 @@ class FecBroadcasts:
         self._own.append(_Own(identity, one, now))
         return about.id
 
-    def accept(self, broadcast: BroadcastId) -> None:
-        """Pass its parts on, those to come too; harmless for any but one that was given out."""
+    def accept(self, broadcast: BroadcastId) -> bool:
+        """Pass its parts on, those to come too: whether it was waiting for that."""
         one = self._open.get(broadcast)
         if one is None or one.symbols is None or one.accepted:
-            return
+            return False
         one.accepted = True
         waiting, one.waiting = one.waiting, []
         for signed, bearer in waiting:
             self._pass_on(one, one.symbols, signed, bearer)
+        return True
 
     def refuse(self, broadcast: BroadcastId) -> None:
         """Pass nothing of it on, and take no more of it."""

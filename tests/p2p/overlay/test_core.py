@@ -13,9 +13,10 @@ from p2p.dht import value as records
 from p2p.entropy import seeded
 from p2p.errors import AnswerTooBig, Timeout, TlError, Unreachable
 from p2p.identity import AdnlId, Identity, short_id, verify
-from p2p.overlay import broadcast, core, envelope, liveness, pulse
+from p2p.overlay import broadcast, core, envelope, fec_part, liveness, pulse
 from p2p.overlay.core import Cast, Dropped, NeighboursChanged, OverlayCore
 from p2p.overlay.pulse import Kind, PulseChain
+from p2p.overlay.settings import Settings
 from tests.p2p.overlay.village import NETWORK, Village
 
 NOW = 1_800_000_000.0
@@ -46,10 +47,11 @@ class Wire:
         return sent
 
 
-def node(*, serve=True, calls=None):
+def node(*, serve=True, calls=None, open_size=768):
     """A core with 12 members, ten of them neighbours, that has told what it had to."""
     wire = Wire()
-    made = OverlayCore(OWN, wire, wire.procedures, seeded(1), network=NETWORK)
+    settings = Settings(admission=broadcast.Admission(open_size=open_size))
+    made = OverlayCore(OWN, wire, wire.procedures, seeded(1), network=NETWORK, settings=settings)
     if calls is not None:
         made.attach(calls)
     made.join(NOW, [], serve=serve)
@@ -140,6 +142,74 @@ def test_a_client_is_told_nothing_and_can_speak():
     assert dropped(made) == {Dropped.CLIENT: 1}
     made.broadcast(NOW, b"mine")
     assert len(wire.take()) == 10
+
+
+# --- longer broadcasts ---
+
+
+def parts_of_ours(data=bytes(5_000), open_size=5_000):
+    """A core that others admit 5,000 bytes from, and all the parts of a broadcast of its own."""
+    made, wire = node(open_size=open_size)
+    told, now = made.broadcast(NOW, data), NOW
+    for _ in range(10):
+        now += 0.01
+        made.handle_timer(now)
+    sent = [payload for _, payload in wire.take() if payload[36:40] == PART]
+    return made, told, sent
+
+
+PART = ton.OverlayBroadcastFec.tl.id
+
+
+def test_what_is_longer_leaves_in_parts_with_the_time():
+    made, told, sent = parts_of_ours()
+    assert told == 10
+    assert len(sent) == 14 * 3
+    assert max(map(len, sent)) <= 988
+    assert made.broadcast(NOW, bytes(5_000)) == 0, "it is under way"
+    with pytest.raises(ValueError, match="1 MiB"):
+        made.broadcast(NOW, bytes(2**20 + 1))
+
+
+def test_what_is_longer_arrives_and_is_passed_on_when_it_is_accepted():
+    _, _, sent = parts_of_ours()
+    made, wire = node(open_size=5_000)
+    for payload in dict.fromkeys(sent):
+        made.message(NOW, PEER, payload)
+    (event,) = made.drain()
+    assert event.data == bytes(5_000)
+    assert [peer for peer, _ in wire.take()] == [PEER], "it is told that we have it"
+    made.accept(NOW, event.id)
+    passed = wire.take()
+    assert len(passed) == 14 * 3
+    assert made.statistics().passed_on == 1
+    assert {payload for _, payload in passed} == {*sent}
+
+
+def test_member_that_has_a_broadcast_is_sent_its_parts_short():
+    made, _, _ = parts_of_ours()
+    fresh, wire = node(open_size=5_000)
+    (one,) = made._parts._open
+    fresh.broadcast(NOW, bytes(5_000))
+    for peer in fresh.members:
+        fresh.message(NOW, peer, message(fresh, ton.OverlayFecReceived(one)))
+    fresh.handle_timer(NOW)
+    kinds = {payload[36:40] for _, payload in wire.take()}
+    assert kinds == {ton.OverlayBroadcastFecShort.tl.id}
+    for peer in fresh.members:
+        fresh.message(NOW, peer, message(fresh, ton.OverlayFecCompleted(one)))
+    fresh.handle_timer(NOW + 0.02)
+    assert wire.take() == []
+
+
+def test_what_is_longer_is_admitted_from_nobody_unless_it_is_said():
+    _, _, sent = parts_of_ours()
+    made, _ = node()
+    made.message(NOW, PEER, sent[0])
+    assert made.statistics().parts[fec_part.Fate.NOT_ALLOWED] == 1
+    client, _ = node(serve=False)
+    client.message(NOW, PEER, sent[0])
+    assert dropped(client) == {Dropped.CLIENT: 1}
 
 
 # --- casts and pulses ---
@@ -337,26 +407,10 @@ def test_what_ton_keeps_for_later_we_do_not_have():
 
 # --- what is dropped ---
 
-FEC = ton.OverlayBroadcastFec(
-    ton.PubEd25519(bytes(32)),
-    ton.OverlayEmptyCertificate(),
-    bytes(32),
-    768,
-    0,
-    bytes(768),
-    0,
-    ton.FecRaptorQ(768, 768, 1),
-    0,
-    bytes(64),
-)
-
 
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        (FEC, Dropped.UNSUPPORTED),
-        (ton.OverlayFecReceived(bytes(32)), Dropped.UNSUPPORTED),
-        (ton.OverlayFecCompleted(bytes(32)), Dropped.UNSUPPORTED),
         (ton.OverlayUnicast(b"x"), Dropped.UNSUPPORTED),
         (ton.OverlayBroadcastNotFound(), Dropped.MALFORMED),
         (ton.OverlayPing(), Dropped.MALFORMED),
@@ -372,7 +426,14 @@ def test_a_message_of_another_kind_is_counted_and_dropped(value, reason):
 
 
 @pytest.mark.parametrize(
-    "value", [ton.OverlayPong(), ton.TussahCast(b"x"), ton.DhtPing(1), FEC, ton.AdnlPing(1)]
+    "value",
+    [
+        ton.OverlayPong(),
+        ton.TussahCast(b"x"),
+        ton.DhtPing(1),
+        ton.OverlayUnicast(b"x"),
+        ton.AdnlPing(1),
+    ],
 )
 def test_a_question_of_another_kind_is_not_answered(value):
     made, _ = node()
