@@ -4,7 +4,7 @@ Coins that are worth something wait for a later version (encrypted keys, backups
 others can run): networks outside development are free until then, and this module says so.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final, TypeAlias, final
@@ -41,12 +41,14 @@ from p2p.identity import AdnlId, Identity
 from p2p.node import Node
 from scripts.api import money
 from scripts.api.money import Coins, Funds, LaneView, Move
+from scripts.api.status import Alert
 from scripts.failure import Document, Failed
 from scripts.home import Home
 from scripts.networks import Chain, Profile
 from scripts.receipts import line
 from scripts.settings import Settings
 from scripts.shopping import Shopping
+from scripts.sight import LOOK_EVERY, Sight
 
 TRUST: Final = 2
 """What pytoniq takes the face's word for: a dev network runs its own chain."""
@@ -56,13 +58,6 @@ Act: TypeAlias = Callable[[bytes], Awaitable[bytes]]
 
 PATIENCE: Final = 15.0
 """seconds for an external of a person's own to be seen on the chain"""
-
-FEW: Final = 5.0
-"""seconds that the balance of a wallet may be waited for"""
-
-LOOK_EVERY: Final = 10.0
-"""seconds between looks at the wallet for `tussah status`, which asks no chain; more where lanes
-are watched less often"""
 
 
 def persistent_master(home: Home, entropy: Entropy) -> Master:
@@ -187,38 +182,6 @@ async def opened(
 
 
 @final
-class Sight:
-    """The wallet as it was last seen on the chain."""
-
-    def __init__(self, chain: LiteChain, lanes: Lanes) -> None:
-        self._chain = chain
-        self._lanes = lanes
-        self.balance: Nano | None = None
-        """None: never seen"""
-
-    async def keep(self, every: float) -> None:
-        """Look now and then, until cancelled."""
-        while True:
-            await self.look()
-            await trio.sleep(every)
-
-    async def look(self) -> tuple[Nano | None, str]:
-        """Balance and state now; unknown, if the chain does not tell in time."""
-        with trio.move_on_after(FEW), suppress(Unreachable, RemoteError):
-            contract = await self._chain.account(self._lanes.account)
-            self.balance = ZERO if contract is None else contract.balance
-            return self.balance, "uninit" if contract is None else contract.status.value
-        return None, "unknown"
-
-    async def costs(self) -> tuple[Nano | None, Nano | None]:
-        """Of a claim and of a close now; unknown, if the chain does not tell in time."""
-        with trio.move_on_after(FEW), suppress(Unreachable, RemoteError):
-            costs = await self._lanes.costs()
-            return costs.claim, costs.close
-        return None, None
-
-
-@final
 @dataclass(frozen=True, slots=True)
 class Treasury:
     """What the parts of a node use, and what people ask about it."""
@@ -266,6 +229,12 @@ class Treasury:
         )
 
     # --- for people ---
+
+    def alerts(self, roles: Sequence[str]) -> Iterator[Alert]:
+        """What the owner of a node with these roles should know of its money."""
+        yield from self.sight.alerts(self.chain.name)
+        if "mint" in roles:
+            yield from self.sight.mint_alerts(self.policy, address(self.lanes.account))
 
     async def totals(self) -> Totals:
         """What the store comes to."""

@@ -26,6 +26,9 @@ TILL_SECONDS: Final = 0.2
 ENGINE_SECONDS: Final = 5.0
 """Between looks at whether the engine has given up."""
 
+NO_LANE: Final = "No mint has a lane to it yet: a mint's own status says if it lacks coins."
+"""While a worker with prices cannot be paid."""
+
 SEE_STATUS: Final = "`tussah status` says why."
 
 log = structlog.get_logger()
@@ -149,7 +152,7 @@ class Roles:
         till = (await self._money()).till(site.identity, site.running())
         await nursery.start(till.run)
         nursery.start_soon(desk.attend_links, site.running(), till.answer_peer)
-        self.worker = WorkerState(state="loading", reasons=("No mint has a lane to it yet.",))
+        self.worker = WorkerState(state="loading", reasons=(NO_LANE,))
         while not till.mints():  # noqa: ASYNC110 - whoever asked it before could not pay
             await trio.sleep(TILL_SECONDS)
         return till

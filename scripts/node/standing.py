@@ -67,6 +67,8 @@ class Standing:
         yield from self._roles.alerts
         if self._site.is_late:
             yield self._site.alone()
+        if self._roles.treasury is not None:
+            yield from self._roles.treasury.alerts(self._site.roles)
 
     def _worker_state(self) -> WorkerState | None:
         roles = self._roles

@@ -21,7 +21,7 @@ from p2p.entropy import SystemEntropy, seeded
 from p2p.identity import AdnlId, Identity
 from p2p.overlay.advert import Role
 from p2p.wire import Endpoint
-from scripts import daemon, funds, localchain, networks
+from scripts import daemon, funds, localchain, networks, sight
 from scripts import log as logs
 from scripts.api import client
 from scripts.failure import CODES, Failed
@@ -311,7 +311,8 @@ async def test_who_only_relays_has_no_wallet(home, paying, start):
 
 
 async def test_wallet_is_shown_without_its_chain(home, paying, start, validate, monkeypatch):
-    monkeypatch.setattr(funds, "FEW", 0.2)
+    monkeypatch.setattr(sight, "FEW", 0.2)
+    monkeypatch.setattr(sight, "SILENT", 0.2)
     node = await start(node__roles="worker", **FAKE)
     await until(node, lambda status: status["money"]["credits_nano"] is not None)
     document = await call(home, "GET", "/wallet")
@@ -326,6 +327,9 @@ async def test_wallet_is_shown_without_its_chain(home, paying, start, validate, 
     validate(status, "status")
     assert status["node"]["chain"] == "local"
     assert (status["money"]["wallet_nano"], status["money"]["credits_nano"]) == (None, 0)
+    status = await until(node, lambda status: status["alerts"])
+    validate(status, "status")
+    assert [alert["code"] for alert in status["alerts"]] == ["chain_unreachable"]
 
 
 async def test_buying_where_no_mint_is_up_is_exit_4(home, paying, start):
@@ -410,6 +414,8 @@ async def test_purchase_from_chain_to_credits(home, profile, start, tmp_path, nu
     validate(lanes, "lanes")
     validate(status, "status")
     validate(sold, "status")
+    assert [alert["code"] for alert in sold["alerts"]] == ["mint_empty"]
+    assert status["alerts"] == []
 
     assert (before["state"], before["balance_nano"], before["lanes"]) == ("uninit", 10**9, [])
     assert bought["bundle"] == "S"
