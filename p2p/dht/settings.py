@@ -28,8 +28,6 @@ class Settings:
     """seconds until a node is pinged again that has missed a query, or has never answered any"""
     max_missed: int = 3
     """queries and pings a node may miss; with one more it is lost"""
-    max_doubted: int = 1
-    """as above, with one more it is not named to anybody until it answers"""
 
     bucket_fill: tuple[float, float] = (10.0, 20.0)
     """seconds between lookups of a random id, which fill the buckets"""

@@ -6,9 +6,9 @@ A bucket holds k active nodes, which are asked and named to others, and k backup
   be active, once it has answered us at the address of its record: TON's nodes trust the record,
   and whoever cannot be reached then costs every lookup a timeout.
 - A newer record with other addresses makes a node unproven again.
-- Who misses a query or a ping is pinged again soon, and is not named if that one fails as well. A
-  proven node that has missed more than `max_missed` of them is lost: it becomes backup, is pinged
-  ever more seldom, and gives way to any other. An unproven one is then forgotten.
+- Who misses a query or a ping is pinged again soon. A proven node that has missed more than
+  `max_missed` of them is lost: it becomes backup, is pinged ever more seldom, and gives way to any
+  other. An unproven one is then forgotten.
 - A proven backup that has missed nothing takes the place of an active node that is lost.
 - A newcomer finds room, or takes that of a backup node that misses pings; who is proven takes that
   of any unproven one. So long as they answer, those who have been here longest stay.
@@ -147,7 +147,7 @@ class Table:
         return [contact.node for contact in known]
 
     def nearest(self, target: bytes, count: int) -> list[Node]:
-        """The active nodes nearest to a key, nearest first, without those that are in doubt."""
+        """The active nodes nearest to a key, nearest first."""
         return _sorted(self._gather(target, count), target)[:count]
 
     def reserve(self, target: bytes, count: int) -> list[Node]:
@@ -321,10 +321,7 @@ class Table:
 
     def _nodes(self, place: int) -> list[Node]:
         bucket = self._buckets.get(place)
-        if bucket is None:
-            return []
-        doubt = self._settings.max_doubted
-        return [contact.node for contact in bucket.active if contact.missed <= doubt]
+        return [] if bucket is None else [contact.node for contact in bucket.active]
 
     def _gather(self, target: bytes, count: int) -> list[Node]:
         """At least the `count` nearest nodes: whole buckets, in the order of their distance.

@@ -170,18 +170,6 @@ def test_many_misses_at_once_count_as_one():
     assert t.active() == [it]
 
 
-def test_who_misses_twice_is_not_named_until_it_answers():
-    t, it = table(), node(0, 1)
-    t.answered(NOW, it)
-    t.missed(NOW, it.id)
-    assert t.nearest(it.id, 9) == [it]
-    t.missed(NOW + 10, it.id)
-    assert t.nearest(it.id, 9) == []
-    assert t.active() == t.reserve(it.id, 9) == [it]
-    t.answered(NOW + 20, it)
-    assert t.nearest(it.id, 9) == [it]
-
-
 def test_an_answer_makes_up_for_what_was_missed():
     t, it = table(), node(0, 1)
     t.answered(NOW, it)
@@ -320,7 +308,6 @@ class Walk(RuleBasedStateMachine):
         self.now = NOW
         self.proven = {}
         """The addresses at which each id last answered."""
-        self.missed, self.missed_at = {}, {}
 
     buckets = st.integers(0, 3)
     numbers = st.integers(0, 9)
@@ -340,17 +327,10 @@ class Walk(RuleBasedStateMachine):
         it = self.made(bucket, number, version)
         self.table.answered(self.now, it)
         self.proven.setdefault(it.id, set()).add(it.addresses)
-        known = self.table.find(it.id)
-        if known is not None and known.addresses == it.addresses:
-            self.missed[it.id] = 0
 
     @rule(bucket=buckets, number=numbers)
     def miss(self, bucket, number):
-        it = id_in(bucket, number)
-        if self.table.find(it) is not None and self.now >= self.missed_at.get(it, NOW) + 5:
-            self.missed[it] = self.missed.get(it, 0) + 1
-            self.missed_at[it] = self.now
-        self.table.missed(self.now, it)
+        self.table.missed(self.now, id_in(bucket, number))
 
     @rule(seconds=st.sampled_from([1.0, 10.0, 70.0]))
     def wait(self, seconds):
@@ -363,9 +343,8 @@ class Walk(RuleBasedStateMachine):
     @rule(seed=st.binary(min_size=32, max_size=32), count=st.integers(0, 12))
     def look(self, seed, count):
         active = self.table.active()
-        named = sorted(active, key=lambda it: distance(it.id, seed))
-        named = [it for it in named if self.missed.get(it.id, 0) <= 1]
-        assert self.table.nearest(seed, count) == named[:count]
+        by_distance = sorted(active, key=lambda it: distance(it.id, seed))
+        assert self.table.nearest(seed, count) == by_distance[:count]
         own = distance(OWN, seed)
         assert self.table.nearer(seed) == sum(distance(it.id, seed) < own for it in active)
 
