@@ -226,7 +226,7 @@ class Procedure:
 
         A procedure may cancel itself: it is closed where it next waits.
         """
-        self.done = True
+        self._end()
         if not self._running:
             self._coroutine.close()
 
@@ -244,13 +244,20 @@ class Procedure:
         else:
             trap._waiter = self
 
+    def _end(self) -> None:
+        self.done = True
+        self._owner.forget(self)
+
     def _send(self) -> object:
         self._running = True
         try:
             return self._coroutine.send(None)
         except StopIteration:
-            self.done = True
+            self._end()
             return None
+        except BaseException:
+            self._end()
+            raise
         finally:
             self._running = False
 
@@ -264,10 +271,12 @@ class Procedures:
 
     def __init__(self) -> None:
         self._ready: deque[Procedure] = deque()
+        self._live: dict[Procedure, None] = {}
 
     def start(self, coroutine: Coroutine[object, None, None]) -> Procedure:
         """Take a coroutine; it first runs at the next `run`."""
         procedure = Procedure(self, coroutine)
+        self._live[procedure] = None
         self.ready(procedure)
         return procedure
 
@@ -275,9 +284,24 @@ class Procedures:
         """Queue a procedure for the next `run`."""
         self._ready.append(procedure)
 
-    def run(self) -> None:
-        """Resume every ready procedure until none is."""
+    def forget(self, procedure: Procedure) -> None:
+        """A procedure has ended."""
+        self._live.pop(procedure, None)
+
+    def close(self) -> None:
+        """End all: a core that is given up does so, since what waits for each other in a ring
+        would else be closed by the collector, in whatever order."""
+        while self._live:
+            next(iter(self._live)).cancel()
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def run(self) -> bool:
+        """Resume every ready procedure until none is; whether there was one."""
+        ran = bool(self._ready)
         while self._ready:
             procedure = self._ready.popleft()
             if not procedure.done:
                 procedure.resume()
+        return ran

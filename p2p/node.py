@@ -1,19 +1,24 @@
 """A node for callers on trio: join, see who is there, open circuits, ask peers, answer both."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from ipaddress import ip_address
-from typing import Final, TypeAlias, final
+from typing import Final, Generic, TypeAlias, TypeVar, final
 
 import structlog
 import trio
 
 from p2p import stack
+from p2p.adnl import events as adnl
+from p2p.adnl.events import PeerSeen
 from p2p.calls import Query, Replied, Unanswered
 from p2p.core import Event
+from p2p.dht import events as dht
 from p2p.drive import Driver, DriverStatistics, SystemClock
 from p2p.entropy import Entropy, SystemEntropy
+from p2p.errors import LocalError, TussahError
 from p2p.identity import AdnlId, Identity
 from p2p.onion.cell import MAX_RELAYS
 from p2p.onion.core import (
@@ -34,9 +39,13 @@ from p2p.overlay import advert
 from p2p.overlay.advert import Fields, Role
 from p2p.overlay.announcer import NOBODY
 from p2p.overlay.directory import Directory, DirectoryStatus
+from p2p.sending import Tap as UdpTap
 from p2p.stack import Peer, Stack, StackConfig
+from p2p.store import Kept, NodeStore
 from p2p.transport.carrier import Carrier, CarrierStatistics, Meet, Tap
+from p2p.transport.joint import JointTransport
 from p2p.transport.libp2p import Libp2pCarrier
+from p2p.transport.udp import UdpStatistics, UdpTransport
 from p2p.wire import Endpoint, Link
 
 CircuitEvent: TypeAlias = Opened | Failed | Data | Ended | Reset | Pong | Lost
@@ -44,16 +53,24 @@ CircuitEvent: TypeAlias = Opened | Failed | Data | Ended | Reset | Pong | Lost
 
 OnionTap: TypeAlias = Callable[[str, bytes], None]
 
+MeetUdp: TypeAlias = Callable[[AdnlId, Endpoint, Endpoint], None]
+"""Told of a peer whose datagrams come from a new place: the peer, our socket, its endpoint."""
+
 EVENTS: Final = 4_096
 """events of one circuit that wait for a reader: a whole upload of 4 MiB in cells."""
 
 INCOMING: Final = 64
 """circuits that wait to be accepted; more are refused at once."""
 
+KEEP_INTERVAL: Final = 60.0
+"""seconds between two writes of what helps the next start."""
+
 QUERIES: Final = 256
 """calls of peers that wait for a reader, 4 MiB at most; more are refused at once."""
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,14 +83,20 @@ class NodeConfig:
     bootstrap: tuple[Peer, ...] = ()
     listen: Endpoint | None = None
     """None: dial only; port 0: any free one."""
+    udp: tuple[Endpoint, ...] = ()
+    """Where the sockets of ADNL are bound, one a family; port 0: any free one. Empty: no UDP."""
     announce: tuple[Endpoint, ...] = ()
-    """Where others can dial this node, if that is not where it listens; port 0: the same port."""
+    """Where others can reach this node, if that is not where it listens; port 0: the same port."""
+    store: NodeStore | None = None
+    """What it keeps over restarts; None: nothing, as a pure client, who is another each time."""
     roles: Role = NOBODY
     allow_direct: bool = False
     entropy: Entropy = field(default_factory=SystemEntropy)
     tap: Tap | None = None
     onion_tap: OnionTap | None = None
+    udp_tap: UdpTap | None = None
     meet: Meet | None = None
+    meet_udp: MeetUdp | None = None
 
 
 CarrierFactory: TypeAlias = Callable[[NodeConfig], Carrier]
@@ -84,6 +107,7 @@ class NodeStatistics:
     """A snapshot of a node."""
 
     carrier: CarrierStatistics
+    udp: UdpStatistics | None
     driver: DriverStatistics
     directory: DirectoryStatus
     onion: OnionStatistics
@@ -113,36 +137,65 @@ async def open_node(
 ) -> AsyncIterator["Node"]:
     """A running node; everything it started has ended when the block is left.
 
-    Raises what the carrier raises if it cannot listen. A core that raises is a bug: the block is
-    cancelled and the exception leaves it.
+    Raises `LocalError` if it cannot listen. A core that raises is a bug: the block is cancelled and
+    the exception leaves it.
     """
+    with _opened(config.udp) as udp:
+        try:
+            async with trio.open_nursery() as nursery:
+                node = Node(config, carrier(config), udp, nursery)
+                try:
+                    await node.start()
+                    yield node
+                finally:
+                    node.finish()
+                nursery.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            raise _only_one(group) from None
+
+
+@contextmanager
+def _opened(endpoints: Sequence[Endpoint]) -> Iterator[UdpTransport | None]:
+    if not endpoints:
+        yield None
+        return
+    udp = UdpTransport(endpoints)
     try:
-        async with trio.open_nursery() as nursery:
-            node = Node(config, carrier(config), nursery)
-            await node.start()
-            yield node
-            nursery.cancel_scope.cancel()
-    except BaseExceptionGroup as group:
-        raise _only_one(group) from None
+        yield udp
+    finally:
+        udp.close()
 
 
 @final
 class Node:
     """The face of a running node; `open_node` makes it. All but the `async` methods act at once."""
 
-    def __init__(self, config: NodeConfig, carrier: Carrier, nursery: trio.Nursery) -> None:
+    def __init__(
+        self,
+        config: NodeConfig,
+        carrier: Carrier,
+        udp: UdpTransport | None,
+        nursery: trio.Nursery,
+    ) -> None:
         self._config = config
         self._carrier = carrier
+        self._udp = udp
         self._nursery = nursery
-        self._stack = Stack(config.identity, config.entropy, _stack_config(config))
+        clock = SystemClock()
+        self._stack = Stack(config.identity, config.entropy, _stack_config(config, clock.now()))
         self._inside = _Inside(carrier, nursery)
-        self._driver = Driver(self._stack, carrier, self._inside, SystemClock())
+        self._joint = None if udp is None else JointTransport(carrier, udp)
+        self._driver = Driver(self._stack, self._joint or carrier, self._inside, clock)
         self._inside.driver = self._driver
+        if udp is not None and config.meet_udp is not None:
+            self._inside.seen = partial(_meet, config.meet_udp, udp.endpoints)
 
         self.id: AdnlId = config.identity.id
         self.public: bytes = config.identity.public
         self.endpoint: Endpoint | None = None
-        """Where it listens."""
+        """Where it listens for links."""
+        self.udp: tuple[Endpoint, ...] = () if udp is None else udp.endpoints
+        """Where its socket of ADNL is bound."""
         self.directory: Directory = self._stack.directory
         self.incoming: trio.MemoryReceiveChannel[Incoming] = self._inside.incoming
         """Circuits that end here: `accept` or `refuse` each within 6 s."""
@@ -152,10 +205,41 @@ class Node:
     async def start(self) -> None:
         """Listen, and begin to fetch the directory. `open_node` has called it."""
         self.endpoint = await self._nursery.start(self._carrier.run, self._inside)
+        if self._joint is not None:
+            await self._nursery.start(self._joint.run)
         await self._nursery.start(self._driver.run)
-        addresses = _dialable(self._config, self.endpoint)
-        self._driver.call("start", lambda core, now: core.start(now, addresses))
-        log.info("node.started", dialable=bool(addresses), roles=int(self._config.roles))
+        if self._config.store is not None:
+            self._nursery.start_soon(self._keep_on, self._config.store)
+        addresses, udp = _dialable(self._config, self.endpoint), self._udp_addresses()
+        self._driver.call("start", lambda core, now: core.start(now, addresses, udp))
+        log.info(
+            "node.started",
+            dialable=bool(addresses),
+            udp=bool(udp),
+            roles=int(self._config.roles),
+        )
+
+    def finish(self) -> None:
+        """Keep what helps the next start, and give up what is under way."""
+        self.keep()
+        self._stack.finish()
+
+    def keep(self) -> None:
+        """Write down what helps the next start, if there is a place for it. Takes milliseconds."""
+        if self._config.store is not None:
+            _save(self._config.store, self._stack.kept())
+
+    async def _keep_on(self, store: NodeStore) -> None:
+        limiter = trio.CapacityLimiter(1)
+        while True:
+            await trio.sleep(KEEP_INTERVAL)
+            await trio.to_thread.run_sync(_save, store, self._stack.kept(), limiter=limiter)
+
+    def _udp_addresses(self) -> tuple[Endpoint, ...]:
+        """Where others can send datagrams: a client says so to nobody."""
+        if not self._config.roles:
+            return ()
+        return tuple(dict.fromkeys(a for e in self.udp for a in _dialable(self._config, e)))
 
     # --- who is there ---
 
@@ -203,6 +287,21 @@ class Node:
     def answer(self, query: Query, body: bytes) -> None:
         """Answer what a peer asked; too late is no error."""
         self._driver.call("answer", lambda core, now: core.answer(now, query, body))
+
+    # --- procedures of the stack ---
+
+    async def run(self, name: str, make: Callable[[Stack], Coroutine[object, None, T]]) -> T:
+        """Run a coroutine over the stack's DHT or overlay, and return what it returns.
+
+        Raises what it raises. Cancelled, it is closed where it waits.
+        """
+        errand = _Errand[T]()
+        procedure = self._driver.call(name, lambda core, now: core.run(now, errand.run(make(core))))
+        try:
+            await errand.done.wait()
+        finally:
+            self._driver.call("cancel", lambda core, now: procedure.cancel())
+        return errand.outcome()
 
     # --- circuits that this node asks for ---
 
@@ -269,6 +368,7 @@ class Node:
         """A snapshot."""
         return NodeStatistics(
             carrier=self._carrier.statistics(),
+            udp=None if self._udp is None else self._udp.statistics(),
             driver=self._driver.statistics(),
             directory=self.directory.status(),
             onion=self._stack.statistics(),
@@ -296,6 +396,8 @@ class _Inside:
         self._published, self._listed = 0, _Signal()
         self._refused: int | None = None
         self.misbehaved = 0
+        self.seen: Callable[[PeerSeen], None] = lambda event: None
+        """Told of the places that datagrams come from."""
 
     # --- the carrier's listener: left for the next step, so that a bug ends the driver, not a task
     #     of the carrier's library ---
@@ -347,6 +449,10 @@ class _Inside:
                 self._refused = code
             case stack.Contradiction():
                 log.warning("directory.contradiction")
+            case PeerSeen():
+                self.seen(event)
+            case adnl.NoAddress() | adnl.PeerReset() | dht.Joined() | dht.Alone() | dht.Published():
+                log.debug("network.told", what=type(event).__name__)
             case Misbehaved(_, reason):
                 self.misbehaved += 1
                 log.debug("peer.misbehaved", reason=reason)
@@ -453,6 +559,29 @@ class _Circuits:
         return len(self._senders)
 
 
+@final
+class _Errand(Generic[T]):
+    """A coroutine that the stack steps, and what became of it."""
+
+    def __init__(self) -> None:
+        self.done = trio.Event()
+        self._value: list[T] = []
+        self._error: TussahError | None = None
+
+    async def run(self, coroutine: Coroutine[object, None, T]) -> None:
+        try:
+            self._value.append(await coroutine)
+        except TussahError as error:
+            self._error = error
+        finally:
+            self.done.set()
+
+    def outcome(self) -> T:
+        if self._error is not None:
+            raise self._error
+        return self._value[0]
+
+
 @dataclass(slots=True)
 class _Reply:
     """What a caller waits for; an outcome may come while it is still asking."""
@@ -488,8 +617,28 @@ class _Replies:
         return len(self._by_number)
 
 
-def _stack_config(config: NodeConfig) -> StackConfig:
+def _meet(meet: MeetUdp, sockets: Sequence[Endpoint], event: PeerSeen) -> None:
+    is_v6 = ":" in event.endpoint.host
+    for socket in sockets:
+        if (":" in socket.host) is is_v6:
+            meet(event.peer, socket, event.endpoint)
+
+
+def _save(store: NodeStore, kept: Kept) -> None:
+    """A disk that is full or gone costs the next start a bootstrap, and this node nothing."""
+    try:
+        store.save(kept)
+    except LocalError as error:
+        log.warning("store.failed", reason=str(error))
+
+
+def _stack_config(config: NodeConfig, now: float) -> StackConfig:
+    store = config.store
     return StackConfig(
+        started_at=int(now) if store is None else store.start(now),
+        kept=Kept() if store is None else store.load(),
+        udp=bool(config.udp),
+        udp_tap=config.udp_tap,
         network=config.network,
         dev=config.dev,
         bootstrap=config.bootstrap,

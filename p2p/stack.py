@@ -1,40 +1,58 @@
 """The cores of one node joined: what the trio driver and the simulated worlds both run.
 
-Sources are `Link`s, data are `wire` messages. Onion frames go to the circuits' core, queries and
-answers to the directory exchange, or to the calls of the layers above if their body is a map. All
-want links; the stack finds out where a peer listens, asks the carrier once, and tells whoever
-waits. More cores join by a kind of message of their own.
+A source is a `Link`, whose data are `wire` messages, or the `Endpoint` of a datagram of ADNL. Onion
+frames go to the circuits' core; what ADNL, RLDP2 and links carry in TL goes by its first four bytes
+to the DHT or the overlay; calls of the layers above have a map as body. All name peers by id: the
+stack finds out where a peer is, asks the carrier once for a link, and tells whoever waits.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, final
+from typing import Final, final
 
-from p2p import calls, wire
+from p2p import calls, sending, tl, wire
+from p2p.adnl.address import address_list
+from p2p.adnl.core import AdnlCore
+from p2p.adnl.limits import Limits
 from p2p.calls import Calls, Query
 from p2p.calls import Replied as Replied
 from p2p.calls import Unanswered as Unanswered
-from p2p.core import Event, Send, Source
+from p2p.core import Event, Procedure, Procedures, Send, Source
+from p2p.dht import core as dht_core
+from p2p.dht import records
+from p2p.dht import settings as dht_settings
+from p2p.dht.core import DhtCore, Seed
 from p2p.entropy import Entropy
-from p2p.errors import CodecError, DirectoryStale
-from p2p.identity import AdnlId, Identity, short_id
+from p2p.errors import AdvertError, CodecError, DirectoryStale, TlError
+from p2p.identity import AdnlId, Identity
+from p2p.kept import Kept as Kept
+from p2p.locator import Locator, format_multiaddr
+from p2p.locator import Peer as Peer
 from p2p.onion import core as onion
 from p2p.onion.cell import MAX_RELAYS
 from p2p.onion.core import CircuitId, Misbehaved, OnionConfig, OnionCore, OnionKeys, OnionStatistics
 from p2p.onion.handshake import Target
 from p2p.onion.noise import Kem, MlKem768
+from p2p.overlay import core as membership
 from p2p.overlay import exchange as overlay
+from p2p.overlay import settings as overlay_settings
 from p2p.overlay.advert import Fields, Role, Rules
 from p2p.overlay.announcer import NOBODY, Announcer
 from p2p.overlay.calls import Refusal
-from p2p.overlay.directory import Directory
+from p2p.overlay.core import OverlayCore
+from p2p.overlay.directory import Directory, Verdict
 from p2p.overlay.exchange import Contradiction as Contradiction
 from p2p.overlay.exchange import DirectoryChanged as DirectoryChanged
 from p2p.overlay.exchange import Exchange
 from p2p.overlay.exchange import Joined as Joined
 from p2p.overlay.exchange import Published as Published
 from p2p.overlay.exchange import PublishRefused as PublishRefused
+from p2p.overlay.records import DhtRecords
 from p2p.overlay.serve import DirectoryServer
+from p2p.rldp.core import RldpCore
+from p2p.sending import Sending
+from p2p.ton import DhtNode
 from p2p.wire import Endpoint, Kind, Link, Message
 
 MAX_STRIKES: Final = 3
@@ -44,18 +62,6 @@ MAX_ROUNDS: Final = 10_000
 """rounds of one drain; more would mean that two cores answer each other for ever."""
 
 
-class Peer(NamedTuple):
-    """A node known from the settings of a network: its Ed25519 key, and where it listens."""
-
-    public: bytes
-    endpoints: tuple[Endpoint, ...]
-
-    @property
-    def id(self) -> AdnlId:
-        """Who it is."""
-        return short_id(self.public)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StackConfig:
     """What a node is and whom it asks first."""
@@ -63,6 +69,12 @@ class StackConfig:
     network: int
     dev: bool = False
     bootstrap: tuple[Peer, ...] = ()
+    started_at: int = 0
+    """Unix time of this start, greater than that of every start before: ADNL asks for it."""
+    kept: Kept = field(default_factory=Kept)
+    """What was kept of before this start."""
+    udp: bool = False
+    """There is a socket: without one, links alone are used."""
     roles: Role = NOBODY
     """RELAY lets others build circuits through this node, WORKER and MINT let them end here; each
     of them makes it answer directory calls, DIRECTORY alone does that and no more."""
@@ -72,6 +84,8 @@ class StackConfig:
     """Simulations put a seeded stand-in here."""
     tap: Callable[[str, bytes], None] | None = None
     """Shown every plaintext of circuits that this node opens."""
+    udp_tap: sending.Tap | None = None
+    """Shown every payload that goes over UDP, inside ADNL's encryption."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +125,24 @@ class Stack:
         config: StackConfig,
         onion_keys: OnionKeys | None = None,
     ) -> None:
+        self._identity = identity
         self._id, self._public = identity.id, identity.public
+        self._config = config
         self._rules = Rules(network=config.network, dev=config.dev)
-        self._bootstrap = {peer.id: peer.endpoints for peer in config.bootstrap}
+        self._bootstrap = [peer.id for peer in config.bootstrap]
         keys = onion_keys or OnionKeys(entropy.fork("onion-keys"))
 
+        self._procedures = Procedures()
+        self._sending = _sending(identity, entropy, config)
+        self.dht = _dht(identity, entropy, config, self._sending, self._procedures)
+        self.overlay = _overlay(
+            identity, entropy, config, self._sending, self._procedures, self.dht
+        )
+
         self.directory = Directory(self._rules, identity.id)
+        self._locator = Locator(identity.id, config.bootstrap, self.directory, self.dht)
         self._exchange = Exchange(
-            self.directory, identity.id, list(self._bootstrap), self._rules, entropy.fork("sync")
+            self.directory, identity.id, self._bootstrap, self._rules, entropy.fork("sync")
         )
         self._server = _server(self.directory, self._rules, config, identity.id, entropy)
         self._announcer = Announcer(identity, self._rules, entropy.fork("advert"), keys.public)
@@ -139,11 +163,42 @@ class Stack:
 
     # --- commands: links ---
 
-    def start(self, now: float, addresses: tuple[Endpoint, ...] = ()) -> None:
-        """Begin to fetch the directory; `addresses` is where others can dial this node."""
+    def start(
+        self, now: float, addresses: tuple[Endpoint, ...] = (), udp: tuple[Endpoint, ...] = ()
+    ) -> None:
+        """Take part; `addresses` is where others can dial this node, `udp` where its socket is.
+
+        A node that nobody knows only asks: it stands in no table of the DHT and is no member of the
+        overlay.
+        """
         self._pass(now)
-        self._announcer.listen(addresses)
+        for peer in self._config.bootstrap:
+            self._sending.learn(peer.public, address_list(peer.endpoints, 0))
+        self._announcer.listen(addresses, udp)
         self._exchange.start(now)
+        if self._config.roles:
+            self._join(now, addresses, udp)
+
+    def _join(self, now: float, addresses: tuple[Endpoint, ...], udp: tuple[Endpoint, ...]) -> None:
+        self.overlay.join(now, self._bootstrap, serve=bool(addresses or udp))
+        if not self._config.udp:
+            return
+        seeds = [Seed(p.public, address_list(p.endpoints, 0)) for p in self._config.bootstrap]
+        self.dht.bootstrap(now, seeds)
+        self.dht.bootstrap(now, _records(self._config.kept))
+        if udp:
+            self._serve(now, addresses, udp)
+
+    def _serve(
+        self, now: float, addresses: tuple[Endpoint, ...], udp: tuple[Endpoint, ...]
+    ) -> None:
+        """Be a server of the DHT, where everybody may look up where we are."""
+        listed = address_list(udp, self._config.started_at)
+        self._sending.publish(listed)
+        self.dht.serve(now, listed)
+        identity, links = self._identity, [format_multiaddr(e, self._public) for e in addresses]
+        self.dht.publish(now, "address", lambda end: records.address(identity, listed, end))
+        self.dht.publish(now, "libp2p", lambda end: records.libp2p(identity, links, end))
 
     def link_up(self, now: float, link: Link, dialled: bool) -> None:
         """A link is open; `dialled` if this node asked for it."""
@@ -151,6 +206,7 @@ class Stack:
         self._links.setdefault(link.peer, []).append(link)
         self._dialling.pop(link.peer, None)
         self._onion.link_up(now, link, link.peer, dialled=dialled)
+        self._sending.link_up(link)
         self._exchange.link_up(now, link.peer)
         self._calls.link_up(link)
 
@@ -163,6 +219,7 @@ class Stack:
         links.remove(link)
         self._strikes.pop(link, None)
         self._onion.link_down(now, link)
+        self._sending.link_down(link)
         self._calls.link_down(link)
         if not links:
             del self._links[link.peer]
@@ -173,8 +230,14 @@ class Stack:
         self._pass(now)
         self._dialling.pop(peer, None)
         self._onion.dial_failed(now, peer)
+        self._sending.unreachable(peer)
         self._exchange.dial_failed(now, peer)
         self._calls.dial_failed(peer)
+
+    def kept(self) -> Kept:
+        """What helps the next start."""
+        nodes = self.dht.snapshot().nodes
+        return Kept(nodes=tuple(tl.pack(node, boxed=False) for node in nodes))
 
     # --- commands: what we say of ourselves ---
 
@@ -292,11 +355,25 @@ class Stack:
         self._pass(now)
         self._onion.close(now, circuit)
 
+    # --- commands: procedures ---
+
+    def run(self, now: float, procedure: Coroutine[object, None, None]) -> Procedure:
+        """Step a coroutine over the DHT or the overlay to its end; what it gives is its own."""
+        self._pass(now)
+        return self._procedures.start(procedure)
+
+    def finish(self) -> None:
+        """The stack is given up: its procedures end."""
+        self._procedures.close()
+
     # --- the core's contract ---
 
     def receive(self, now: float, source: Source, datagram: bytes) -> None:
-        """Take a message from a link."""
+        """Take a message from a link, or a datagram from a socket."""
         self._pass(now)
+        if isinstance(source, Endpoint):
+            self._sending.receive(now, source, datagram)
+            return
         if not isinstance(source, Link) or source not in self._links.get(source.peer, ()):
             return
         if self._strikes.get(source, 0) >= MAX_STRIKES:
@@ -313,6 +390,9 @@ class Stack:
             self._events.append(DirectoryChanged())
         self._announcer.renew(now)
         self._announce(now)
+        self._sending.handle_timer(now)
+        self.dht.handle_timer(now)
+        self.overlay.handle_timer(now)
         self._exchange.handle_timer(now)
         self._calls.handle_timer(now)
         self._onion.handle_timer(now)
@@ -322,6 +402,9 @@ class Stack:
         deadlines = (
             self.directory.next_deadline(),
             self._announcer.due(),
+            self._sending.next_deadline(),
+            self.dht.next_deadline(),
+            self.overlay.next_deadline(),
             self._exchange.next_deadline(),
             self._calls.next_deadline(),
             self._onion.next_deadline(),
@@ -331,7 +414,7 @@ class Stack:
     def drain(self) -> tuple[list[Send], list[Event]]:
         """Messages for links; events of this module and those of circuits."""
         for _ in range(MAX_ROUNDS):
-            if not self._collect(self._now):
+            if not self._collect(self._now) and not self._is_due():
                 break
         sends, events = self._sends, self._events
         self._sends, self._events = [], []
@@ -340,6 +423,7 @@ class Stack:
     def sizes(self) -> dict[str, int]:
         """The length of every table and queue."""
         own = {
+            "procedures": len(self._procedures),
             "links": sum(len(links) for links in self._links.values()),
             "strikes": len(self._strikes),
             "dialling": len(self._dialling),
@@ -351,6 +435,9 @@ class Stack:
             **self._onion.sizes(),
             **self.directory.sizes(),
             **self._exchange.sizes(),
+            **self._sending.sizes(),
+            **self.dht.sizes(),
+            **self.overlay.sizes(),
             **self._calls.sizes(),
             **served,
             **own,
@@ -366,6 +453,7 @@ class Stack:
         if now < self._now:
             raise ValueError(f"time falls from {self._now!r} to {now!r}")
         self._now = now
+        self._sending.at(now)
 
     def _dispatch(self, now: float, link: Link, message: Message) -> None:
         match message.kind:
@@ -373,10 +461,14 @@ class Stack:
                 self._onion.receive(now, link, message.payload)
             case Kind.QUERY if calls.is_call(message.payload):
                 self._calls.asked(now, link, message.number, message.payload)
-            case Kind.QUERY:
+            case Kind.QUERY if not self._sending.claims(message.payload):
                 self._answer(now, link, message)
             case Kind.ANSWER if message.number >= calls.FIRST:
                 self._calls.answered(link, message.number, message.payload)
+            case Kind.MESSAGE | Kind.QUERY if self._sending.claims(message.payload):
+                self._sending.linked(link, message)
+            case Kind.ANSWER if message.number >= sending.FIRST:
+                self._sending.linked(link, message)
             case Kind.ANSWER:
                 self._exchange.answered(now, link.peer, message.number, message.payload)
             case _:
@@ -407,6 +499,7 @@ class Stack:
             self.directory.add(now, advert)
             self._events.append(DirectoryChanged())
             self._exchange.publish(now, seq, advert)
+            self.overlay.broadcast(now, advert)
         self._want_work(now)
 
     def _want_work(self, now: float) -> None:
@@ -415,8 +508,24 @@ class Stack:
             self._work_wanted = day
             self._events.append(WorkWanted(self._public, day))
 
+    def _is_due(self) -> bool:
+        """Whether a procedure has made something due at once; then it is done."""
+        deadline = self.next_deadline()
+        if deadline is None or deadline > self._now:
+            return False
+        self.handle_timer(self._now)
+        return True
+
     def _collect(self, now: float) -> bool:
         """Move what the cores have to say to where it goes; whether there was anything."""
+        ran = self._procedures.run()
+        sent = self._sending.drain()
+        for thing in sent:
+            self._route_sending(now, thing)
+        self._events += self.dht.drain()
+        spoken = self.overlay.drain()
+        for said_there in spoken:
+            self._route_overlay(now, said_there)
         said = self._exchange.drain()
         for output in said:
             self._route(now, output)
@@ -428,7 +537,7 @@ class Stack:
             self._write_frames(link, frames)
         for event in events:
             self._route_circuits(now, event)
-        return bool(said or called or writes or events)
+        return bool(ran or sent or spoken or said or called or writes or events)
 
     def _route(self, now: float, output: overlay.Output) -> None:
         match output:
@@ -444,6 +553,37 @@ class Stack:
                 self._changed(now)
             case _:
                 self._events.append(output)
+
+    def _route_sending(self, now: float, output: sending.Output) -> None:
+        match output:
+            case Send():
+                self._sends.append(output)
+            case sending.Write(link, message):
+                self._write(link, message)
+            case sending.Reach(peer):
+                self._find_way(now, peer)
+            case _:
+                self._events.append(output)
+
+    def _route_overlay(self, now: float, event: membership.Event) -> None:
+        match event:
+            case membership.Broadcast(data=data, id=broadcast):
+                if self._believe(now, data):
+                    self.overlay.accept(now, broadcast)
+                else:
+                    self.overlay.refuse(now, broadcast)
+            case membership.Pulses() | membership.Cast() | membership.NeighboursChanged():
+                pass
+
+    def _believe(self, now: float, advert: bytes) -> bool:
+        """Whether a broadcast is news for the directory, and so worth passing on."""
+        try:
+            is_new = self.directory.add(now, advert) is Verdict.NEW
+        except AdvertError:
+            return False
+        if is_new:
+            self._changed(now)
+        return is_new
 
     def _route_calls(self, now: float, output: calls.Output) -> None:
         match output:
@@ -475,19 +615,35 @@ class Stack:
             self._calls.link_up(self._links[peer][-1])
         elif peer in self._dialling:
             return
-        elif endpoints := self._where(peer):
-            self._dialling[peer] = None
-            self._events.append(Dial(peer, endpoints))
+        elif endpoints := self._locator.known(peer).tcp:
+            self._dial(peer, endpoints)
         else:
             self.dial_failed(now, peer)
 
-    def _where(self, peer: AdnlId) -> tuple[Endpoint, ...]:
-        """What a peer says of itself is newer than what our settings say of it."""
-        if peer == self._id:
-            return ()
-        entry = self.directory.find(peer)
-        listed = () if entry is None else entry.advert.addresses
-        return tuple(dict.fromkeys(listed + self._bootstrap.get(peer, ())))
+    def _find_way(self, now: float, peer: AdnlId) -> None:
+        """See to it that payloads reach a peer, or that whoever sends hears that none will."""
+        place = self._locator.known(peer)
+        if self._config.udp and place.udp:
+            self._sending.learn(place.public, place.addresses)
+        elif place.tcp:
+            self._reach(now, peer)
+        elif self._config.udp:
+            self._procedures.start(self._look_up(peer))
+        else:
+            self._sending.unreachable(peer)
+
+    async def _look_up(self, peer: AdnlId) -> None:
+        place = await self._locator.look_up(self._now, peer)
+        if place.udp:
+            self._sending.learn(place.public, place.addresses)
+        elif place.tcp and peer not in self._links and peer not in self._dialling:
+            self._dial(peer, place.tcp)
+        else:
+            self._sending.unreachable(peer)
+
+    def _dial(self, peer: AdnlId, endpoints: tuple[Endpoint, ...]) -> None:
+        self._dialling[peer] = None
+        self._events.append(Dial(peer, endpoints))
 
     def _write(self, link: Link, message: Message) -> None:
         self._sends.append(Send(link, wire.pack(message)))
@@ -501,6 +657,69 @@ class Stack:
         strikes = self._strikes[link] = self._strikes.get(link, 0) + 1
         if strikes == MAX_STRIKES:
             self._events.append(HangUp(link))
+
+
+def _records(kept: Kept) -> list[DhtNode]:
+    """The nodes that were known before, as far as they can be read."""
+    found: list[DhtNode] = []
+    for record in kept.nodes:
+        with suppress(TlError):
+            found.append(tl.parse(DhtNode, record, boxed=False))
+    return found
+
+
+def _sending(identity: Identity, entropy: Entropy, config: StackConfig) -> Sending:
+    limits = _DEV_LIMITS if config.dev else Limits()
+    adnl = AdnlCore([identity], entropy.fork("adnl"), config.started_at, limits=limits)
+    rldp = RldpCore(entropy.fork("rldp"))
+    return Sending(identity.id, adnl, rldp, udp=config.udp, tap=config.udp_tap)
+
+
+def _dht(
+    identity: Identity,
+    entropy: Entropy,
+    config: StackConfig,
+    sender: Sending,
+    procedures: Procedures,
+) -> DhtCore:
+    dht = DhtCore(
+        identity,
+        sender,
+        procedures,
+        entropy.fork("dht"),
+        started_at=config.started_at,
+        network=config.network,
+        settings=dht_settings.DEV if config.dev else dht_settings.DEFAULT,
+    )
+    sender.subscribe(dht, *dht_core.PREFIXES)
+    return dht
+
+
+def _overlay(
+    identity: Identity,
+    entropy: Entropy,
+    config: StackConfig,
+    sender: Sending,
+    procedures: Procedures,
+    dht: DhtCore,
+) -> OverlayCore:
+    overlay = OverlayCore(
+        identity,
+        sender,
+        procedures,
+        entropy.fork("overlay"),
+        network=config.network,
+        settings=overlay_settings.DEV if config.dev else overlay_settings.DEFAULT,
+        records=DhtRecords(dht) if config.udp else None,
+    )
+    sender.subscribe(overlay, *membership.PREFIXES)
+    return overlay
+
+
+_DEV_LIMITS: Final = Limits(
+    source_rate=1_000.0, source_burst=5_000.0, new_peers_rate=1_000.0, new_peers_burst=5_000.0
+)
+"""A dev network's nodes may share one address, and all start at once."""
 
 
 def _onion_config(config: StackConfig) -> OnionConfig:

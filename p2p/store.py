@@ -7,8 +7,7 @@ used. All here blocks, for milliseconds; callers use a thread where that matters
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final, TypeVar, final
 
@@ -17,6 +16,7 @@ import structlog
 
 from p2p import defaults
 from p2p.errors import LocalError
+from p2p.kept import Kept as Kept
 
 _VERSION: Final = 1
 
@@ -35,16 +35,6 @@ _PATIENCE: Final = 2_000
 T = TypeVar("T")
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
-    """What helps the next start, and is checked then as if a peer had sent it."""
-
-    nodes: tuple[bytes, ...] = ()
-    """`dht.node` records."""
-    adverts: tuple[tuple[float, bytes], ...] = ()
-    """Adverts, each after the time it was first seen (Unix seconds)."""
 
 
 @final
@@ -140,12 +130,10 @@ def _prepared(name: str) -> apsw.Connection:
     if name != ":memory:":
         with suppress(OSError):  # what is wrong with the place, SQLite says better
             os.close(os.open(name, os.O_RDWR | os.O_CREAT, 0o600))
-    connection = apsw.Connection(name)
-    try:
+    with ExitStack() as opened:
+        connection = opened.enter_context(closing(apsw.Connection(name)))
         _prepare(connection)
-    except BaseException:
-        connection.close()
-        raise
+        opened.pop_all()
     return connection
 
 

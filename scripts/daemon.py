@@ -5,8 +5,8 @@ does not close the others; `status` says which and why. The end is gentle at fir
 taken, running answers finish; asked twice, it is at once.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias, final
 
@@ -18,6 +18,7 @@ from inference.client import Answer, AskRequest, Done
 from ledger.payment import Told
 from p2p.identity import Identity
 from p2p.node import Node
+from p2p.store import NodeStore
 from scripts import joining, networks, process, serving, version
 from scripts import log as logs
 from scripts.api import control, local
@@ -106,13 +107,25 @@ async def _controlled(daemon: "Daemon", routes: Routes | None) -> AsyncIterator[
 @asynccontextmanager
 async def _networked(site: Site, recorder: Recorder | None) -> AsyncIterator[None]:
     """The node of the network, as long as the block runs."""
-    opening = joining.opened(site.settings, site.profile, site.identity, site.flags(), recorder)
     try:
-        async with opening as node:
-            site.node = node
-            yield
+        with _kept(site) as store:
+            async with joining.opened(
+                site.settings, site.profile, site.identity, site.flags(), recorder, store
+            ) as node:
+                site.node = node
+                yield
     finally:
         site.node = None
+
+
+@contextmanager
+def _kept(site: Site) -> Iterator[NodeStore | None]:
+    """What the node keeps of the network over restarts; who only asks is another each time."""
+    if not site.roles:
+        yield None
+        return
+    with NodeStore.open(site.home.network_store) as store:
+        yield store
 
 
 @final

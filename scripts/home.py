@@ -41,6 +41,7 @@ class Home:
         self.identity = path / "identity.key"
         self.wallet = path / "wallet.key"
         self.ledger = path / "ledger.db"
+        self.network_store = path / "network.db"
         self.lock = path / "lock"
         self.log = path / "node.log"
         self.socket = _socket(path)

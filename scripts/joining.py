@@ -2,14 +2,16 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import Final, Protocol
 
 from p2p.errors import LocalError
-from p2p.identity import Identity
+from p2p.identity import AdnlId, Identity
 from p2p.node import Node, NodeConfig, open_node
 from p2p.overlay.advert import Role
 from p2p.stack import Peer
+from p2p.store import NodeStore
 from p2p.wire import Endpoint, Link
 from scripts.api.common import address
 from scripts.failure import Failed
@@ -30,6 +32,12 @@ class Recorder(Protocol):
     def meet(self, link: Link, ours: Endpoint, theirs: Endpoint) -> None:
         """The two ends of the connection under a link."""
 
+    def datagram(self, peer: AdnlId, sent: bool, payload: bytes) -> None:
+        """A payload that went over UDP, inside ADNL's encryption."""
+
+    def meet_udp(self, peer: AdnlId, ours: Endpoint, theirs: Endpoint) -> None:
+        """Where a peer's datagrams come from, and the socket that they come to."""
+
     def plaintext(self, what: str, data: bytes) -> None:
         """A plaintext that the node's circuits opened or are about to seal."""
 
@@ -41,9 +49,10 @@ async def opened(
     identity: Identity,
     roles: Role,
     recorder: Recorder | None = None,
+    store: NodeStore | None = None,
 ) -> AsyncIterator[Node]:
     """A node that takes part. Raises `Failed` if it cannot listen where it is to."""
-    config = _config(settings, profile, identity, roles, recorder)
+    config = replace(_config(settings, profile, identity, roles, recorder), store=store)
     is_open = False
     try:
         async with open_node(config) as node:
@@ -76,13 +85,22 @@ def _config(
         dev=profile.dev,
         bootstrap=others,
         listen=listen,
+        udp=(listen or _anywhere(profile),),
         announce=_announced(settings.node.announce, listen),
         roles=roles,
         allow_direct=settings.worker.allow_direct,
         tap=recorder.message if recorder else None,
         onion_tap=recorder.plaintext if recorder else None,
+        udp_tap=recorder.datagram if recorder else None,
         meet=recorder.meet if recorder else None,
+        meet_udp=recorder.meet_udp if recorder else None,
     )
+
+
+def _anywhere(profile: Profile) -> Endpoint:
+    """The socket of who only asks: on this machine alone if the network is."""
+    is_here = all(ip_address(peer.endpoint.host).is_loopback for peer in profile.bootstrap)
+    return Endpoint(LOOPBACK if is_here else EVERYWHERE, 0)
 
 
 def _announced(host: str, listen: Endpoint | None) -> tuple[Endpoint, ...]:

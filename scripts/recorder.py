@@ -34,7 +34,7 @@ class About:
 
     public: bytes
     addresses: tuple[str, ...]
-    """Its own end of each TCP connection, as the other end sees it."""
+    """Its own end of each TCP connection and of UDP, as the other end sees it."""
 
     def to_json(self) -> Mapping[str, object]:
         """As it travels to the demonstration."""
@@ -166,6 +166,15 @@ class Recorder:
         """Take the two ends of the connection under a link."""
         self._own[format_endpoint(ours)] = None
         self._addresses[format_endpoint(theirs)] = None
+
+    def meet_udp(self, peer: AdnlId, ours: Endpoint, theirs: Endpoint) -> None:
+        """Take the two ends between which datagrams go."""
+        self._own[format_endpoint(ours)] = None
+        self._addresses[format_endpoint(theirs)] = None
+
+    def datagram(self, peer: AdnlId, sent: bool, payload: bytes) -> None:
+        """Take one payload of UDP, as it stood inside ADNL's encryption."""
+        self._keep(self._links, payload)
 
     def message(self, link: Link, sent: bool, data: bytes) -> None:
         """Take one message of a link, as it stood inside the link's encryption."""

@@ -9,8 +9,10 @@ from p2p.identity import Identity
 from p2p.onion.core import Misbehaved
 from p2p.overlay.advert import Fields, Model, Prices, Role
 from p2p.stack import Peer, Stack, StackConfig
+from p2p.transport.fabric import EPOCH
 from p2p.wire import Endpoint
 from simulations.kem import StandInKem
+from simulations.network.datagrams import Datagrams
 from simulations.network.dialling import Dialling
 from simulations.network.links import SPREAD, LinkNames, Links
 from simulations.workload import Echo
@@ -41,7 +43,7 @@ class Census:
     workers: int = 3
     clients: int = 3
     loss: float = 0.0
-    """of segments on a way; each loss only delays"""
+    """of segments and datagrams on a way; of a link each loss only delays"""
     jitter: float = 0.1
     """share of a way's delay"""
     spread: tuple[float, float] = SPREAD
@@ -61,7 +63,7 @@ class Census:
 
 @final
 class Town:
-    """Everything that a world of full nodes is made of: `cores`, `links`, `names` and effects.
+    """What a world of full nodes is made of: `cores`, `links`, `datagrams`, `names` and effects.
 
     It is the effects: it boots nodes, lets dials end, and hears what the others do not.
     """
@@ -74,8 +76,14 @@ class Town:
             Identity(entropy.fork(f"node/{node}").token(32)) for node in range(census.nodes)
         ]
 
-        self.names = LinkNames([identity.id for identity in self._identities])
+        self.names = LinkNames(
+            [identity.id for identity in self._identities],
+            [address(node) for node in range(census.nodes)],
+        )
         self.links = Links(entropy, loss=census.loss, jitter=census.jitter, spread=census.spread)
+        self.datagrams = Datagrams(
+            entropy.fork("udp"), loss=census.loss, jitter=census.jitter, spread=census.spread
+        )
         self.echo = Echo(self.names, entropy)
         self.cores = [self.rebuild(node) for node in range(census.nodes)]
         self.misbehaved: list[tuple[int, Misbehaved]] = []
@@ -91,6 +99,8 @@ class Town:
         config = StackConfig(
             network=NETWORK,
             dev=True,
+            udp=True,
+            started_at=int(EPOCH) + self._lives[node],
             bootstrap=(Peer(self._identities[0].public, (address(0),)),),
             roles=self._census.role(node),
             kem=StandInKem(),
@@ -101,11 +111,17 @@ class Town:
         """Act on an event of a node."""
         if isinstance(event, Life) and event.what in ("start", "restart"):
             world.at(now, node, "start", lambda core, when: self._boot(core, when, node))
+        elif isinstance(event, Life):
+            world.nodes[node].finish()
+            self._told(world, node, now, event)
         elif isinstance(event, Misbehaved):
             self.misbehaved.append((node, event))
         else:
-            self._dialling.handle(world, node, now, event)
-            self.echo.handle(world, node, now, event)
+            self._told(world, node, now, event)
+
+    def _told(self, world: Stage[Stack], node: int, now: float, event: Event) -> None:
+        self._dialling.handle(world, node, now, event)
+        self.echo.handle(world, node, now, event)
 
     def leave(self, core: Stack, now: float) -> None:
         """What a node does before a graceful stop."""
@@ -113,7 +129,8 @@ class Town:
 
     def _boot(self, core: Stack, now: float, node: int) -> None:
         role = self._census.role(node)
-        core.start(now, (address(node),) if role else ())
+        listens = (address(node),) if role else ()
+        core.start(now, listens, listens)
         if role:
             models = (MODEL,) if Role.WORKER in role else ()
             core.publish(now, Fields(roles=role, models=models))

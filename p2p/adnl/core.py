@@ -177,6 +177,13 @@ class AdnlCore:
                 peer.where.try_anew()
                 self._out.flush(now, peer)
 
+    def reaches(self, local: AdnlId, peer: AdnlId) -> bool:
+        """Whether some place of a peer is known, told by an upper layer or heard from."""
+        known, contact = self._table.find(Pair(local, peer)), self._table.contact(peer)
+        if known is not None and known.where.endpoint is not None:
+            return True
+        return contact is not None and bool(contact.endpoints)
+
     def set_addresses(self, now: float, local: AdnlId, addresses: AdnlAddressList) -> None:
         """What our packets say of where we are; an empty list means: whence the packet comes.
 

@@ -41,7 +41,9 @@ class Assembly:
     __slots__ = ("_digest", "_missing", "_parts", "_size")
 
     def __init__(self) -> None:
-        self._reset()
+        self._digest = b""
+        self._size = self._missing = 0
+        self._parts: dict[int, bytes] = {}
 
     def add(self, part: AdnlMessagePart) -> bytes | None:
         """Take a part; the boxed message once it is whole. Raises `AdnlError` for one unfit.
@@ -82,4 +84,4 @@ class Assembly:
 
     def _reset(self) -> None:
         self._digest, self._size, self._missing = b"", 0, 0
-        self._parts: dict[int, bytes] = {}
+        self._parts = {}

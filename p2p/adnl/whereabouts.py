@@ -82,7 +82,7 @@ class Whereabouts:
             self.endpoint, self._listed = None, ()
 
         heard = () if self.endpoint is None else (self.endpoint,)
-        places = tuple(dict.fromkeys((*heard, *self._listed, *told)))
+        places: tuple[Endpoint, ...] = tuple(dict.fromkeys((*heard, *self._listed, *told)))
         if not places:
             return None
         if self._tried is None:

@@ -38,6 +38,7 @@ class Announcer:
         self._onion_key = onion_key
 
         self._addresses: tuple[Endpoint, ...] = ()
+        self._udp: tuple[Endpoint, ...] = ()
         self._fields: Fields | None = None
         self._work: tuple[int, bytes] | None = None
         self._due: float | None = None
@@ -46,9 +47,9 @@ class Announcer:
         self.advert: bytes | None = None
         """What we say now."""
 
-    def listen(self, addresses: tuple[Endpoint, ...]) -> None:
-        """Where others can dial this node."""
-        self._addresses = addresses
+    def listen(self, addresses: tuple[Endpoint, ...], udp: tuple[Endpoint, ...] = ()) -> None:
+        """Where others can dial this node, and where it listens for ADNL."""
+        self._addresses, self._udp = addresses, udp
 
     def say(self, now: float, fields: Fields) -> None:
         """Say this from now on. Raises `ValueError`, changing nothing, if nobody would take it."""
@@ -113,5 +114,6 @@ class Announcer:
             fields,
             roles=fields.roles | reach,
             addresses=self._addresses,
+            udp=self._udp,
             onion=OnionKey(day, self._onion_key(day)),
         )

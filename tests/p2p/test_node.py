@@ -9,9 +9,11 @@ import trio
 
 from p2p import codec, wire
 from p2p import node as node_module
+from p2p.adnl.address import endpoints
+from p2p.dht import records
 from p2p.entropy import seeded
 from p2p.errors import LocalError, NoCapacity, NoPath, Rejected, Timeout, Unreachable
-from p2p.identity import Identity
+from p2p.identity import Identity, short_id
 from p2p.node import NodeConfig, open_node
 from p2p.onion.cell import Code
 from p2p.onion.core import Data, Ended, Failed, Lost, Opened, Pong, Reset
@@ -19,6 +21,9 @@ from p2p.overlay import advert as adverts
 from p2p.overlay.advert import Fields, Role
 from p2p.overlay.directory import Evidence
 from p2p.stack import Contradiction, Peer, Published, PublishRefused, Stack
+from p2p.store import NodeStore
+from p2p.tl import parse
+from p2p.ton import DhtNode
 from p2p.transport.memory import Ether, MemoryCarrier
 from p2p.wire import Endpoint, Kind, Message
 
@@ -183,6 +188,25 @@ async def test_an_answer_comes_back_through_three_relays_over_libp2p():
             _, worker, client = await net.village()
             net.nursery.start_soon(echo, worker)
             assert await ask(client, worker, text) == text
+
+
+async def test_nodes_find_each_other_and_what_they_say_over_udp(tmp_path):
+    with trio.fail_after(30):
+        async with networks() as net:
+            first = await net.up(1, Role.RELAY, udp=(LOOPBACK,), listen=LOOPBACK)
+            net.first = (Peer(first.public, first.udp),)
+            with NodeStore.open(tmp_path / "network.db") as store:
+                relay = await net.up(2, Role.RELAY, udp=(LOOPBACK,), store=store)
+                client = await net.up(3, udp=(LOOPBACK,))
+                key = records.address_key(relay.id)
+                found = None
+                while found is None:
+                    found = await first.run("find", lambda core: core.dht.find_value(key))
+                assert endpoints(records.read_address(found), 0.0) == relay.udp
+                assert await client.run("nobody", lambda core: core.dht.find_value(key)) is None
+                relay.keep()
+                kept = store.load()
+    assert [short_id(parse(DhtNode, node, boxed=False).id.key) for node in kept.nodes] == [first.id]
 
 
 async def test_an_answer_comes_back_through_three_relays_in_memory(net, autojump_clock):

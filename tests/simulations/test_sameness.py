@@ -54,7 +54,7 @@ def settle(kind, seed, census, *, sink=None):
     entropy = seeded(seed)
     town = Town(census, entropy)
     log = EventLog(town.names.index, sink=sink)
-    world = kind(town.cores, town.links, log, town, naming=town.names)
+    world = kind(town.cores, town.links, log, town, naming=town.names, datagrams=town.datagrams)
     for node in range(census.nodes):
         world.start(node)
 
@@ -69,16 +69,19 @@ def settle(kind, seed, census, *, sink=None):
     return town, log, world
 
 
-def play(kind, seed, census=PLACES["jitter"], *, seconds=40.0, **more):
+def play(kind, seed, census=PLACES["jitter"], *, seconds=24.0, **more):
     town, log, world = settle(kind, seed, census, **more)
     assert world.run(EPOCH + seconds)
+    sizes = [core.sizes() for core in world.nodes]
+    for core in world.nodes:
+        core.finish()
     return Run(
         digest=log.digest,
         records=log.records,
         checkpoints=log.checkpoints,
         outcomes=town.echo.outcomes(),
         misbehaved=town.misbehaved,
-        sizes=[core.sizes() for core in world.nodes],
+        sizes=sizes,
     )
 
 
