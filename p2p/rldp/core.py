@@ -31,6 +31,9 @@ from p2p.rldp.transfer import PART_ID, Outgoing, TransferId
 from p2p.timers import Timers
 from p2p.ton import Rldp2Complete, Rldp2Confirm, RldpAnswer, RldpMessage, RldpQuery
 
+PREFIXES: Final = (PART_ID, Rldp2Confirm.tl.id, Rldp2Complete.tl.id)
+"""How payloads for this core begin."""
+
 QUERIES: Final = 1_024
 """queries of ours without an answer yet."""
 
@@ -254,7 +257,7 @@ class RldpCore:
             case Due.OUTGOING:
                 self._stop(now, key.peer, key.transfer)
             case Due.INCOMING:
-                self._receiving.expire(key.peer, key.transfer)
+                self._receiving.expire(now, key.peer, key.transfer)
             case Due.QUERY:
                 self._fail(now, Ticket(key.number), Timeout("no answer in time"))
             case Due.ANSWER:

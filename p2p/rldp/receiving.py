@@ -123,10 +123,11 @@ class Receiving:
             self._remember(now, peer, transfer)
             self._close(peer, state, transfer)
 
-    def expire(self, peer: AdnlId, transfer: TransferId) -> None:
-        """A transfer has not come in in time."""
+    def expire(self, now: float, peer: AdnlId, transfer: TransferId) -> None:
+        """A transfer that nobody asked for has not come in in time, and is not begun anew."""
         state = self._peers.get(peer)
         if state is not None and transfer in state.transfers:
+            self._remember(now, peer, transfer)
             self._close(peer, state, transfer)
 
     def forget(self, peer: AdnlId) -> Iterable[TransferId]:

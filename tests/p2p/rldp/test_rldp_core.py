@@ -295,6 +295,10 @@ def test_transfer_that_nobody_asked_for_lives_ten_seconds():
     assert when is None
     assert pipe.b._now == T0 + LIFE
     assert pipe.b.sizes()["rldp_incoming"] == pipe.b.sizes()["rldp_reserved"] == 0
+    pipe.b.drain()
+    pipe.b.receive(T0 + LIFE + 1, A, payloads[1])
+    (told,) = pipe.b.drain()
+    assert told.data.startswith(Rldp2Complete.tl.id), "it is not begun anew"
 
 
 # --- bounds ---
