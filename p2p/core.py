@@ -197,6 +197,12 @@ class Mailbox(Generic[T]):
             await _wait_for(self)
         return self._items.popleft()
 
+    def abandon(self) -> None:
+        """Nothing more will be put here: whoever waits is cancelled."""
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            waiter.cancel()
+
     def __len__(self) -> int:
         return len(self._items)
 

@@ -240,7 +240,9 @@ class Seat:
     def crash(self) -> None:
         """Be gone: nothing is received, sent or due any more."""
         self.up = False
-        self._waiting.clear()
+        waiting, self._waiting = self._waiting, {}
+        for mailbox in waiting.values():
+            mailbox.abandon()
 
     # --- Sender ---
 

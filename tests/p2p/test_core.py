@@ -350,3 +350,22 @@ def test_timeout_is_an_entry_that_puts_something_in_the_mailbox():
     deadlines.run(5.0)
     procedures.run()
     assert said == ["timeout"]
+
+
+def test_an_abandoned_mailbox_cancels_who_waits():
+    ended = []
+
+    async def wait(mailbox):
+        try:
+            await mailbox.get()
+        finally:
+            ended.append("closed")
+
+    procedures, mailbox = Procedures(), Mailbox()
+    procedure = procedures.start(wait(mailbox))
+    procedures.run()
+    mailbox.abandon()
+    assert (ended, procedure.done) == (["closed"], True)
+    mailbox.abandon()
+    mailbox.put("late")
+    procedures.run()
