@@ -279,9 +279,14 @@ def pack_buckets(hashes: bytes) -> bytes:
     return codec.pack([_DONE, hashes])
 
 
-def pack_list(buckets: Sequence[Sequence[Item]]) -> bytes:
-    """The answer to `List`."""
-    return codec.pack([_DONE, [b"".join(map(_pack_item, items)) for items in buckets]])
+def pack_item(item: Item) -> bytes:
+    """25 bytes of a list."""
+    return item.entry + bytes([item.days])
+
+
+def pack_list(buckets: Sequence[bytes]) -> bytes:
+    """The answer to `List`, each bucket being items one after another."""
+    return codec.pack([_DONE, buckets])
 
 
 def pack_adverts(adverts: Sequence[bytes]) -> bytes:
@@ -395,10 +400,6 @@ def _count(number: int) -> int:
     if type(number) is not int or not 0 <= number <= defaults.MAX_ADVERTS:
         raise CodecError("no number of nodes")
     return number
-
-
-def _pack_item(item: Item) -> bytes:
-    return item.entry + bytes([item.days])
 
 
 def _items(bucket: bytes) -> Sequence[Item]:

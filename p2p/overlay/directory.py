@@ -25,51 +25,15 @@ from p2p.overlay import advert as adverts
 from p2p.overlay.advert import DAY, Advert, Role, Rules
 from p2p.overlay.advert import Evidence as Evidence
 from p2p.overlay.fields import LOAD_FULL
+from p2p.overlay.listing import STABLE_DAYS
+from p2p.overlay.listing import DirectoryStatus as DirectoryStatus
+from p2p.overlay.listing import Entry as Entry
 from p2p.wire import Endpoint
-
-STABLE_DAYS: Final = 5
-"""days of the last seven a relay must have been listed to be called stable."""
 
 MAX_EVIDENCE: Final = 16
 """pairs of contradicting adverts kept until they are taken."""
 
 _WEEK: Final = (1 << 7) - 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """A listed node."""
-
-    advert: Advert
-    live: bool
-    """Heard of in this directory epoch or the last one."""
-    open: bool
-    """Did not call itself full."""
-    days: int
-    """Listed on this many of the last 7 days."""
-    group: bytes
-    """Whom to take for one operator: see `Directory`."""
-
-    @property
-    def id(self) -> AdnlId:
-        """Who it is."""
-        return self.advert.id
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DirectoryStatus:
-    """A snapshot of the list, comparable between nodes."""
-
-    epoch: int
-    """Number of the directory epoch."""
-    root: bytes
-    """Hash over all entries: equal roots, equal lists."""
-    count: int
-    """Nodes listed, this one included."""
-    live: int
-    """Those of them that are live."""
-    age: float | None
-    """Seconds since somebody confirmed the list; None before the first time."""
 
 
 class Verdict(Enum):

@@ -21,7 +21,9 @@ class Calendar:
     margin: int
     """seconds between the cut of a list and its use: time for an advert to get everywhere."""
     step: int
-    """seconds between two exchanges of a server, and between the cuts that they compare."""
+    """seconds between two comparisons of a server, and between the cuts that it compares."""
+    lag: float
+    """seconds from a cut until it is compared: a flood should have reached whom it reaches."""
     window: float
     """seconds from the begin of an epoch within which clients fetch its list."""
 
@@ -37,14 +39,19 @@ class Calendar:
         """Which adverts an epoch's list holds: those that were there by then."""
         return number * self.epoch - self.margin
 
-    def recent(self, now: float) -> int:
-        """The newest cut that two servers compare: by now they should know the same."""
-        return int((now - self.step) // self.step) * self.step
+    def compared(self, now: float) -> int:
+        """The cut to compare now: the newest, but once the next list is cut, what that will be.
+
+        A later list need not show what the cut's holds: a node may have said something new since.
+        """
+        newest = int((now - self.lag) // self.step) * self.step
+        return min(newest, self.cut(self.number(now) + 1))
 
     def compares(self, cut: int, now: float) -> bool:
         """Whether a cut that is no epoch's is one of those that servers compare now."""
-        oldest = max(now - COMPARED * self.step, self.cut(self.number(now)))
-        return cut % self.step == 0 and oldest <= cut <= now - self.step / 3
+        frozen = self.cut(self.number(now))
+        is_recent = frozen < cut and now - COMPARED * self.step <= cut <= now - self.lag / 3
+        return cut % self.step == 0 and is_recent
 
     def scaled(self, seconds: float) -> float:
         """So many seconds of the open network."""
@@ -54,10 +61,10 @@ class Calendar:
 COMPARED: Final = 60
 """steps back that a cut may be asked for: half an hour."""
 
-OPEN: Final = Calendar(epoch=int(defaults.EPOCH), margin=120, step=30, window=300.0)
+OPEN: Final = Calendar(epoch=int(defaults.EPOCH), margin=120, step=30, lag=30.0, window=300.0)
 """A margin of four exchanges, of which two or three reach everybody; the window halves the load."""
 
-DEV: Final = Calendar(epoch=int(defaults.DEV_EPOCH), margin=2, step=1, window=0.5)
+DEV: Final = Calendar(epoch=int(defaults.DEV_EPOCH), margin=2, step=1, lag=0.5, window=0.5)
 """Few nodes, close by, and people who watch: a newcomer is in use 2 to 12.5 seconds later."""
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from p2p.bucket import full_bucket
+from p2p.identity import AdnlId
 from p2p.overlay.advert import Advert, Digest
 from p2p.overlay.epochs import Calendar
 from p2p.overlay.pool import Pool
@@ -53,21 +54,31 @@ class Lists:
         """The frozen list of this epoch."""
         return self._frozen.get(self._calendar.cut(number))
 
+    def hold(self, node: AdnlId) -> bool:
+        """Whether a frozen list has this node."""
+        return any(frozen.find(node) is not None for frozen in self._frozen.values())
+
     def newest(self) -> Snapshot | None:
         """The last frozen list."""
         return self._frozen[max(self._frozen)] if self._frozen else None
 
     def at(self, now: float, cut: int) -> Snapshot | None:
-        """The list of a cut that may be asked for; None for any other, or if it costs too much."""
+        """The list of a cut that servers compare now or that is frozen; None for any other."""
         frozen = self._frozen.get(cut)
         if frozen is not None or not self._calendar.compares(cut, now):
             return frozen
-        view = self._views.get(cut)
-        if view is None or self._is_old(view, now):
-            if not self._ration.take(now, len(self._pool) + 1):
-                return None
-            view = self._remember(_View(self._pool.list_at(cut), now, self._pool.version))
+        view = self._current(now, cut)
+        if view is None:
+            view = _View(self._pool.list_at(cut), now, self._pool.version)
+            self._remember(view)
         return view.list
+
+    def asked_at(self, now: float, cut: int) -> Snapshot | None:
+        """As `at` for somebody else; None also if others have cost too much of late."""
+        is_cheap = cut in self._frozen or not self._calendar.compares(cut, now)
+        if is_cheap or self._current(now, cut) is not None:
+            return self.at(now, cut)
+        return self.at(now, cut) if self._ration.take(now, len(self._pool) + 1) else None
 
     def body(self, digest: Digest) -> Advert | None:
         """The advert of this digest, of the pool or of a frozen list."""
@@ -93,13 +104,18 @@ class Lists:
         self._views.clear()
         self._pool.turn(now, self._frozen[max(self._frozen)])
 
-    def _is_old(self, view: _View, now: float) -> bool:
-        """An exchange in which all that came meanwhile were missing would be another's work."""
-        return view.version != self._pool.version and now >= view.made + self._calendar.step / 3
+    def _current(self, now: float, cut: int) -> _View | None:
+        """The view made before, unless it is old.
 
-    def _remember(self, view: _View) -> _View:
+        One in which all that came meanwhile were missing would be another's work for nothing.
+        """
+        view = self._views.get(cut)
+        if view is None or view.version == self._pool.version:
+            return view
+        return view if now < view.made + self._calendar.step / 3 else None
+
+    def _remember(self, view: _View) -> None:
         self._views.pop(view.list.cut, None)
         self._views[view.list.cut] = view
         if len(self._views) > VIEWS:
             del self._views[next(iter(self._views))]
-        return view

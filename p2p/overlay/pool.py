@@ -89,6 +89,7 @@ class Pool:
         self._last: Snapshot | None = None
         self._places = Places(rules, registry, self._was_listed)
         self._evidence: list[Evidence] = []
+        self._forgotten: list[AdnlId] = []
         self.version = 0
         """Grows whenever something is taken or forgotten."""
 
@@ -99,7 +100,12 @@ class Pool:
         if adverts.digest_of(buffer) in self._bodies:
             return Verdict.KNOWN
         seen = now if seen is None else seen
-        advert = self._read(buffer, seen, self._rules)
+        return self.take(now, self._read(buffer, seen, self._rules), seen=seen)
+
+    def take(self, now: float, advert: Advert, *, seen: float) -> Verdict:
+        """As `offer`, what has been read already."""
+        if advert.digest in self._bodies:
+            return Verdict.KNOWN
         version = _Version(advert, max(advert.issued, seen - self._calendar.margin))
         node = self._nodes.get(advert.id)
         rival = _rival(node, advert)
@@ -121,6 +127,11 @@ class Pool:
     def take_evidence(self) -> list[Evidence]:
         """Faults proven since the last call."""
         taken, self._evidence = self._evidence, []
+        return taken
+
+    def take_forgotten(self) -> list[AdnlId]:
+        """Nodes of which nothing has been known since the last call."""
+        taken, self._forgotten = self._forgotten, []
         return taken
 
     # --- asking ---
@@ -146,6 +157,15 @@ class Pool:
     def body(self, digest: Digest) -> Advert | None:
         """The advert of this digest."""
         return self._bodies.get(digest)
+
+    def kept(self) -> list[tuple[float, bytes]]:
+        """All adverts, each after a time of first sight that it is listed the same by."""
+        margin = self._calendar.margin
+        return [
+            (version.effective + margin, version.advert.buffer)
+            for node in self._nodes.values()
+            for version in node.versions
+        ]
 
     def __len__(self) -> int:
         return len(self._nodes)
@@ -211,6 +231,7 @@ class Pool:
         for version in self._nodes.pop(node).versions:
             self._bodies.pop(version.advert.digest, None)
         self._places.free(node)
+        self._forgotten.append(node)
         self.version += 1
 
     def _was_listed(self, node: AdnlId) -> bool:

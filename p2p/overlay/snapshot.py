@@ -11,7 +11,6 @@ Equal roots are equal lists; where two differ, so does the bucket. (An IBLT or m
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
-from itertools import pairwise
 from operator import attrgetter
 from typing import Final, final
 
@@ -49,9 +48,13 @@ class Snapshot:
     def buckets(self) -> bytes:
         """The hashes of all buckets in order, 16 bytes each."""
         if self._buckets is None:
-            self._buckets = b"".join(
-                _hash(self.adverts[begin:end]) for begin, end in pairwise(self._bounds())
-            )
+            entries: dict[int, list[bytes]] = {}
+            for advert in self.adverts:
+                entries.setdefault(advert.id[0], []).append(advert.id + advert.digest)
+            hashes = [_EMPTY] * BUCKETS
+            for number, parts in entries.items():
+                hashes[number] = _hash(b"".join(parts))
+            self._buckets = b"".join(hashes)
         return self._buckets
 
     def bucket(self, number: int) -> Sequence[Advert]:
@@ -82,9 +85,11 @@ class Snapshot:
         return self._ends
 
 
-def _hash(adverts: Sequence[Advert]) -> bytes:
-    entries = b"".join([advert.id + advert.digest for advert in adverts])
+def _hash(entries: bytes) -> bytes:
     return sha256(entries).digest()[:HASH_SIZE]
+
+
+_EMPTY: Final = _hash(b"")
 
 
 def differing(ours: bytes, theirs: bytes) -> list[int]:

@@ -420,21 +420,28 @@ def test_a_frozen_list_never_changes(nodes, pool, lists):
 
 
 @pytest.mark.parametrize(
-    ("cut", "asked"), [(14, True), (8, True), (7, False), (15, False), (99, False)]
+    ("cut", "asked"), [(15, True), (9, True), (8, True), (7, False), (16, False), (99, False)]
 )
 def test_servers_compare_recent_cuts_only(nodes, pool, lists, cut, asked):
     pool.offer(START, nodes.advert(1, at=START, life=100))
     lists.freeze(START + 10)
-    view = lists.at(START + 15.2, START + cut)
+    view = lists.at(START + 15.9, START + cut)
     assert (view is not None) == asked
     assert view is None or ids(view) == [nodes.id(1)]
 
 
-def test_cuts_that_servers_compare_are_whole_steps():
-    assert OPEN.recent(START + 65.0) == START + 30
+def test_what_servers_compare_is_the_newest_cut_until_the_next_list_is_cut():
+    cuts = [OPEN.compared(START + after) for after in (65.0, 89.9, 90.0, 509.0, 510.0, 599.0)]
+    assert [cut - START for cut in cuts] == [30, 30, 60, 450, 480, 480]
+    assert OPEN.cut(OPEN.number(START) + 1) == START + 480
+    assert [DEV.compared(START + after) - START for after in (3.4, 3.5, 9.0)] == [2, 3, 8]
+
+
+def test_cuts_that_may_be_asked_for_are_whole_steps_of_half_an_hour():
     assert OPEN.compares(START + 30, START + 65.0)
     assert not OPEN.compares(START + 31, START + 65.0)
     assert not OPEN.compares(START + 30, START + 39.9)
+    assert not OPEN.compares(START - 120, START + 65.0)
 
 
 def test_a_view_follows_the_pool_but_is_not_made_for_each_advert(nodes, pool, lists):
@@ -452,9 +459,10 @@ def test_views_for_others_are_rationed(nodes, pool, lists, monkeypatch):
     lists.freeze(START)
     pool.offer(START, nodes.advert(1, at=START))
     monkeypatch.setattr(lists._ration, "rate", 0.0)
-    views = [lists.at(START + 9.9, START + cut) for cut in range(1, 9)]
+    views = [lists.asked_at(START + 9.9, START + cut) for cut in range(1, 9)]
     assert [view is not None for view in views] == [True] * 3 + [False] * 5
     assert lists.sizes()["list_views"] <= 4
+    assert lists.at(START + 9.9, START + 8) is not None
 
 
 # --- the hashes ---
@@ -487,12 +495,13 @@ def test_lists_differ_in_the_buckets_of_what_differs(nodes, pool):
 
 def test_ten_thousand_adverts_give_one_root_in_any_order_and_duplication(nodes, monkeypatch):
     made = ten_thousand(nodes, monkeypatch)
+    read = {buffer: adverts.read(buffer, START, OPEN_RULES) for buffer in made}
     random = Random(4)
     roots = []
     for _ in range(2):
         order = [*made, *random.sample(made, 2_000)]
         random.shuffle(order)
-        pool = Pool(OPEN_RULES, OPEN)
+        pool = Pool(OPEN_RULES, OPEN, read=lambda buffer, now, rules: read[buffer])
         for buffer in order:
             pool.offer(START, buffer)
         frozen = Lists(pool, OPEN).freeze(START + 600)

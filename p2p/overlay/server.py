@@ -1,0 +1,166 @@
+"""Answers the calls by which nodes compare and fetch the directory. A call is never too strange.
+
+Who asks too often, or wants more than our line carries, is told that we are busy: each peer may ask
+30 times a minute and fetch one full list an epoch, and all together get a quarter of the upload.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final, final
+
+from p2p import defaults
+from p2p.bucket import Buckets, full_bucket
+from p2p.identity import AdnlId
+from p2p.overlay import bodies
+from p2p.overlay.advert import Advert
+from p2p.overlay.bodies import PREFIX_SIZE, Item, Pulled, Refusal, Rooted
+from p2p.overlay.diary import Diary
+from p2p.overlay.epochs import Calendar
+from p2p.overlay.lists import Lists
+from p2p.overlay.liveness import PulseBook
+from p2p.overlay.pulse import pack_pulses
+from p2p.overlay.snapshot import BUCKETS, Snapshot
+
+CALLS_BURST: Final = 60.0
+"""calls at once of one peer: 25 that fetch 10,000 adverts, and their likes after a failure."""
+
+PULL_ANSWER: Final = 512 * 1024
+"""bytes of adverts in one answer to a pull: 0.2 s of the asker's time to check."""
+
+UPLOAD: Final = 250_000.0
+"""bytes a second of answers: a quarter of an upload of 8 Mbit/s."""
+
+UPLOAD_BURST: Final = 16_000_000.0
+"""bytes of answers at once: four full lists of 10,000, with room for the calls of others."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerStatistics:
+    """What a directory server has done so far."""
+
+    answered: int
+    refused: int
+    bytes_sent: int
+
+
+@final
+class ListServer:
+    """`answer` the calls of kinds 0 to 5.
+
+    `is_live` says whether the node of an advert is there.
+    """
+
+    def __init__(
+        self,
+        lists: Lists,
+        calendar: Calendar,
+        *,
+        book: PulseBook,
+        diary: Diary,
+        is_live: Callable[[Advert], bool],
+    ) -> None:
+        self._lists = lists
+        self._calendar = calendar
+        self._book = book
+        self._diary = diary
+        self._is_live = is_live
+
+        rate = defaults.SYNC_CALLS / calendar.epoch
+        self._calls = Buckets[AdnlId](rate, CALLS_BURST, defaults.SYNC_PEERS)
+        self._pulls = Buckets[AdnlId](BUCKETS / calendar.epoch, BUCKETS, defaults.SYNC_PEERS)
+        self._upload = full_bucket(UPLOAD, UPLOAD_BURST, 0.0)
+        self._live: tuple[int, float, int] = (-1, 0.0, 0)
+        self._answered = self._refused = self._sent = 0
+
+    def answer(self, now: float, peer: AdnlId, call: bodies.Call) -> bytes:
+        """The answer to a call of this peer, or why there is none."""
+        answer = self._answer(now, peer, call)
+        if not isinstance(answer, Refusal) and not self._upload.take(now, len(answer)):
+            answer = Refusal.BUSY
+        if isinstance(answer, Refusal):
+            self._refused += 1
+            return bodies.pack_refusal(answer)
+        self._answered += 1
+        self._sent += len(answer)
+        return answer
+
+    def sizes(self) -> dict[str, int]:
+        """Lengths of the tables."""
+        return {"directory_callers": len(self._calls), "directory_pullers": len(self._pulls)}
+
+    def statistics(self) -> ServerStatistics:
+        """A snapshot of the counters."""
+        return ServerStatistics(
+            answered=self._answered, refused=self._refused, bytes_sent=self._sent
+        )
+
+    def _answer(self, now: float, peer: AdnlId, call: bodies.Call) -> bytes | Refusal:
+        if not self._calls.take(now, peer):
+            return Refusal.BUSY
+        match call:
+            case bodies.Get(digests):
+                held = [self._lists.body(digest) for digest in digests]
+                return bodies.pack_adverts([advert.buffer for advert in held if advert])
+            case bodies.Pulses(first, last):
+                return self._pulses(first, last)
+            case bodies.Root(cut) | bodies.Buckets(cut) | bodies.List(cut) | bodies.Pull(cut):
+                there = self._lists.asked_at(now, cut)
+                return Refusal.UNKNOWN if there is None else self._show(now, peer, call, there)
+            case _:
+                return Refusal.UNKNOWN
+
+    def _show(
+        self, now: float, peer: AdnlId, call: bodies.Call, there: Snapshot
+    ) -> bytes | Refusal:
+        match call:
+            case bodies.Root():
+                return bodies.pack_rooted(Rooted(len(there), there.root, self._count(now, there)))
+            case bodies.Buckets():
+                return bodies.pack_buckets(there.buckets)
+            case bodies.List(_, numbers):
+                return bodies.pack_list([self._items(now, there.bucket(n)) for n in numbers])
+            case bodies.Pull(_, first, last):
+                return self._pull(now, peer, there, first, last)
+            case _:
+                return Refusal.UNKNOWN
+
+    def _items(self, now: float, adverts: Iterable[Advert]) -> bytes:
+        days = self._diary.days
+        return b"".join(
+            bodies.pack_item(Item(advert.id[:PREFIX_SIZE] + advert.digest, days(now, advert.id)))
+            for advert in adverts
+        )
+
+    def _pull(
+        self, now: float, peer: AdnlId, there: Snapshot, first: int, last: int
+    ) -> bytes | Refusal:
+        """Whole buckets, as many as fit; the first in any case, or nobody would get further."""
+        adverts: list[bytes] = []
+        size, number = 0, first
+        while number <= last:
+            buffers = [advert.buffer for advert in there.bucket(number)]
+            size += sum(map(len, buffers))
+            if size > PULL_ANSWER and number > first:
+                break
+            adverts += buffers
+            number += 1
+        if size > bodies.MAX_PULLED - 3 * len(adverts) - 16:
+            return Refusal.TOO_MUCH
+        if not self._pulls.take(now, peer, number - first):
+            return Refusal.BUSY
+        return bodies.pack_pulled(Pulled(number, adverts))
+
+    def _pulses(self, first: int, last: int) -> bytes | Refusal:
+        newest = self._lists.newest()
+        if newest is None:
+            return Refusal.UNKNOWN
+        nodes = [ad.id for number in range(first, last + 1) for ad in newest.bucket(number)]
+        return bodies.pack_pulses(pack_pulses(self._book.newest(nodes)))
+
+    def _count(self, now: float, there: Snapshot) -> int:
+        """How many are live, counted anew once a step."""
+        cut, made, count = self._live
+        if cut != there.cut or now >= made + self._calendar.step:
+            count = sum(map(self._is_live, there.adverts))
+            self._live = there.cut, now, count
+        return count
