@@ -133,7 +133,7 @@ _UNPAID: Final[Mapping[Unpaid, tuple[Code, str, str]]] = {
     Unpaid.NO_CREDITS: (
         "no_credits",
         "There are too few credits for this request, and no more can be bought now",
-        "Give the wallet coins (`tussah wallet show` has its address), or ask for fewer tokens.",
+        "Fund the wallet and buy credits (tussah credits buy), or ask for fewer tokens.",
     ),
     Unpaid.NO_MINT: (
         "mint_unreachable",

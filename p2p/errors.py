@@ -4,6 +4,7 @@
     |-- LocalError              our bug, our misuse, or our machine
     |   |-- NoPath              no set of relays satisfies the path rules
     |   |-- DirectoryStale      the list of nodes is too old to choose from
+    |   |-- DirectorySplit      the servers of the list do not agree
     |   |-- Insufficient        not enough funds
     |   |-- NoCapacity          a bound of ours is reached
     |   `-- Livelock            a core asks to be woken in the past, for ever
@@ -49,6 +50,10 @@ class NoPath(LocalError):
 
 class DirectoryStale(LocalError):
     """The directory is too old to choose from; wait until it is fetched again."""
+
+
+class DirectorySplit(LocalError):
+    """No two directory servers hold the same list; the last one we had serves for a while."""
 
 
 class Insufficient(LocalError):

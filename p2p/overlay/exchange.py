@@ -17,7 +17,10 @@ from p2p.identity import AdnlId
 from p2p.overlay import calls
 from p2p.overlay.advert import Role, Rules
 from p2p.overlay.calls import News, Publish, Refused, Sync
-from p2p.overlay.directory import Directory, Evidence, Verdict
+from p2p.overlay.directory import Directory, Verdict
+from p2p.overlay.events import Contradiction as Contradiction
+from p2p.overlay.events import DirectoryChanged as DirectoryChanged
+from p2p.overlay.events import Joined as Joined
 
 SERVERS: Final = 3
 """directory servers a node talks to."""
@@ -46,16 +49,6 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Joined:
-    """The directory has been fetched for the first time."""
-
-
-@dataclass(frozen=True, slots=True)
-class DirectoryChanged:
-    """A node came, went, or says something new of itself."""
-
-
-@dataclass(frozen=True, slots=True)
 class Published:
     """A directory server took our advert of this seq."""
 
@@ -75,13 +68,6 @@ class Misled:
 
     peer: AdnlId
     reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Contradiction:
-    """A node signed two adverts with one seq."""
-
-    evidence: Evidence
 
 
 Output: TypeAlias = (

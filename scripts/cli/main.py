@@ -1,19 +1,18 @@
 """The command line's entry: which commands there are, and how each way of ending is reported.
 
 Commands are named as text and imported when called: `status` must not wait for what `up` needs.
-Libraries are imported inside `main`, which ends quietly if it is interrupted meanwhile.
 """
 
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from functools import partial
 
+from cyclopts import App, CycloptsError, Parameter
+
+from scripts.cli.common import fail
 from scripts.failure import CODES, Failed, Failure
 from scripts.home import locate
-
-if TYPE_CHECKING:
-    from cyclopts import App, CycloptsError
 
 COMMANDS = {
     "up": "Start the node.",
@@ -79,10 +78,8 @@ MODULES = {"down": "up", "peers": "status", "models": "status"}
 """Commands that live beside another one."""
 
 
-def build() -> "App":
+def build() -> App:
     """The tree of commands."""
-    from cyclopts import App, Parameter
-
     app = App(
         name="tussah",
         help="Private AI inference by anyone's laptop, asked for through onion circuits.",
@@ -105,35 +102,22 @@ def build() -> "App":
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     words = _common_last(list(sys.argv[1:] if argv is None else argv))
-    try:
-        return _run(words)
-    except Failed as failed:
-        return _end(failed.failure, words)
-    except KeyboardInterrupt:
-        return _end(Failure(code="interrupted", message="Interrupted."), words)
-    except BrokenPipeError:
-        # Who reads our output has enough; nothing may be flushed into the pipe at the end either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return CODES["failed"].exit
-
-
-def _run(words: list[str]) -> int:
-    from cyclopts import CycloptsError
-
+    ending = partial(fail, home=locate(_home_of(words), os.environ), as_json=_is_json(words))
     try:
         status = build()(
             words, exit_on_error=False, print_error=False, result_action="return_value"
         )
     except CycloptsError as error:
-        return _end(_usage(error), words)
+        return ending(_usage(error))
+    except Failed as failed:
+        return ending(failed.failure)
+    except KeyboardInterrupt:
+        return ending(Failure(code="interrupted", message="Interrupted."))
+    except BrokenPipeError:
+        # Who reads our output has enough; nothing may be flushed into the pipe at the end either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CODES["failed"].exit
     return status if isinstance(status, int) else 0
-
-
-def _end(failure: Failure, words: list[str]) -> int:
-    from scripts.cli.common import fail
-
-    home = locate(_home_of(words), os.environ)
-    return fail(failure, home, as_json="--json" in _options(words)[0])
 
 
 def _shown_default(value: object) -> str | None:
@@ -158,6 +142,10 @@ def _options(words: list[str]) -> tuple[list[str], list[str]]:
     return words[:end], words[end:]
 
 
+def _is_json(words: list[str]) -> bool:
+    return "--json" in _options(words)[0]
+
+
 def _home_of(words: list[str]) -> str | None:
     """The directory of `--home`, were the rest of the command wrong too."""
     options = _options(words)[0]
@@ -168,7 +156,7 @@ def _home_of(words: list[str]) -> str | None:
     return None
 
 
-def _usage(error: "CycloptsError") -> Failure:
+def _usage(error: CycloptsError) -> Failure:
     command = " ".join(["tussah", *(error.command_chain or ())])
     return Failure(code="usage", message=str(error), advice=f"See {command} --help.")
 

@@ -194,28 +194,6 @@ def test_interrupted_is_exit_130(shell, monkeypatch, validate):
     validate(document, "error")
 
 
-INTERRUPTED = """
-import sys
-
-class Once:
-    def find_spec(self, name, path=None, target=None):
-        if name == "cyclopts":
-            sys.meta_path.remove(self)
-            raise KeyboardInterrupt
-
-sys.meta_path.insert(0, Once())
-from scripts.cli.main import main
-sys.exit(main(["version"]))
-"""
-
-
-def test_interrupted_while_it_loads_it_ends_without_a_traceback():
-    """Libraries take most of a short command's time."""
-    result = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True)
-    assert (result.returncode, result.stdout) == (130, "")
-    assert result.stderr == "tussah: Interrupted.\n"
-
-
 def test_version(shell, validate):
     status, document = shell.document("version")
     assert status == 0
