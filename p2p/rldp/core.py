@@ -4,7 +4,7 @@ What it sends and takes are the payloads of `adnl.message.custom`. There is no h
 ADNL says that its symbols came from the peer, and what they give is only as good as that.
 """
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from dataclasses import dataclass
 from math import ceil
 from typing import Final, final
@@ -25,9 +25,9 @@ from p2p.rldp.events import (
     Ticket,
     Token,
 )
+from p2p.rldp.paths import Paths
 from p2p.rldp.receiving import LIFE, OVERHEAD, Arrived, Broken, Receiving
-from p2p.rldp.sending import Sending
-from p2p.rldp.transfer import PART_ID, Outgoing, TransferId
+from p2p.rldp.transfer import PART_ID, TransferId
 from p2p.timers import Timers
 from p2p.ton import Rldp2Complete, Rldp2Confirm, RldpAnswer, RldpMessage, RldpQuery
 
@@ -42,15 +42,6 @@ ASKED: Final = 64
 
 ANSWER_TIME: Final = 60.0
 """seconds that an answer of ours is tried for at most, however long its asker waits."""
-
-OUTGOING: Final = 64
-"""transfers to one peer under way."""
-
-OUTGOING_MEMORY: Final = 128 * 2**20
-"""bytes of all transfers under way."""
-
-PEERS: Final = 4_096
-"""peers of whose paths the measures are kept, 10 MB."""
 
 MAX_DATA: Final = (1 << 24) - 1
 """bytes of data in a message: what TL's three bytes of length can say."""
@@ -89,8 +80,7 @@ class RldpCore:
         self._timers: Timers[Key] = Timers()
         self._outputs: list[Output] = []
         self._receiving = Receiving(self._timers, self._outputs)
-        self._sending: OrderedDict[AdnlId, Sending] = OrderedDict()
-        self._outgoing = 0
+        self._paths = Paths(self._timers, self._outputs)
 
         self._numbers = 0
         self._queries: dict[Ticket, _Query] = {}
@@ -100,7 +90,6 @@ class RldpCore:
 
         self._drops: Counter[Drop] = Counter()
         self._answers_refused = 0
-        self._symbols_sent = self._symbols_needed = 0
 
     # --- commands ---
 
@@ -115,7 +104,7 @@ class RldpCore:
         query, transfer = self._entropy.token(32), TransferId(self._entropy.token(32))
         until, limit = now + timeout, min(max_answer, MAX_DATA) + OVERHEAD
         packed = tl.pack(RldpQuery(query, limit, ceil(until), data))
-        if len(self._queries) >= QUERIES or not self._has_room(peer, len(packed)):
+        if len(self._queries) >= QUERIES or not self._paths.has_room(peer, len(packed)):
             raise NoCapacity("too many queries under way")
 
         ticket, answer = Ticket(self._number()), _opposite(transfer)
@@ -123,7 +112,7 @@ class RldpCore:
         self._tickets[answer] = ticket
         self._receiving.expect(peer, answer, limit)
         self._timers.set(Key(Due.QUERY, NOBODY, number=ticket), until)
-        self._send(now, peer, transfer, packed, until)
+        self._paths.start(now, peer, transfer, packed, until)
         return ticket
 
     def cancel(self, now: float, ticket: Ticket) -> None:
@@ -138,9 +127,9 @@ class RldpCore:
         """
         self._enter(now)
         packed = tl.pack(RldpMessage(self._entropy.token(32), data))
-        if not self._has_room(peer, len(packed)):
+        if not self._paths.has_room(peer, len(packed)):
             raise NoCapacity("too much under way")
-        self._send(now, peer, TransferId(self._entropy.token(32)), packed, now + LIFE)
+        self._paths.start(now, peer, TransferId(self._entropy.token(32)), packed, now + LIFE)
 
     def answer(self, now: float, token: Token, data: bytes) -> None:
         """Answer a `Query`. Too late, or larger than its asker takes, is no error: it is counted.
@@ -153,10 +142,10 @@ class RldpCore:
             self._answers_refused += 1
             return
         packed = tl.pack(RldpAnswer(asked.id, data))
-        if len(packed) > asked.max_size or not self._has_room(asked.peer, len(packed)):
+        if len(packed) > asked.max_size or not self._paths.has_room(asked.peer, len(packed)):
             self._answers_refused += 1
             return
-        self._send(now, asked.peer, asked.answer, packed, asked.until)
+        self._paths.start(now, asked.peer, asked.answer, packed, asked.until)
 
     def allow(self, peer: AdnlId, max_size: int) -> None:
         """Let a peer send queries and messages of that many bytes; 16 KiB is what all may."""
@@ -169,11 +158,7 @@ class RldpCore:
             self._fail(now, self._tickets[transfer], Closed("the peer is gone"))
         for token in [token for token, asked in self._asked.items() if asked.peer == peer]:
             self._forget_asked(token)
-        sending = self._sending.get(peer)
-        if sending is not None:
-            for transfer in sending.under_way():
-                self._stop(now, peer, transfer)
-            self._retire(peer)
+        self._paths.forget(now, peer)
 
     # --- the core's contract ---
 
@@ -183,7 +168,7 @@ class RldpCore:
         if payload.startswith(PART_ID):
             arrival = self._receiving.symbol(now, peer, payload)
         else:
-            arrival = self._hear(now, peer, payload)
+            arrival = self._paths.hear(now, peer, payload)
         match arrival:
             case None:
                 return
@@ -214,22 +199,19 @@ class RldpCore:
         """Lengths of the tables, and bytes kept."""
         return {
             **self._receiving.sizes(),
+            **self._paths.sizes(),
             "rldp_queries": len(self._queries),
             "rldp_asked": len(self._asked),
             "rldp_asked_peers": len(self._asked_by),
-            "rldp_paths": len(self._sending),
-            "rldp_outgoing": sum(map(len, self._sending.values())),
-            "rldp_outgoing_bytes": self._outgoing,
             "rldp_timers": len(self._timers),
             "rldp_outputs": len(self._outputs),
         }
 
     def statistics(self) -> RldpStatistics:
         """What has happened so far."""
-        paths = self._sending.values()
         return RldpStatistics(
-            symbols_sent=self._symbols_sent + sum(path.symbols_sent for path in paths),
-            symbols_needed=self._symbols_needed + sum(path.symbols_needed for path in paths),
+            symbols_sent=self._paths.symbols_sent,
+            symbols_needed=self._paths.symbols_needed,
             symbols_received=self._receiving.symbols_received,
             answers_refused=self._answers_refused,
             drops=dict(self._drops),
@@ -249,81 +231,19 @@ class RldpCore:
     def _due(self, now: float, key: Key) -> None:
         match key.due:
             case Due.SEND:
-                self._sending[key.peer].fill(now)
+                self._paths.fill(now, key.peer)
             case Due.CONFIRM:
                 self._receiving.confirm(now, key.peer, key.transfer, key.number)
             case Due.PROBE:
-                self._sending[key.peer].probe(now, key.transfer, key.number)
+                self._paths.probe(now, key.peer, key.transfer, key.number)
             case Due.OUTGOING:
-                self._stop(now, key.peer, key.transfer)
+                self._paths.stop(now, key.peer, key.transfer)
             case Due.INCOMING:
                 self._receiving.expire(now, key.peer, key.transfer)
             case Due.QUERY:
                 self._fail(now, Ticket(key.number), Timeout("no answer in time"))
             case Due.ANSWER:
                 self._forget_asked(Token(key.number))
-
-    # --- transfers of ours ---
-
-    def _has_room(self, peer: AdnlId, size: int) -> bool:
-        path = self._sending.get(peer)
-        return self._outgoing + size <= OUTGOING_MEMORY and (path is None or len(path) < OUTGOING)
-
-    def _send(
-        self, now: float, peer: AdnlId, transfer: TransferId, data: bytes, until: float
-    ) -> None:
-        self._outgoing += len(data)
-        self._timers.set(Key(Due.OUTGOING, peer, transfer), until)
-        self._path(now, peer).start(now, Outgoing(transfer, data))
-
-    def _path(self, now: float, peer: AdnlId) -> Sending:
-        """The state of what we send to a peer; of those at rest the oldest makes room for it."""
-        path = self._sending.get(peer)
-        if path is None:
-            path = self._sending[peer] = Sending(now, peer, self._timers, self._outputs)
-        self._sending.move_to_end(peer)
-        while len(self._sending) > PEERS:
-            oldest = next(iter(self._sending))
-            if self._sending[oldest]:
-                self._sending.move_to_end(oldest)
-            else:
-                self._retire(oldest)
-        return path
-
-    def _retire(self, peer: AdnlId) -> None:
-        path = self._sending.pop(peer)
-        self._symbols_sent += path.symbols_sent
-        self._symbols_needed += path.symbols_needed
-        self._timers.clear(Key(Due.SEND, peer))
-
-    def _stop(self, now: float, peer: AdnlId, transfer: TransferId) -> None:
-        path = self._sending.get(peer)
-        stopped = path.stop(now, transfer) if path is not None else None
-        if stopped is not None:
-            self._ended(peer, stopped)
-
-    def _ended(self, peer: AdnlId, transfer: Outgoing) -> None:
-        self._outgoing -= transfer.size
-        self._timers.clear(Key(Due.OUTGOING, peer, transfer.id))
-
-    def _hear(self, now: float, peer: AdnlId, payload: bytes) -> Drop | None:
-        """What the peer has of a transfer of ours."""
-        try:
-            message = tl.parse_any(payload)
-        except TlError:
-            return Drop.UNKNOWN
-        path = self._sending.get(peer)
-        match message:
-            case Rldp2Confirm():
-                return path.confirm(now, message) if path is not None else Drop.LATE
-            case Rldp2Complete():
-                ended = path.complete(now, message) if path is not None else Drop.LATE
-                if isinstance(ended, Outgoing):
-                    self._ended(peer, ended)
-                    return None
-                return ended
-            case _:
-                return Drop.UNKNOWN
 
     # --- queries of ours ---
 
@@ -335,7 +255,7 @@ class RldpCore:
         del self._tickets[query.answer]
         self._timers.clear(Key(Due.QUERY, NOBODY, number=ticket))
         self._receiving.end(now, query.peer, query.answer)
-        self._stop(now, query.peer, _opposite(query.answer))
+        self._paths.stop(now, query.peer, _opposite(query.answer))
         return True
 
     def _fail(self, now: float, ticket: Ticket, error: RemoteError | Unreachable) -> None:

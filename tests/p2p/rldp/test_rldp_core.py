@@ -6,8 +6,11 @@ import pytest
 
 from p2p.entropy import seeded
 from p2p.errors import AnswerTooBig, Closed, NoCapacity, Timeout
-from p2p.rldp.core import ASKED, OUTGOING, RldpCore
+from p2p.identity import AdnlId
+from p2p.rldp import paths
+from p2p.rldp.core import ASKED, RldpCore
 from p2p.rldp.events import Answered, Drop, Failed, Message, Payload, Query, Token
+from p2p.rldp.paths import PER_PEER
 from p2p.rldp.receiving import LIFE, UNSOLICITED
 from p2p.ton import Rldp2Complete, Rldp2Confirm
 from tests.p2p.rldp.pipe import T0, A, B, Path, Pipe
@@ -306,7 +309,7 @@ def test_transfer_that_nobody_asked_for_lives_ten_seconds():
 
 def test_bounds_of_our_own_are_told_to_the_caller():
     core = RldpCore(seeded(1))
-    for _ in range(OUTGOING):
+    for _ in range(PER_PEER):
         core.send(T0, B, b"x")
     with pytest.raises(NoCapacity):
         core.send(T0, B, b"x")
@@ -324,6 +327,23 @@ def test_memory_of_what_is_sent_is_bounded():
     with pytest.raises(NoCapacity):
         core.send(T0, B, CONTENT[:LARGEST])
     assert core.sizes()["rldp_outgoing_bytes"] <= 128 * 2**20
+
+
+def test_peers_that_confirm_nothing_keep_no_path_and_stop_at_a_bound(monkeypatch):
+    monkeypatch.setattr(paths, "TRANSFERS", 20)
+    monkeypatch.setattr(paths, "PATHS", 30)
+    core = RldpCore(seeded(1))
+    peers = [AdnlId(bytes([number]) * 32) for number in range(60)]
+    for peer in peers[:20]:
+        core.send(T0, peer, b"x")
+    with pytest.raises(NoCapacity):
+        core.send(T0, peers[20], b"x")
+    for when in range(1, 3):
+        core.handle_timer(T0 + 20 * when)
+        for peer in peers[20 * when : 20 * when + 20]:
+            core.send(T0 + 20 * when, peer, b"x")
+        assert core.sizes()["rldp_paths"] == 30
+    assert core.statistics().symbols_needed == 60
 
 
 def test_peer_with_many_open_questions_gets_no_more_heard():

@@ -222,7 +222,7 @@ def sending(core):
     """A core that has sent 15 symbols of a message to A, and its transfer."""
     core.send(T0, A, bytes(50_000))
     assert core.statistics().symbols_sent == 15
-    (transfer,) = core._sending[A].under_way()
+    (transfer,) = core._paths._paths[A].under_way()
     core.drain()
     return core, transfer
 
@@ -282,7 +282,7 @@ def test_nothing_that_arrives_raises_or_grows(messages, seed):
     pipe = Pipe(seed=seed, answer=lambda data: data)
     pipe.a.query(T0, B, b"?" * 3_000, timeout=60, max_answer=3_000)
     pipe.run(0.005)
-    ids = [*pipe.a._sending[B].under_way(), *pipe.a._receiving._peers[B].expected]
+    ids = [*pipe.a._paths._paths[B].under_way(), *pipe.a._receiving._peers[B].expected]
     for message, wait in messages:
         for old, new in zip((b"1" * 32, b"2" * 32), ids, strict=False):
             message = message.replace(old, new)
