@@ -6,7 +6,8 @@ BIN := .venv/bin
 JOBS ?= auto
 N ?= 1000000
 # As typed: make would expand a $$ in it.
-export Q := $(value Q)
+override Q := $(value Q)
+export Q
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
