@@ -383,7 +383,7 @@ class Sending:
         return links[-1] if links else None
 
     def _reaches(self, peer: AdnlId) -> bool:
-        return self._udp and self._adnl.reaches(self._local, peer)
+        return self._udp and self._adnl.reaches(self._now, self._local, peer)
 
     def _write(self, link: Link, kind: Kind, number: int, payload: bytes) -> None:
         self._over_links += 1

@@ -177,12 +177,17 @@ class AdnlCore:
                 peer.where.try_anew()
                 self._out.flush(now, peer)
 
-    def reaches(self, local: AdnlId, peer: AdnlId) -> bool:
-        """Whether some place of a peer is known, told by an upper layer or heard from."""
-        known, contact = self._table.find(Pair(local, peer)), self._table.contact(peer)
-        if known is not None and known.where.endpoint is not None:
-            return True
-        return contact is not None and bool(contact.endpoints)
+    def reaches(self, now: float, local: AdnlId, peer: AdnlId) -> bool:
+        """Whether key and address of a peer are known; else messages wait, and `NoAddress` is told.
+
+        Says nothing of whether it is still there.
+        """
+        contact = self._table.contact(peer)
+        told = contact.endpoints if contact is not None else ()
+        met = self._table.find(Pair(local, peer))
+        if met is None or (met.public is None and contact is None):
+            return bool(told)
+        return met.where.known(now, told)
 
     def set_addresses(self, now: float, local: AdnlId, addresses: AdnlAddressList) -> None:
         """What our packets say of where we are; an empty list means: whence the packet comes.
@@ -399,5 +404,8 @@ def _publish(addresses: AdnlAddressList) -> Published:
 
 def _tidy(now: float, queries: dict[bytes, float]) -> None:
     """Forget the queries that nobody answered in time; they stand in the order of that."""
-    while queries and (oldest := next(iter(queries))) and queries[oldest] <= now:
+    while queries:
+        oldest = next(iter(queries))
+        if queries[oldest] > now:
+            return
         del queries[oldest]

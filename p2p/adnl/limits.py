@@ -35,7 +35,8 @@ class Limits:
     """Bytes of messages that wait for all peers."""
 
     peers: int = 4_096
-    """Pairs of a local identity and a peer: 20 kB each at most, their parts and queue apart."""
+    """Pairs of a local identity and a peer: 3 kB each, 13 kB with as many queries as it may ask,
+    and 9 kB for a message that comes in parts."""
     contacts: int = 16_384
     """Peers of which an upper layer told key and addresses."""
     idle_time: float = 3_600.0

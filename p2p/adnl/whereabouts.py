@@ -89,6 +89,13 @@ class Whereabouts:
             self._tried = now
         return places[int((now - self._tried) / TURN) % len(places)]
 
+    def known(self, now: float, told: Sequence[Endpoint]) -> bool:
+        """Whether `target` would find anything."""
+        if told:
+            return True
+        forgotten = self.heard is not None and now - self.heard >= FORGET
+        return not forgotten and (self.endpoint is not None or bool(self._listed))
+
     def tried_in_vain(self, now: float) -> bool:
         """Whether all addresses were tried for so long that they must be wrong."""
         return self._tried is not None and now - self._tried >= FORGET

@@ -202,6 +202,28 @@ def test_messages_wait_for_an_address_and_leave_in_order(net):
     assert first.core.sizes()["queued"] == 0
 
 
+def test_a_peer_can_be_reached_once_its_key_and_address_are_known(net):
+    first, second = net.node(1), net.node(2)
+
+    def reach(node, other):
+        return node.core.reaches(net.now, node.id, other.id)
+
+    assert not reach(first, second)
+    first.send(second)
+    assert not reach(first, second)
+    first.core.add_peer(net.now, second.identity.public, [])
+    assert not reach(first, second)
+    first.knows(second)
+    assert reach(first, second)
+    net.run()
+    assert reach(second, first), "it was heard"
+    net.wait(599.0)
+    assert reach(second, first)
+    net.wait(3.0)
+    assert not reach(second, first)
+    assert reach(first, second), "others said where it is"
+
+
 def test_a_key_without_address_is_not_enough(net):
     first, second = net.node(1), net.node(2)
     first.core.add_peer(net.now, second.identity.public, address_list([], START))
