@@ -11,7 +11,7 @@ from p2p.adnl import packet
 from p2p.adnl.channel import agree
 from p2p.adnl.core import AdnlCore
 from p2p.adnl.drops import Drop
-from p2p.adnl.events import Message
+from p2p.adnl.events import Message, PeerReset
 from p2p.adnl.keys import KeyPair, to_curve
 from p2p.adnl.limits import Limits
 from p2p.adnl.packet import Introduction, Padding
@@ -108,6 +108,16 @@ def test_nothing_is_decrypted_for_whoever_sends_too_much(core, monkeypatch):
     assert core.statistics().drops[Drop.SOURCE_RATE] == 125
 
 
+def test_one_address_brings_60_peers_and_no_more_at_once():
+    core = AdnlCore([US], seeded(1), START)
+    reasons = []
+    for i in range(65):
+        source = Endpoint("10.0.0.2", 1_000 + i)
+        reasons += taken(core, direct(AdnlMessageNop(), own=identity(1_000 + i)), source=source)
+    assert reasons == [Drop.NEW_PEERS_RATE] * 5
+    assert core.statistics().peers == 60
+
+
 def test_a_signature_of_another_is_dropped_and_makes_no_peer(core):
     introduction = Introduction(THEM.public, None, START, 0)
     plain = packet.write([tl.pack(AdnlMessageNop())], PADDING, 1, 0, introduction)
@@ -163,17 +173,52 @@ def test_parts_of_what_is_no_message_are_dropped(core, inside):
     assert taken(core, direct(part)) in ([Drop.PART], [Drop.MALFORMED])
 
 
-def test_a_channel_is_its_peers_alone(core):
-    """The other end of it may name itself there, and nobody else."""
+def test_parts_within_parts_are_dropped(core):
+    (inner,) = split(tl.pack(AdnlMessageCustom(b"hello")))
+    (outer,) = split(tl.pack(inner))
+    assert taken(core, direct(outer)) == [Drop.PART]
+    _, events = core.drain()
+    assert not [e for e in events if isinstance(e, Message)]
+
+
+def channel_of(core):
+    """Their end of a channel that is made with the core."""
     core.receive(NOW, PLACE, direct(AdnlMessageCreateChannel(KEY.public, START)))
     core.send(NOW, US.id, THEM.id, b"hello")
     sends, _ = core.drain()
     answer = packet.read_signed(packet.unseal_direct(THEM, sends[0].data)).packet
-    channel = agree(KEY, answer.messages[0].key, THEM.id, US.id)
-    for seqno, own, reasons in ((2, THEM, []), (3, OTHER, [Drop.SOURCE])):
-        introduction = Introduction(own.public, None, START, 0)
-        plain = packet.write([tl.pack(AdnlMessageNop())], PADDING, seqno, 0, introduction)
-        assert taken(core, channel.seal(plain)) == reasons
+    return agree(KEY, answer.messages[0].key, THEM.id, US.id)
+
+
+def in_channel(channel, seqno, own=THEM, born=START):
+    introduction = Introduction(own.public, None, born, 0)
+    return channel.seal(packet.write([tl.pack(AdnlMessageNop())], PADDING, seqno, 0, introduction))
+
+
+def test_a_channel_is_its_peers_alone(core):
+    """The other end of it may name itself there, and nobody else."""
+    channel = channel_of(core)
+    assert taken(core, in_channel(channel, 2)) == []
+    assert taken(core, in_channel(channel, 3, own=OTHER)) == [Drop.SOURCE]
+
+
+def test_a_restart_that_is_told_in_a_channel_ends_the_channel(core):
+    channel = channel_of(core)
+    assert taken(core, in_channel(channel, 2)) == []
+    assert taken(core, in_channel(channel, 3, born=START + 1)) == []
+    _, events = core.drain()
+    assert PeerReset(US.id, THEM.id) in events
+    assert taken(core, in_channel(channel, 4)) == [Drop.UNKNOWN]
+    core.send(NOW, US.id, THEM.id, b"hello")
+    sends, _ = core.drain()
+    again = packet.read_signed(packet.unseal_direct(THEM, sends[0].data)).packet
+    assert isinstance(again.messages[0], AdnlMessageCreateChannel)
+    assert core.sizes()["channels"] == 0
+    offer = AdnlMessageCreateChannel(OUR_KEY.public, START)
+    assert taken(core, direct(offer, seqno=5, born=START + 1)) == []
+    core.send(NOW, US.id, THEM.id, b"hello")
+    sends, _ = core.drain()
+    assert sends[0].data[:32] == THEM.id, "it has not confirmed our key"
 
 
 # --- anything at all ---

@@ -69,6 +69,20 @@ def test_fresh_sends_directly_and_half_too_until_it_is_heard_in_the_channel(net,
     assert (direct(second), in_channels(second)) == (2, 1)
 
 
+def test_who_is_heard_in_its_channel_is_no_stranger(net, pair):
+    first, second = pair
+    first.query(second)
+    net.run()
+    groups = [{name: node.core.sizes()[name] for name in ("strangers", "proven")} for node in pair]
+    assert groups == [{"strangers": 1, "proven": 0}] * 2
+    second.answers = None
+    for node, other in (pair, pair[::-1]):
+        node.send(other)
+        net.run()
+    groups = [{name: node.core.sizes()[name] for name in ("strangers", "proven")} for node in pair]
+    assert groups == [{"strangers": 0, "proven": 1}] * 2
+
+
 def test_both_dial_at_once(net):
     first, second = net.node(1), net.node(2)
     first.knows(second)
@@ -272,6 +286,17 @@ def test_a_peer_that_does_not_answer_gets_50_packets_and_two_a_second(net, pair)
     assert direct(first) == 60
     net.wait(5.0)
     assert (direct(first), first.drops()) == (69, {Drop.QUEUE_LATE: 11})
+
+
+def test_nothing_overtakes_what_waits_for_leave(net, pair):
+    first, second = pair
+    second.answers = None
+    for i in range(55):
+        first.send(second, bytes([i]))
+    net.now += 1.0
+    first.send(second, bytes([55]))
+    net.wait(4.0)
+    assert second.payloads() == [bytes([i]) for i in range(56)]
 
 
 def test_what_waits_for_leave_goes_as_soon_as_there_is_a_channel(net, pair):
