@@ -29,6 +29,7 @@ from p2p.adnl.incoming import Arrival, Incoming
 from p2p.adnl.limits import Limits
 from p2p.adnl.outgoing import NOP, Outgoing, Published
 from p2p.adnl.peer import Pair, Peer
+from p2p.adnl.queries import Queries
 from p2p.adnl.table import Contact, Table
 from p2p.core import Event, Send, Source
 from p2p.defaults import CLOCK_SLACK
@@ -45,7 +46,6 @@ from p2p.errors import (
 )
 from p2p.identity import AdnlId, Identity, short_id
 from p2p.sender import MAX_DATAGRAM_PAYLOAD
-from p2p.timers import Timers
 from p2p.tl import pack, parse, parse_any
 from p2p.ton import (
     AdnlAddressList,
@@ -111,10 +111,9 @@ class AdnlCore:
         unlisted = _publish(address_list([], started_at))
         self._published = dict.fromkeys(self._identities, unlisted)
         self._out = Outgoing(self._table, self._limits, entropy, started_at, self._published)
-        self._asked: dict[Ticket, Pair] = {}
-        self._due: Timers[Ticket] = Timers()
+        self._queries = Queries(self._table, self._limits, entropy)
         self._incoming = Incoming(self._identities, self._table, Gate(self._limits), started_at)
-        self._received = self._accepted = self._queries = self._answers = 0
+        self._received = self._accepted = 0
 
     # --- commands ---
 
@@ -135,29 +134,25 @@ class AdnlCore:
         Raises `NoCapacity` while too many queries are outstanding.
         """
         _check(payload)
-        if len(self._asked) >= self._limits.pending:
+        if self._queries.full:
             raise NoCapacity("too many queries are outstanding")
         to = self._reach(now, local, peer)
-        ticket = Ticket(self._entropy.token(32))
-        self._asked[ticket] = to.pair
-        self._due.set(ticket, now + timeout)
-        to.pending[ticket] = None
-        self._queries += 1
+        ticket = self._queries.ask(now, to, timeout)
         self._out.say(now, to, pack(AdnlMessageQuery(ticket, payload)))
         return ticket
 
     def forget(self, now: float, ticket: Ticket) -> None:
         """Nobody waits for this answer any longer; nothing more is said of it."""
         self._enter(now)
-        self._close(ticket)
+        self._queries.close(ticket)
 
     def answer(self, now: float, token: Token, payload: bytes | None) -> None:
         """Answer a `Query`, or with None leave it unanswered. Too late is counted, no error."""
         self._enter(now)
         if payload is not None:
             _check(payload)
-        peer = self._table.find(Pair(token.local, token.peer))
-        if peer is None or peer.open.pop(token.query_id, now) <= now:
+        peer = self._queries.asker(now, token)
+        if peer is None:
             self._out.drops[Drop.ANSWER_LATE] += 1
         elif payload is not None:
             self._out.say(now, peer, pack(AdnlMessageAnswer(token.query_id, payload)))
@@ -218,7 +213,7 @@ class AdnlCore:
     def handle_timer(self, now: float) -> None:
         """Give up queries, send what had to wait, say `nop` where something is owed, tidy up."""
         self._enter(now)
-        for ticket in self._due.take(now):
+        for ticket in self._queries.late(now):
             self._fail(ticket, Timeout("no answer in time"))
         for pair in self._table.alarms.take(now):
             peer = self._table.find(pair)
@@ -228,7 +223,7 @@ class AdnlCore:
 
     def next_deadline(self) -> float | None:
         """The next of these."""
-        times = (self._due.next(), self._table.alarms.next(), self._table.next_expiry())
+        times = (self._queries.next_late(), self._table.alarms.next(), self._table.next_expiry())
         return min((when for when in times if when is not None), default=None)
 
     def drain(self) -> tuple[list[Send], list[Event]]:
@@ -242,8 +237,7 @@ class AdnlCore:
         return {
             **self._table.sizes(),
             **self._incoming.sizes(),
-            "asked": len(self._asked),
-            "due": len(self._due),
+            **self._queries.sizes(),
             "queued": self._out.queued,
             "sends": len(self._out.sends),
             "events": len(self._out.events),
@@ -256,8 +250,8 @@ class AdnlCore:
             accepted=self._accepted,
             sent_direct=self._out.direct,
             sent_in_channels=self._out.in_channels,
-            asked=self._queries,
-            answered=self._answers,
+            asked=self._queries.asked,
+            answered=self._queries.answered,
             peers=len(self._table),
             drops=dict(self._out.drops),
         )
@@ -318,20 +312,11 @@ class AdnlCore:
             pong = pack(AdnlPong(parse(AdnlPing, query).value))
             self._out.say(now, peer, pack(AdnlMessageAnswer(query_id, pong)))
             return
-        _tidy(now, peer.open)
-        if query_id in peer.open:
-            raise AdnlError(Drop.QUERY_REPEATED)
-        if len(peer.open) >= self._limits.unanswered:
-            raise AdnlError(Drop.QUERIES_FULL)
-        peer.open[query_id] = now + self._limits.answer_time
-        token = Token(peer.local.id, peer.id, query_id)
+        token = self._queries.open(now, peer, query_id)
         self._out.events.append(Query(peer.local.id, peer.id, query, token))
 
     def _take_answer(self, peer: Peer, ticket: Ticket, answer: bytes) -> None:
-        if ticket not in peer.pending:
-            raise AdnlError(Drop.ANSWER_UNASKED)
-        self._close(ticket)
-        self._answers += 1
+        self._queries.settle(peer, ticket)
         self._out.events.append(Answered(ticket, answer))
 
     def _take_part(self, now: float, peer: Peer, part: AdnlMessagePart) -> None:
@@ -376,17 +361,8 @@ class AdnlCore:
             self._fail(ticket, Closed("the peer has restarted"))
 
     def _fail(self, ticket: Ticket, error: RemoteError | Unreachable) -> None:
-        self._close(ticket)
+        self._queries.close(ticket)
         self._out.events.append(Failed(ticket, error))
-
-    def _close(self, ticket: Ticket) -> None:
-        pair = self._asked.pop(ticket, None)
-        if pair is None:
-            return
-        self._due.clear(ticket)
-        peer = self._table.find(pair)
-        if peer is not None:
-            peer.pending.pop(ticket, None)
 
     def _drop(self, error: AdnlError | TlError) -> None:
         reason = error.reason if isinstance(error, AdnlError) else Drop.MALFORMED
@@ -400,12 +376,3 @@ def _check(payload: bytes) -> None:
 
 def _publish(addresses: AdnlAddressList) -> Published:
     return Published(addresses.version, pack(addresses, boxed=False))
-
-
-def _tidy(now: float, queries: dict[bytes, float]) -> None:
-    """Forget the queries that nobody answered in time; they stand in the order of that."""
-    while queries:
-        oldest = next(iter(queries))
-        if queries[oldest] > now:
-            return
-        del queries[oldest]
