@@ -166,5 +166,6 @@ def _terms(purchase: Purchase) -> str:
 
 
 def _silent(purchase: Purchase) -> str:
-    stays = f"; the {purchase.deposit} for the lane stay in the wallet until it does"
-    return f"it has said nothing for {CHAIN_PATIENCE:.0f} s{stays if purchase.deposit else ''}"
+    goes = f"; the {purchase.deposit} for the lane go onto it once it answers"
+    silence = f"the chain has said nothing for {CHAIN_PATIENCE:.0f} s"
+    return f"{silence}{goes if purchase.deposit else ''}"

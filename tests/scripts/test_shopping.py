@@ -174,7 +174,7 @@ async def test_a_chain_that_says_nothing_is_not_waited_for(
         await shop.buy("M", lambda step: None)
     assert caught.value.reason is Unpaid.CHAIN_DOWN
     assert str(caught.value) == (
-        "it has said nothing for 15 s; the 0.2 TON for the lane stay in the wallet until it does"
+        "the chain has said nothing for 15 s; the 0.2 TON for the lane go onto it once it answers"
     )
     took = trio.current_time() - began - purse.seconds
     assert CHAIN_PATIENCE <= took <= CHAIN_PATIENCE + 10

@@ -13,7 +13,7 @@ import trio
 from inference.client import AskFailed
 from ledger.money import Nano
 from p2p.identity import AdnlId
-from scripts.api import client, control, events, local
+from scripts.api import asking, client, control, events, local
 from scripts.api.server import serve
 from scripts.failure import Failed
 from scripts.log import configured
@@ -292,6 +292,14 @@ async def test_failure_after_an_offer_is_the_last_event(path, operator):
     with pytest.raises(Failed) as failed:
         await ask(path, QUESTION)
     assert failed.value.failure.code == "worker_lost"
+
+
+async def test_a_slow_answer_may_begin_as_late_as_any_deadline(path):
+    """A worker is waited for without a byte; only then does silence mean that the node is stuck."""
+    stream = client.Stream(path, "POST", "/ask", QUESTION)
+    assert stream._connection.timeout > asking.MAX_DEADLINE
+    await called(list, stream)
+    assert events.HEARTBEAT < client.PATIENCE
 
 
 async def test_node_that_cannot_ask_says_why(path, operator):
