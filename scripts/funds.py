@@ -305,9 +305,16 @@ class Treasury:
     async def _post(self, lane: bytes, act: Act) -> Document:
         """Send an external, and wait until all that it causes is on the chain."""
         try:
-            message = await act(lane)
+            with trio.fail_after(PATIENCE):  # one waits for those that were sent before it
+                message = await act(lane)
             with trio.move_on_after(PATIENCE):
                 await self.lanes.outcome(message, whole=True)
+        except trio.TooSlowError as error:
+            late = f"The chain has taken nothing for {PATIENCE:.0f} s."
+            advice = (
+                "`tussah status` says whether it is there, `tussah lanes list` how the lane is."
+            )
+            raise Failed("chain_unreachable", late, advice) from error
         except (Insufficient, Closing) as error:
             raise Failed("failed", f"The contract would refuse: {error}.") from error
         except Unreachable as error:

@@ -7,7 +7,7 @@ import logging
 import socket
 import stat
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 
 import pytest
@@ -459,6 +459,18 @@ def check_told(told, bought):
         bought["value_nano"],
     )
     assert (intent["deposit_nano"], intent["fees_nano"]) == (200_000_000, 15_000_000)
+
+
+async def test_lane_that_a_stopped_chain_would_close_is_not_waited_for(autojump_clock):
+    """The wallet's transfers wait for each other: one that the chain never took stops the next."""
+    parts = dict.fromkeys(field.name for field in fields(funds.Treasury))
+    with pytest.raises(Failed, match=r"taken nothing for 15 s.*lanes list") as failed:
+        await funds.Treasury(**parts)._post(bytes(32), stuck)
+    assert failed.value.failure.meaning.exit == 4
+
+
+async def stuck(lane):
+    await trio.sleep_forever()
 
 
 # --- small ---
