@@ -175,8 +175,8 @@ class MintBook(Protocol):
     def add_issued(self, issued: Sequence[Issued]) -> None:
         """Blinded credits are signed; none of them was before for this source."""
 
-    def spent(self, epoch: int, nullifier: bytes) -> bytes | None:
-        """The lock or swap that spent a credit."""
+    def spent(self, epoch: int, nullifiers: Sequence[bytes]) -> bytes | None:
+        """A lock or swap that spent one of these credits."""
 
     def add_spent(self, epoch: int, spent: Sequence[tuple[bytes, int]], lock: bytes) -> None:
         """Spend credits, by nullifier and exponent; none of them was before."""

@@ -424,7 +424,7 @@ class Spend:
         shown = sorted(coins, key=lambda coin: (coin.j, coin.m))  # says nothing of when bought
         bare = cls(terms, tuple((coin.j, coin.m) for coin in shown), bytes(32))
         keys = [_coin_key(coin.m, coin.C) for coin in shown]
-        spend = cls(terms, bare.coins, _auth(keys, bare.body()))
+        spend = cls(terms, bare.coins, _auth(keys, bare.body))
         try:
             return cls.parse(spend.encode())
         except CodecError as error:
@@ -439,14 +439,17 @@ class Spend:
         coins = tuple(_coin(item) for item in items(fields["coins"], 1, MAX_COINS))
         spend = cls(_terms(fields), coins, octets(fields["auth"]))
         _check_sums(spend, integer(fields["amount"], _LIMIT - 1))
-        vars(spend)["lock_id"] = sha256(data).digest()  # canonical: it would be encoded the same
+        # Canonical: it would be encoded the same.
+        vars(spend)["lock_id"] = sha256(data).digest()
+        vars(spend)["body"] = _without_auth(data, spend.amount)
         return spend
 
-    @property
+    @cached_property
     def amount(self) -> Nano:
         """The sum of its coins."""
         return worth(j for j, _ in self.coins)
 
+    @cached_property
     def body(self) -> bytes:
         """What `auth` covers: all of the map but itself."""
         return codec.pack(self._map())
@@ -485,7 +488,7 @@ def check(spend: Spend, keys: Mapping[int, bytes]) -> Nano:
     if any(j not in keys for j, _ in spend.coins):
         raise BadSignature("a credit of a value that this mint does not sign")
     coin_keys = [_coin_key(m, _times(keys[j], hash_to_point(m))) for j, m in spend.coins]
-    if not compare_digest(_auth(coin_keys, spend.body()), spend.auth):
+    if not compare_digest(_auth(coin_keys, spend.body), spend.auth):
         raise BadSignature("a spend without its credits, or altered")
     return spend.amount
 
@@ -498,6 +501,14 @@ def _auth(coin_keys: Sequence[bytes], body: bytes) -> bytes:
     key = sha256(b"".join(coin_keys)).digest()
     return blake2b(body, key=key, person=b"tussah.spend", digest_size=32).digest()
 
+
+def _without_auth(data: bytes, amount: Nano) -> bytes:
+    """The canonical map less its entry `auth`, the second of fifteen; `amount` is the first."""
+    at = len(codec.pack({"amount": amount.value}))
+    return bytes([data[0] - 1]) + data[1:at] + data[at + _AUTH_SIZE :]
+
+
+_AUTH_SIZE: Final = len(codec.pack({"auth": bytes(32)})) - 1
 
 _SPEND_FIELDS: Final = (
     *("t", "v", "mint", "epoch", "coins", "payee", "session", "expiry"),

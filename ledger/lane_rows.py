@@ -95,7 +95,9 @@ def _config(packed: bytes) -> LaneConfig:
     return LaneConfig.parse(packed)
 
 
+@lru_cache(maxsize=4_096)
 def _row(row: Row) -> LaneRow:
+    """The same row is read again and again, and what it makes does not change."""
     return LaneRow(
         lane=blob(row[0]),
         role=Role(text(row[1])),

@@ -149,7 +149,7 @@ class MintCore:
             return refusal
         if keyset is None or not keyset.swappable(now):
             return Err(Code.EXPIRED, "credits of an epoch that is over")
-        if _spent_by(book, keyset, spend) == spend.lock_id:
+        if book.spent(keyset.epoch, _nullifiers(keyset, spend)) == spend.lock_id:
             return self._sign_again(book, spend.lock_id, [B for _, B in request.outputs])
         return self._swap_new(book, now, spend, keyset, request)
 
@@ -177,11 +177,12 @@ class MintCore:
             return refusal
         if keyset is None or not keyset.spendable(now) or not self._in_time(spend, now):
             return Err(Code.EXPIRED, "too late for these credits, or for this session")
-        refusal = self._bad_coins(book, keyset, spend) or self._no_room(book, request, spend)
+        nullifiers = _nullifiers(keyset, spend)
+        refusal = self._bad_coins(book, spend, nullifiers) or self._no_room(book, request, spend)
         if refusal is not None:
             return refusal
-        lock = LockRow.new(spend, _nullifiers(keyset, spend), request.lane, now)
-        _spend(book, keyset, spend)
+        lock = LockRow.new(spend, nullifiers, request.lane, now)
+        _spend(book, spend, nullifiers)
         book.save_lock(lock)
         return self._receipt(lock)
 
@@ -330,12 +331,13 @@ class MintCore:
         new = self._on_sale(book, now)
         if request.epoch != new.epoch:
             return Err(Code.STALE_KEYSET, f"on sale is epoch {new.epoch}")
-        refusal = self._bad_coins(book, old, spend)
+        nullifiers = _nullifiers(old, spend)
+        refusal = self._bad_coins(book, spend, nullifiers)
         if refusal is not None:
             return refusal
         sigs = self._sign_new(book, new, request.outputs)
         if isinstance(sigs, Sigs):
-            _spend(book, old, spend)
+            _spend(book, spend, nullifiers)
             _issue(book, new.epoch, request.outputs, spend.lock_id)
         return sigs
 
@@ -360,13 +362,13 @@ class MintCore:
             return Err(Code.BAD_AUTH, "a spend to somebody else")
         return None
 
-    def _bad_coins(self, book: MintBook, keyset: Keyset, spend: Spend) -> Err | None:
+    def _bad_coins(self, book: MintBook, spend: Spend, nullifiers: Sequence[bytes]) -> Err | None:
         """One bad coin refuses all. The look-up comes first: it is cheaper than the group."""
-        other = _spent_by(book, keyset, spend)
+        other = book.spent(spend.terms.epoch, nullifiers)
         if other is not None:
             return Err(Code.SPENT, other.hex())
         try:
-            check(spend, self._keys.secrets(keyset.epoch))
+            check(spend, self._keys.secrets(spend.terms.epoch))
         except BadSignature as error:
             return Err(Code.BAD_AUTH, str(error))
         return None
@@ -472,15 +474,10 @@ def _nullifiers(keyset: Keyset, spend: Spend) -> tuple[bytes, ...]:
     return tuple(nullifier(keyset.key(j), m) for j, m in spend.coins)
 
 
-def _spent_by(book: MintBook, keyset: Keyset, spend: Spend) -> bytes | None:
-    others = (book.spent(keyset.epoch, n) for n in _nullifiers(keyset, spend))
-    return next((other for other in others if other is not None), None)
-
-
-def _spend(book: MintBook, keyset: Keyset, spend: Spend) -> None:
+def _spend(book: MintBook, spend: Spend, nullifiers: Sequence[bytes]) -> None:
     exponents = (j for j, _ in spend.coins)
-    spent = tuple(zip(_nullifiers(keyset, spend), exponents, strict=True))
-    book.add_spent(keyset.epoch, spent, spend.lock_id)
+    spent = tuple(zip(nullifiers, exponents, strict=True))
+    book.add_spent(spend.terms.epoch, spent, spend.lock_id)
 
 
 def _issue(book: MintBook, epoch: int, outputs: Iterable[tuple[int, bytes]], source: bytes) -> None:

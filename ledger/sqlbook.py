@@ -68,16 +68,20 @@ class SqlBook:
             values = (credit.blind, credit.epoch, credit.j, credit.source)
             self._do("INSERT INTO issued VALUES (?, ?, ?, ?)", *values)
 
-    def spent(self, epoch: int, nullifier: bytes) -> bytes | None:
-        """The lock or swap that spent a credit."""
-        query = "SELECT lock FROM nullifier WHERE epoch = ? AND n = ?"
-        row = self._first(query, epoch, nullifier)
+    def spent(self, epoch: int, nullifiers: Sequence[bytes]) -> bytes | None:
+        """A lock or swap that spent one of these credits."""
+        places = ",".join("?" * len(nullifiers))
+        query = f"SELECT lock FROM nullifier WHERE epoch = ? AND n IN ({places}) LIMIT 1"  # noqa: S608
+        row = self._first(query, epoch, *nullifiers)
         return None if row is None else blob(row[0])
 
     def add_spent(self, epoch: int, spent: Sequence[tuple[bytes, int]], lock: bytes) -> None:
         """Spend credits; the table's key refuses a second time."""
+        places = ",".join(["(?, ?, ?, ?)"] * len(spent))
+        values: list[Value] = []
         for nullifier, j in spent:
-            self._do("INSERT INTO nullifier VALUES (?, ?, ?, ?)", epoch, nullifier, j, lock)
+            values += (epoch, nullifier, j, lock)
+        self._do(f"INSERT INTO nullifier VALUES {places}", *values)  # noqa: S608
 
     def outstanding(self, epoch: int) -> Nano:
         """Worth of the epoch's credits that were issued and not spent."""
@@ -92,10 +96,11 @@ class SqlBook:
         return None if row is None else _lock(row)
 
     def save_lock(self, lock: LockRow) -> None:
-        """Insert or replace."""
+        """Insert, or update: what may change is what was paid, and that it is final."""
         self._do(
-            f"INSERT OR REPLACE INTO lock ({_LOCK})"  # noqa: S608
-            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            f"INSERT INTO lock ({_LOCK})"  # noqa: S608
+            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+            " ON CONFLICT (id) DO UPDATE SET i=excluded.i, x=excluded.x, final=excluded.final",
             *_lock_values(lock),
         )
 

@@ -88,10 +88,10 @@ class MemoryBook:
                 raise KeyError("a credit was signed twice for one source")
             self._issued[row.blind] = (*before, row)
 
-    def spent(self, epoch: int, nullifier: bytes) -> bytes | None:
-        """The lock or swap that spent a credit."""
-        row = self._spent.get((epoch, nullifier))
-        return None if row is None else row[1]
+    def spent(self, epoch: int, nullifiers: Sequence[bytes]) -> bytes | None:
+        """A lock or swap that spent one of these credits."""
+        rows = (self._spent.get((epoch, nullifier)) for nullifier in nullifiers)
+        return next((row[1] for row in rows if row is not None), None)
 
     def add_spent(self, epoch: int, spent: Sequence[tuple[bytes, int]], lock: bytes) -> None:
         """Spend credits."""

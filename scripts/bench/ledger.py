@@ -81,6 +81,7 @@ NOTES: Final = (
     f"{TICKS:,} built",
     "a durable redemption is a lock of one credit, receipt included; durable_sessions_per_second "
     f"locks {locks.SESSION} in several credits, with blanks for its change",
+    f"durable_redemptions_bare_per_second: {locks.BARE}",
 )
 
 

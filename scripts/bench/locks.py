@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -43,25 +44,48 @@ SEED: Final = b"s" * 32
 
 
 async def measure(rounds: int) -> list[Result]:
-    """Sharing commits, one commit each, whole sessions: in turn, each on a new file."""
+    """Sharing commits, one commit each, whole sessions, and what a lock cannot do without: in turn,
+    each on a new file."""
     numbers = count()
     session = tuple(coin.j for coin in credit.choose(coins(credit.BUNDLES["S"], numbers), SESSION))
     blanks = _blanks(credit.blanks_for(credit.worth(session)))
-    shared, alone, whole = [], [], []
+    shared, bare, alone, whole, whole_bare = [], [], [], [], []
     for _ in range(rounds):
         shared.append(await _together(_spends(TOGETHER, (credit.LEAST,), numbers)))
+        bare.append(await _barely(TOGETHER, 1, numbers))
         alone.append(await _in_turn(_spends(ALONE, (credit.LEAST,), numbers)))
         whole.append(await _together(_spends(SESSIONS, session, numbers, blanks)))
+        whole_bare.append(await _barely(SESSIONS, len(session), numbers))
     return [
         Result(
             name="durable_redemptions_per_second",
             value=middle(shared, 1),
             unit="1/s",
-            ratio=middle([a / b for a, b in zip(shared, alone, strict=True)]),
+            ratio=_ratio(shared, alone),
             against="one commit each",
         ),
-        Result(name="durable_sessions_per_second", value=middle(whole, 1), unit="1/s"),
+        Result(
+            name="durable_redemptions_bare_per_second",
+            value=middle(bare, 1),
+            unit="1/s",
+            ratio=_ratio(bare, shared),
+            against="durable redemptions",
+        ),
+        Result(
+            name="durable_sessions_per_second",
+            value=middle(whole, 1),
+            unit="1/s",
+            ratio=_ratio(whole, whole_bare),
+            against=BARE,
+        ),
     ]
+
+
+BARE: Final = "the group's arithmetic, a signature and rows alone, in shared commits"
+
+
+def _ratio(ones: Sequence[float], others: Sequence[float]) -> float:
+    return middle([one / other for one, other in zip(ones, others, strict=True)])
 
 
 # --- what is spent ---
@@ -153,6 +177,30 @@ async def _lock(store: Store, core: MintCore, request: Lock, worker: Identity) -
     reply = await store.write(work)
     if not isinstance(reply, Locked):
         raise Failed("failed", f"The mint refused a spend that is good: {reply}.")
+
+
+async def _barely(most: int, coins_each: int, numbers: Iterator[int]) -> float:
+    """Locks a second if one were no more than its credits' arithmetic, a signature and rows."""
+    with TemporaryDirectory(prefix="tussah-bench-") as folder:
+        async with Store.open(Path(folder) / "store", window=WINDOW) as store:
+            wanted = [[next(numbers) for _ in range(coins_each)] for _ in range(most)]
+            began = time.perf_counter()
+            async with trio.open_nursery() as nursery:
+                for each in wanted:
+                    nursery.start_soon(store.write, partial(_bare_lock, each))
+            return most / (time.perf_counter() - began)
+
+
+def _bare_lock(numbers: Sequence[int], connection: Connection) -> None:
+    ms = [number.to_bytes(32, "big") for number in numbers]
+    for m in ms:
+        point = sodium.crypto_scalarmult_ed25519_noclamp(
+            KEYS.secrets(EPOCH)[credit.LEAST], credit.hash_to_point(m)
+        )
+        values = (EPOCH, m, credit.LEAST, point)
+        connection.execute("INSERT INTO nullifier VALUES (?, ?, ?, ?)", values)
+    signed = (ms[0], EPOCH, MINT.sign(ms[0]))
+    connection.execute("INSERT INTO purchase VALUES (?, ?, ?)", signed)
 
 
 def _open_lanes(book: SqlBook, core: MintCore) -> None:

@@ -463,6 +463,24 @@ def test_a_spend_reads_back_and_is_worth_its_coins():
     assert (fields["t"], fields["v"]) == ("spend", 1)
 
 
+@given(
+    st.lists(st.integers(10, 27), min_size=1, max_size=9),
+    st.binary(min_size=32, max_size=32),
+    st.integers(0, 2**32 - 1),
+)
+def test_what_auth_covers_is_the_map_without_it_also_when_it_was_read(exponents, auth, epoch):
+    """Whatever is in it, and however long its numbers are."""
+    amount = worth(exponents)
+    if amount.value >= 2**28:
+        return
+    terms = replace(TERMS, tick=Nano(1), ticks=1, blanks=(), epoch=epoch, root=auth)
+    coins = tuple((j, i.to_bytes(32, "big")) for i, j in enumerate(exponents))
+    read = Spend.parse(Spend(terms, coins, auth).encode())
+    fields = dict(codec.unpack(read.encode(), MAX_SPEND))
+    del fields["auth"]
+    assert read.body == codec.pack(fields)
+
+
 def test_auth_is_over_the_canonical_map_without_it():
     fields = dict(codec.unpack(SPEND.encode(), MAX_SPEND))
     auth = fields.pop("auth")

@@ -16,6 +16,7 @@ NAMES = {
     "credits_signed_per_second",
     "credits_redeemed_per_second",
     "durable_redemptions_per_second",
+    "durable_redemptions_bare_per_second",
     "durable_sessions_per_second",
     "lane_life_fee_ton",
     "lane_claim_fee_ton",
