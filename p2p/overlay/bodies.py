@@ -11,12 +11,17 @@ Canonical msgpack, inside `tussah.call` and `tussah.reply`:
     [7]                               -> [0, [kind, bin]]                  whoami
     [8, nonce, [kind, bin]]           -> [0]                               probe
 
+and of casts, which nobody answers:
+
+    [17, nonce]                       a stranger shows a nonce where it was asked to
+    [18, nonce, public, [kind, bin]]  a server asks a stranger to do so
+
 An item of a list is id[0:8] | digest | days listed of the last 7. Who does not do what was asked
 answers [1, code]. Readers of calls raise `CodecError`; readers of answers that, and `Rejected`.
 """
 
 from collections.abc import Sequence
-from enum import IntEnum
+from enum import Enum, IntEnum
 from typing import Final, NamedTuple, TypeAlias
 
 from p2p import codec, defaults
@@ -33,6 +38,7 @@ PREFIX_SIZE: Final = 8
 ENTRY_SIZE: Final = PREFIX_SIZE + DIGEST_SIZE
 ITEM_SIZE: Final = ENTRY_SIZE + 1
 NONCE_SIZE: Final = 16
+PUBLIC_SIZE: Final = 32
 PULSE_SIZE: Final = 26
 
 NO_ROOT: Final = bytes(ROOT_SIZE)
@@ -68,12 +74,29 @@ class Refusal(IntEnum):
     REFUSED = 4
 
 
+class Transport(Enum):
+    """What carries to an address; the value is its kind for IPv4 in an advert, IPv6 being next."""
+
+    UDP = 0
+    TCP = 2
+
+
 class Address(NamedTuple):
     """Where a node is reached, and over which transport."""
 
     kind: int
     """As in an advert: 0 and 1 UDP, 2 and 3 TCP; odd for IPv6."""
     endpoint: Endpoint
+
+    @property
+    def transport(self) -> Transport:
+        """What carries there."""
+        return Transport(self.kind & ~1)
+
+
+def address_of(transport: Transport, endpoint: Endpoint) -> Address:
+    """An endpoint as the address of a transport."""
+    return Address(transport.value | (":" in endpoint.host), endpoint)
 
 
 class Root(NamedTuple):
@@ -157,6 +180,23 @@ class Pulled(NamedTuple):
 
     next: int
     adverts: Sequence[bytes]
+
+
+class Reached(NamedTuple):
+    """We have been asked to reach you, by whom you gave this nonce."""
+
+    nonce: bytes
+
+
+class Ring(NamedTuple):
+    """Please reach the node of this key there."""
+
+    nonce: bytes
+    public: bytes
+    address: Address
+
+
+Cast: TypeAlias = Reached | Ring
 
 
 # --- calls ---
@@ -254,6 +294,32 @@ def _address(value: Value) -> Address:
         return Address(*fields.read_address(value))
     except AdvertError as error:
         raise CodecError("no address") from error
+
+
+# --- casts ---
+
+
+def pack_cast(cast: Cast) -> bytes:
+    """The bytes of a cast."""
+    match cast:
+        case Reached(nonce):
+            return codec.pack([17, nonce])
+        case Ring(nonce, public, address):
+            return codec.pack([18, nonce, public, fields.pack_address(*address)])
+
+
+def read_cast(body: bytes) -> Cast | None:
+    """The cast in `body`; None if it is of another kind."""
+    match codec.unpack(body, MAX_BODY):
+        case (17, bytes(nonce)):
+            return Reached(_sized(nonce, NONCE_SIZE))
+        case (18, bytes(nonce), bytes(public), address):
+            nonce, public = _sized(nonce, NONCE_SIZE), _sized(public, PUBLIC_SIZE)
+            return Ring(nonce, public, _address(address))
+        case (int(kind), *_) if kind not in (17, 18):
+            return None
+        case _:
+            raise CodecError("not a cast")
 
 
 # --- answers ---

@@ -25,6 +25,7 @@ from p2p.overlay.asking import Asking, Caller
 from p2p.overlay.bodies import Refusal
 from p2p.overlay.compare import Compared, Comparison, Judged
 from p2p.overlay.diary import Diary
+from p2p.overlay.doorbell import Doorbell
 from p2p.overlay.epochs import Calendar, calendar_of
 from p2p.overlay.events import Contradiction as Contradiction
 from p2p.overlay.events import DirectoryChanged as DirectoryChanged
@@ -171,6 +172,11 @@ class DirectoryCore:
         self._claimed = 0
         self._beats = -1
         self._listed: tuple[int, dict[AdnlId, bytes]] | None = None
+        self._bell: Doorbell | None = None
+
+    def attach(self, bell: Doorbell) -> None:
+        """Let calls about being reached be answered too, while serving."""
+        self._bell = bell
 
     # --- commands ---
 
@@ -225,6 +231,15 @@ class DirectoryCore:
         elif not self._serving and self._joined:
             self._feel(now)
 
+    def servers(self) -> list[AdnlId]:
+        """A few to ask, of different operators: those that the list is fetched from come first."""
+        return self._servers.choose(self._now, self._listed_servers())
+
+    def all_servers(self) -> list[AdnlId]:
+        """Those of our list and of the settings, but for this node."""
+        first = [server.peer for server in self._servers.first]
+        return list(dict.fromkeys([*self._listed_servers(), *first]))
+
     def acquainted(self) -> list[AdnlId]:
         """Who knows our address because we fetch the directory from them, or would."""
         return self._servers.acquainted()
@@ -242,6 +257,8 @@ class DirectoryCore:
             return bodies.pack_refusal(Refusal.UNKNOWN)
         if not self._serving:
             return bodies.pack_refusal(Refusal.REFUSED)
+        if isinstance(call, bodies.Whoami | bodies.Probe) and self._bell is not None:
+            return self._bell.answer(now, peer, call)
         answer = self._server.answer(now, peer, call)
         if isinstance(call, bodies.Root) and self._is_server(peer):
             self._comparison.answer(now, peer, call)
@@ -452,8 +469,7 @@ class DirectoryCore:
     def _feel(self, now: float) -> None:
         """Have the pulses of everybody, if we have not had them in this epoch."""
         number = self._calendar.number(now)
-        peers = self._servers.choose(now, self._listed_servers())
-        if self._beats < number and peers:
+        if self._beats < number and (peers := self.servers()):
             self._beats = number
             self._refresh.feel(peers)
 

@@ -10,7 +10,9 @@ from p2p.overlay import bodies
 from p2p.overlay.advert import Anchors, Role
 from p2p.overlay.bodies import Refusal
 from p2p.overlay.directory_core import Contradiction, DirectoryChanged, Joined, Split
+from p2p.overlay.doorbell import Doorbell, Seen
 from p2p.overlay.pulse import Kind, PulseChain
+from p2p.wire import Endpoint
 from tests.p2p.overlay.borough import Borough, Lies
 
 WORKER = Role.WORKER | Role.DIALABLE
@@ -394,6 +396,29 @@ def test_a_call_of_another_kind_is_unknown():
     borough, many = begun(4)
     answer = many[0].core.call(borough.now, many[1].id, codec.pack([99]))
     assert answer == bodies.pack_refusal(Refusal.UNKNOWN)
+
+
+def test_calls_about_being_reached_go_to_the_doorbell():
+    borough, many = begun(4)
+    server, caller = many[0], many[1]
+    ask = bodies.pack_call(bodies.Whoami())
+    unknown = bodies.pack_refusal(Refusal.UNKNOWN)
+    assert server.core.call(borough.now, caller.id, ask) == unknown
+    address = bodies.Address(0, Endpoint("9.8.7.6", 4001))
+    seen = Seen(caller.identity.public, address)
+    bell = Doorbell(
+        borough.rules,
+        borough.entropy,
+        seen={caller.id: seen}.get,
+        servers=server.core.all_servers,
+    )
+    server.core.attach(bell)
+    assert bodies.read_seen(server.core.call(borough.now, caller.id, ask)) == address
+    probe = bodies.pack_call(bodies.Probe(bytes(16), address))
+    bodies.read_done(server.core.call(borough.now, caller.id, probe))
+    (send,) = bell.drain()
+    assert send.peer in [many[2].id, many[3].id]
+    assert set(server.core.servers()) <= set(server.core.all_servers())
 
 
 # --- pulses ---
