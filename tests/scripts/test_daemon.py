@@ -200,6 +200,10 @@ async def test_recorder_and_routes_belong_to_a_demonstration(home, start):
 
         def meet(self, link, ours, theirs): ...
 
+        def datagram(self, peer, sent, payload): ...
+
+        def meet_udp(self, peer, ours, theirs): ...
+
     def routes(node):
         async def endpoint(request):
             return local.answer({"id": node.identity.id.hex()})

@@ -73,9 +73,11 @@ async def test_chain_that_is_away_is_an_alert_until_it_is_back(chain, sight, aut
     assert codes(sight) == []
 
 
-async def test_chain_that_was_never_there_is_an_alert(chain, sight, autojump_clock):
+async def test_chain_that_was_never_there_is_an_alert(chain, autojump_clock):
     chain.is_up = False
-    await trio.sleep(SILENT + FEW)
+    sight = Sight(chain, SimpleNamespace(account=bytes(32)))
+    await sight.look()
+    await trio.sleep(SILENT)
     assert codes(sight) == ["chain_unreachable"]
 
 
