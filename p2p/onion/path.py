@@ -45,6 +45,8 @@ class RelayView:
     """Stake up to the cap as a share of the cap, 1.0 in a network without stake."""
     attachments: tuple[AdnlId, ...] = ()
     """Relays that keep a link to this node, which cannot be dialled."""
+    live: bool = True
+    """Heard of lately. A guard need not be: who keeps its pulses back could else replace it."""
 
     @property
     def target(self) -> Target:
@@ -192,7 +194,8 @@ def pick_path(
     No two of them share id, operator or subnet. Without `guards` the first relay is drawn like the
     others, which gives a bad relay more chances over time. Relays that are `acquainted`, that know
     the asker's address for another reason, stand behind the guard only if no others can;
-    `suspects`, that have just failed a circuit, only if there is no path without them even so.
+    `suspects`, that have just failed a circuit, and those that give no sign of life only if there
+    is no path without them even so.
     Raises `NoPath`; `ValueError` for a number of relays that no circuit has.
     """
     if not 0 <= relays <= MAX_RELAYS:
@@ -213,6 +216,7 @@ def pick_path(
     middles = [relay for relay in pool if not relay.clashes(guard) and not relay.clashes(end)]
     lasts = [relay for relay in lasts if not relay.clashes(guard) and not relay.clashes(end)]
     attached = bool(end.attachments)
+    suspects = (*suspects, *(relay.id for relay in pool if not relay.live))
     for shunned in ((*acquainted, *suspects), suspects, acquainted):
         with suppress(NoPath):
             strange = _apart(middles, shunned), _apart(lasts, shunned)
@@ -234,8 +238,9 @@ def _check_enough(pool: Sequence[RelayView], end: RelayView, relays: int) -> Non
         )
 
 
-def _apart(relays: Sequence[RelayView], acquainted: Sequence[AdnlId]) -> list[RelayView]:
-    return [relay for relay in relays if relay.id not in acquainted]
+def _apart(relays: Sequence[RelayView], shunned: Sequence[AdnlId]) -> list[RelayView]:
+    known = dict.fromkeys(shunned)
+    return [relay for relay in relays if relay.id not in known]
 
 
 def _eligible(relay: RelayView, self_id: AdnlId, *, dev: bool) -> bool:

@@ -124,6 +124,27 @@ def test_relay_that_has_just_failed_is_used_where_there_is_no_path_without_it(se
 
 
 @given(st.integers(0, 1_000))
+def test_relay_without_a_sign_of_life_is_gone_around_if_there_are_others(seed):
+    relays = [a_relay(number, live=number > 2) for number in range(6)]
+    guard, *rest, _ = pick(Listing(relays), seed=seed)
+    silent = [relay.id for relay in relays[:3]]
+    assert not [hop for hop in rest if hop.id in silent]
+    few = [a_relay(number, live=False) for number in range(3)]
+    assert len({hop.id for hop in pick(Listing(few), seed=seed)}) == 4
+    assert guard.id not in [hop.id for hop in rest]
+
+
+def test_silence_replaces_no_guard():
+    guards = Guards(seeded(1))
+    relays = [a_relay(number) for number in range(9)]
+    first = {pick(Listing(relays), seed=seed, guards=guards)[0].id for seed in range(9)}
+    silent = [replace(relay, live=False) for relay in relays]
+    then = {pick(Listing(silent), seed=seed, guards=guards)[0].id for seed in range(9)}
+    assert then == first
+    assert len(guards) == 3
+
+
+@given(st.integers(0, 1_000))
 def test_self_is_no_hop(seed):
     view = Listing([a_relay(i) for i in range(3)] + [a_relay(9, id=ME)])
     assert ME not in [hop.id for hop in pick(view, seed=seed)]
