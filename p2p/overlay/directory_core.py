@@ -431,6 +431,8 @@ class DirectoryCore:
             self._timers.set(_Due.FETCH, now)
 
     def _use(self, now: float, found: Snapshot, agreement: float) -> None:
+        if self._serving:
+            self.listing.feel(now)
         before = self.listing.version
         self._diary.mark(now, [advert.id for advert in found.adverts])
         self.listing.use(now, found, agreement)
@@ -479,6 +481,7 @@ class DirectoryCore:
         except CodecError:
             return
         self._book.take(now, finding.peer, pulses)
+        self.listing.feel(now)
         if self.listing.status().live < ENOUGH_LIVE * self._claimed and finding.left:
             self._refresh.feel(finding.left)
         self._events.append(DirectoryChanged())

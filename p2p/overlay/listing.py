@@ -1,7 +1,8 @@
 """The list of nodes as this node uses it: whom to ask, whom to build circuits through.
 
 It holds what was frozen or agreed upon, and never asks anybody. Whether a node is there is known
-from its pulses, or for an epoch or two from the time of its advert.
+from its pulses, or for an epoch or two from the time of its advert; while we have not heard any
+pulses for an epoch, all are taken to be there.
 """
 
 from collections.abc import Callable, Sequence
@@ -94,7 +95,9 @@ class Listing:
         self._ends: float | None = None
         self.version = 0
         """Grows whenever the list changes."""
-        self._relays: tuple[int, list[RelayView]] | None = None
+        self._felt = -1
+        """The last epoch in which we have heard pulses."""
+        self._relays: tuple[tuple[int, int], list[RelayView]] | None = None
 
     # --- asking ---
 
@@ -128,10 +131,11 @@ class Listing:
         return self._view(advert)
 
     def relays(self) -> Sequence[RelayView]:
-        """The usable relays, ordered by id."""
-        if self._relays is None or self._relays[0] != self.version:
+        """The usable relays, ordered by id; as of this step."""
+        key = self.version, int(self._now // self._calendar.step)
+        if self._relays is None or self._relays[0] != key:
             views = [self._view(advert) for advert in self._list.adverts if self._can_relay(advert)]
-            self._relays = self.version, [view for view in views if view is not None]
+            self._relays = key, [view for view in views if view is not None]
         return self._relays[1]
 
     def status(self) -> DirectoryStatus:
@@ -178,6 +182,10 @@ class Listing:
         """So many of those asked have this list."""
         self._agreement = agreement
 
+    def feel(self, now: float) -> None:
+        """Pulses of all that are there have been heard in this epoch."""
+        self._felt = self._calendar.number(now)
+
     def pass_time(self, now: float) -> bool:
         """Leave out what has run out; whether anything had."""
         self._now = max(self._now, now)
@@ -202,10 +210,11 @@ class Listing:
         return able and advert.id != self._self_id and advert.expires > self._now
 
     def _state(self, advert: Advert) -> State:
-        if advert.fields.anchors is not None:
-            return self._book.state(self._now, advert.id)
-        fresh = self._calendar.number(advert.issued) >= self._calendar.number(self._now) - 1
-        return State.OPEN if fresh else State.GONE
+        last = self._calendar.number(self._now) - 1
+        if advert.fields.anchors is None:
+            is_fresh = self._calendar.number(advert.issued) >= last
+            return State.OPEN if is_fresh else State.GONE
+        return self._book.state(self._now, advert.id) if self._felt >= last else State.OPEN
 
     def _entry(self, advert: Advert) -> Entry:
         state, capacity = self._state(advert), advert.fields.capacity
@@ -230,4 +239,5 @@ class Listing:
             stable=self._diary.days(self._now, advert.id) >= STABLE_DAYS,
             weight=1.0,
             attachments=advert.attachments,
+            live=self.is_live(advert),
         )

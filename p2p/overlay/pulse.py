@@ -142,6 +142,10 @@ class Heart:
             return None
         return self._give(Kind.BUSY, slot)
 
+    def refuse(self) -> None:
+        """Work is not taken: the next slot's pulse says so, as the advert of this one may."""
+        self._busy = True
+
     def free(self) -> None:
         """Work is taken again: the next slot's pulse says so."""
         self._busy = False

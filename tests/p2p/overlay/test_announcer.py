@@ -6,6 +6,8 @@ from p2p.entropy import seeded
 from p2p.overlay import advert as adverts
 from p2p.overlay.advert import Fields, Role, Rules
 from p2p.overlay.announcer import Announcer
+from p2p.overlay.liveness import PulseBook, State
+from p2p.overlay.pulse import Kind
 from p2p.wire import Endpoint
 
 HERE = (Endpoint("127.0.0.1", 4001),)
@@ -154,3 +156,98 @@ def test_an_open_network_waits_for_work_each_day(nodes, monkeypatch):
     assert said(announcer, tomorrow, OPEN).seq > first.seq
     announcer.leave(tomorrow)
     assert said(announcer, tomorrow, OPEN).roles == 0
+
+
+# --- a node that beats ---
+
+
+@pytest.fixture
+def beating(nodes):
+    made = Announcer(nodes.identity(1), nodes.rules, seeded(1), key_of, beating=True)
+    made.listen(HERE)
+    return made
+
+
+def taken(nodes, announcer, now):
+    """A book that expects the pulses of what is said."""
+    book = PulseBook(nodes.rules.epoch)
+    advert = said(announcer, now, nodes.rules)
+    anchors = advert.fields.anchors
+    book.expect(advert.id, advert.issued, anchors.open + anchors.busy)
+    return book
+
+
+def test_a_node_that_beats_says_where_its_pulses_end_and_lives_long(beating, nodes):
+    beating.say(nodes.now, RELAY)
+    advert = said(beating, nodes.now, nodes.rules)
+    assert advert.fields.life == 1_500
+    book = taken(nodes, beating, nodes.now)
+    for _ in range(40):
+        now = beating.due()
+        pulse = beating.beat(now)
+        assert book.take(now, nodes.id(9), [pulse]) == [pulse]
+        assert book.state(now, nodes.id(1)) is State.OPEN
+        assert beating.beat(now) is None
+    assert beating.seq == advert.seq
+
+
+def test_a_node_that_beats_is_issued_anew_after_a_third_of_its_life(beating, nodes):
+    beating.say(nodes.now, RELAY)
+    first, now = beating.seq, nodes.now
+    while beating.seq == first:
+        now = beating.due()
+        beating.beat(now)
+        beating.renew(now)
+    assert 450.0 <= now - nodes.now <= 500.0
+    pulse = beating.beat(now + 20.0)
+    assert taken(nodes, beating, now).take(now + 20.0, nodes.id(9), [pulse]) == [pulse]
+
+
+def test_a_new_day_is_told_within_its_first_hour(nodes):
+    times = []
+    for number in range(1, 30):
+        announcer = Announcer(nodes.identity(number), OPEN, seeded(number), key_of, beating=True)
+        announcer.listen((Endpoint("8.8.4.4", 4001),))
+        late = (nodes.now // 86_400) * 86_400 + 86_000
+        announcer.say(late, RELAY)
+        times.append(announcer.due() - late - 400)
+    assert all(0 <= when <= 3_600 for when in times)
+    assert max(times) - min(times) > 1_800
+
+
+def test_busy_is_told_at_once_and_stays_told(beating, nodes):
+    beating.say(nodes.now, RELAY)
+    book = taken(nodes, beating, nodes.now)
+    now = nodes.now + 10.0
+    pulse = beating.busy(now)
+    assert book.take(now, nodes.id(9), [pulse]) == [pulse]
+    assert book.state(now, nodes.id(1)) is State.BUSY
+    beating.say(now, RELAY)
+    again = beating.due()
+    assert beating.beat(again).kind is Kind.BUSY
+    beating.free()
+    assert beating.beat(beating.due()).kind is Kind.OPEN
+
+
+def test_what_changes_by_itself_is_said_but_not_too_often(beating, nodes):
+    beating.move(nodes.now, HERE)
+    assert beating.advert is None
+    beating.say(nodes.now, RELAY)
+    first = beating.seq
+    there = (Endpoint("127.0.0.2", 4001),)
+    beating.move(nodes.now + 0.5, there)
+    beating.move(nodes.now + 0.6, there)
+    assert beating.seq == first
+    assert beating.due() == nodes.now + 1.0
+    beating.renew(nodes.now + 1.0)
+    assert said(beating, nodes.now + 1.0, nodes.rules).addresses == there
+    beating.attach(nodes.now + 9.0, (nodes.id(5),))
+    assert said(beating, nodes.now + 9.0, nodes.rules).attachments == (nodes.id(5),)
+
+
+def test_who_leaves_beats_no_longer(beating, nodes):
+    beating.say(nodes.now, RELAY)
+    beating.leave(nodes.now + 1.0)
+    assert beating.due() is None
+    assert beating.beat(nodes.now + 100.0) is None
+    assert beating.busy(nodes.now + 100.0) is None
