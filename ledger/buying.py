@@ -17,7 +17,8 @@ from ledger.coins import Holdings
 from ledger.credit import BUNDLES, Keyset, worth
 from ledger.keys import Master
 from ledger.lane import LaneRow, Phase, Role
-from ledger.lanes import Lanes, pay_on
+from ledger.lane_writes import pay_on
+from ledger.lanes import Lanes
 from ledger.line import Line, Refused, opened
 from ledger.messages import (
     Code,

@@ -6,19 +6,17 @@ from what was being done: `settle.decide` for the payee, `settle.tend` for the p
 """
 
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias, final
 
 import structlog
 import trio
 
-from ledger import externals, lane_rows, settle
-from ledger.caused import Caused
+from ledger import externals, lane_rows, lane_writes, settle
 from ledger.chain.base import Chain, Contract, Status
 from ledger.chain.clock import ChainClock
 from ledger.contracts import cells
-from ledger.ends import End, read_end
-from ledger.externals import External, Externals
+from ledger.ends import read_end
+from ledger.externals import Externals
 from ledger.keys import Master
 from ledger.lane import (
     MAX_CLOSE_DELAY,
@@ -36,12 +34,13 @@ from ledger.lane import (
     check_lane,
     check_voucher0,
 )
+from ledger.lane_writes import LaneStory
 from ledger.messages import LaneOffer, LanePropose
 from ledger.money import Nano
 from ledger.orders import Orders
 from ledger.policy import Policy
 from ledger.settle import Alarm, Claim, Close, Costs, Finish, Months, TopUp, Wait
-from ledger.store import Connection, Store, integer, one
+from ledger.store import Store
 from ledger.voucher import Voucher
 from p2p.entropy import Entropy
 from p2p.errors import (
@@ -59,25 +58,12 @@ from p2p.identity import AdnlId
 if TYPE_CHECKING:  # the stubs that libp2p brings stand before trio's own types
     from trio_typing import TaskStatus
 
-MOST_LANES: Final = 4_096
-"""lanes to us that are not closed; each cost its payer coins, and costs us a query a round."""
-
 END_TIME: Final = 1_800
 """seconds after it was last seen that the rest of a lane of ours is looked for in the wallet"""
 
 _Task: TypeAlias = Callable[[], Awaitable[bytes]]
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LaneStory:
-    """A lane, and what this node did to it on the chain, for people."""
-
-    row: LaneRow
-    peer: AdnlId | None
-    externals: tuple[tuple[External, tuple[Caused, ...]], ...]
-    """Each with the transactions it caused, once all of them are there."""
 
 
 @final
@@ -139,7 +125,7 @@ class Lanes:
 
     async def proposal(self, lane: bytes) -> LanePropose:
         """What tells the payee of a lane that is open. Raises `Rejected` for no lane of ours."""
-        row = await self._store.read(lambda c: _own(c, lane, Role.PAYER))
+        row = await self._store.read(lambda c: lane_writes.own(c, lane, Role.PAYER))
         contract = await self._chain.account(Account(lane))
         return LanePropose(
             config=row.config,
@@ -153,7 +139,7 @@ class Lanes:
 
         Raises `NoCapacity`, and `Rejected` for no lane of ours.
         """
-        return await self._store.write(lambda c: pay_on(c, self._master, lane, amount))
+        return await self._store.write(lambda c: lane_writes.pay_on(c, self._master, lane, amount))
 
     async def top_up(self, lane: bytes, amount: Nano) -> bytes:
         """Put coins on a lane; the hash of the external. Raises as `Orders.top_up` does."""
@@ -249,13 +235,13 @@ class Lanes:
 
     async def snapshot(self) -> tuple[LaneStory, ...]:
         """Every lane with its history, our own first, the newest of each first."""
-        return await self._store.read(_stories)
+        return await self._store.read(lane_writes.stories)
 
     # --- watching ---
 
     async def _sweep_all(self, nursery: trio.Nursery) -> None:
         try:
-            lanes = await self._store.read(_live)
+            lanes = await self._store.read(lane_writes.live)
         except LocalError as error:  # the disk, which the store has logged: the next round may do
             log.info("lanes.unread", reason=str(error))
         else:
@@ -276,7 +262,7 @@ class Lanes:
         try:
             row, is_there = await self._seen(lane)
         except RemoteError as error:  # of this lane; the others are looked at all the same
-            log.info("chain.nonsense", lane=_short(lane), reason=str(error))
+            log.info("chain.nonsense", lane=lane_writes.short(lane), reason=str(error))
             return
         if not is_there and row.phase not in _COMING:
             return
@@ -291,14 +277,14 @@ class Lanes:
             if not await self._store.read(lambda c: externals.busy(c, lane)):
                 await task()
         except TussahError as error:
-            log.warning("lane.postponed", lane=_short(lane), reason=str(error))
+            log.warning("lane.postponed", lane=lane_writes.short(lane), reason=str(error))
         finally:
             self._busy.discard(lane)
 
     def _payee_task(self, row: LaneRow, costs: Costs) -> _Task | None:
         decision = settle.decide(row, costs, self.now)
         if isinstance(decision, Alarm):
-            log.warning("lane.alarm", lane=_short(row.lane), left=int(decision.left))
+            log.warning("lane.alarm", lane=lane_writes.short(row.lane), left=int(decision.left))
             decision = decision.then
         match decision:
             case Wait():
@@ -328,23 +314,23 @@ class Lanes:
         at = self.now  # before the account is read: what it says may be newer, never older
         state = _state(await self._chain.account(Account(lane)), at)
         if state is not None:
-            return await self._store.write(lambda c: _saw(c, lane, state, at)), True
+            return await self._store.write(lambda c: lane_writes.saw(c, lane, state, at)), True
         row = await self._store.read(lambda c: lane_rows.load(c, lane))
         if row is None or row.role is Role.PAYEE or not PayerLane(row).gone(at):
-            return await self._store.write(lambda c: _saw(c, lane, None, at)), False
+            return await self._store.write(lambda c: lane_writes.saw(c, lane, None, at)), False
         return await self._over(row, at), False
 
     async def _over(self, row: LaneRow, at: float) -> LaneRow:
         """A lane of ours has ended: what became of its coins is told by what came back."""
         end = await read_end(self._chain, row)
         if end is not None:
-            return await self._store.write(lambda c: _ended(c, row.lane, end))
+            return await self._store.write(lambda c: lane_writes.ended(c, row.lane, end))
         if at < row.seen_at + END_TIME:
             return row
-        return await self._store.write(lambda c: _saw(c, row.lane, None, at))
+        return await self._store.write(lambda c: lane_writes.saw(c, row.lane, None, at))
 
     async def _own_look(self, lane: bytes, role: Role) -> LaneRow:
-        await self._store.read(lambda c: _own(c, lane, role))
+        await self._store.read(lambda c: lane_writes.own(c, lane, role))
         return await self.look(lane)
 
     # --- parts of the above ---
@@ -390,100 +376,20 @@ class Lanes:
         if unfit is not None or state is None:
             return unfit or Unfit("not_active", "the chain has no such lane yet")
         row = PayeeLane.new(config, voucher0, state).row
-        return await self._store.write(lambda c: _admitted(c, row, peer))
+        return await self._store.write(lambda c: lane_writes.admitted(c, row, peer))
 
     async def _receive(self, voucher: Voucher) -> Nano:
         now = self.now
-        return await self._store.write(lambda c: receive_on(c, voucher, now))
+        return await self._store.write(lambda c: lane_writes.receive_on(c, voucher, now))
 
     async def _order(self, lane: bytes, op: Op) -> bytes:
-        await self._store.read(lambda c: _own(c, lane, Role.PAYEE))
+        await self._store.read(lambda c: lane_writes.own(c, lane, Role.PAYEE))
         costs = await self.costs()
         return await self._orders.order(await self._see(lane), op, costs)
 
 
-# --- inside a write or read ---
-
-
-def pay_on(connection: Connection, master: Master, lane: bytes, amount: Nano) -> Voucher:
-    """As `Lanes.pay`, for a write that does more than that."""
-    payer = PayerLane(_own(connection, lane, Role.PAYER))
-    voucher = payer.pay(amount, master.payer(payer.row.config.lane_id))
-    lane_rows.save(connection, payer.row)
-    return voucher
-
-
-def receive_on(connection: Connection, voucher: Voucher, now: float) -> Nano:
-    """As `Lanes.receive` without a look, for a write that does more than that."""
-    payee = PayeeLane(_own(connection, voucher.lane, Role.PAYEE))
-    gained = payee.receive(voucher, now)
-    if gained:
-        lane_rows.save(connection, payee.row)
-    return gained
-
-
-def _own(connection: Connection, lane: bytes, role: Role) -> LaneRow:
-    row = lane_rows.load(connection, lane)
-    if row is None or row.role is not role:
-        raise Rejected("unknown_lane")
-    return row
-
-
-def _saw(connection: Connection, lane: bytes, state: LaneState | None, at: float) -> LaneRow:
-    row = lane_rows.load(connection, lane)
-    if row is None:
-        raise Rejected("unknown_lane")
-    side = PayerLane(row) if row.role is Role.PAYER else PayeeLane(row)
-    side.on_chain(state, at)
-    if side.row.phase is not row.phase:
-        log.info("lane.phase", lane=_short(lane), phase=side.row.phase.value)
-    lane_rows.save(connection, side.row)
-    return side.row
-
-
-def _ended(connection: Connection, lane: bytes, end: End) -> LaneRow:
-    payer = PayerLane(_own(connection, lane, Role.PAYER))
-    if payer.row.live:
-        payer.ended(end.claimed, end.returned)
-        log.info("lane.phase", lane=_short(lane), phase=payer.row.phase.value)
-        lane_rows.save(connection, payer.row)
-        externals.post_end(connection, lane, end)
-    return payer.row
-
-
-def _admitted(connection: Connection, row: LaneRow, peer: AdnlId | None) -> LaneRow | Unfit:
-    if (known := lane_rows.load(connection, row.lane)) is not None:
-        return known
-    live = one(connection, "SELECT count(*) FROM lane WHERE role = ? AND phase <> ?", *_LIVE_PAYEE)
-    if integer(live[0]) >= MOST_LANES:
-        return Unfit("terms", "too many lanes lead here")
-    lane_rows.save(connection, row, peer)
-    return row
-
-
 _COMING: Final = (Phase.PROPOSED, Phase.OPENING)
 """Not on the chain yet."""
-
-_LIVE_PAYEE: Final = (Role.PAYEE.value, Phase.CLOSED.value)
-
-
-def _live(connection: Connection) -> list[bytes]:
-    return [row.lane for role in Role for row in lane_rows.every(connection, role, live=True)]
-
-
-def _stories(connection: Connection) -> tuple[LaneStory, ...]:
-    rows = [row for role in Role for row in lane_rows.every(connection, role)]
-    return tuple(
-        LaneStory(
-            row=row,
-            peer=lane_rows.peer(connection, row.lane),
-            externals=tuple(
-                (external, tuple(externals.caused(connection, external.hash)))
-                for external in externals.about(connection, row.lane)
-            ),
-        )
-        for row in rows
-    )
 
 
 # --- what the chain and the other side say ---
@@ -510,8 +416,3 @@ def _check_offer(offer: LaneOffer, network: int) -> None:
         raise Rejected("the payee takes no lane of this version's contract")
     if not MIN_CLOSE_DELAY <= offer.close_delay <= MAX_CLOSE_DELAY:
         raise Rejected(f"the payee wants {offer.close_delay} seconds before a lane may be closed")
-
-
-def _short(lane: bytes) -> str:
-    """Enough to tell lanes apart in a log, too little to look one up."""
-    return lane.hex()[:8]

@@ -22,7 +22,8 @@ from ledger.credit import BUNDLES, EPOCH_SECONDS, worth
 from ledger.externals import External
 from ledger.keys import MASTER_SIZE, Master
 from ledger.lane import Account, LaneRow, Phase, Role
-from ledger.lanes import Lanes, LaneStory
+from ledger.lane_writes import LaneStory
+from ledger.lanes import Lanes
 from ledger.mintkeys import MintKeys
 from ledger.money import ZERO, Nano
 from ledger.payee import Payee

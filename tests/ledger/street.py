@@ -20,7 +20,7 @@ from ledger.lane import (
     Role,
     Unfit,
 )
-from ledger.lanes import receive_on
+from ledger.lane_writes import receive_on
 from ledger.messages import Err, KeysetList, Keysets, LaneOffer, LanePropose, LaneTerms, Sigs
 from ledger.mintkeys import MintKeys
 from ledger.money import ZERO, Nano

@@ -75,6 +75,9 @@ class Village:
         self.customer = await self.up(Role(0), coins=TON)
         for party in (*self.relays, self.mint, self.customer):
             await self.met(party)
+        with trio.fail_after(10):
+            while await self.chain.account(self.customer.lanes.account) is None:  # noqa: ASYNC110
+                await trio.sleep(0.4)
         return self
 
     async def met(self, party):
