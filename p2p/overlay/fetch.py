@@ -2,8 +2,8 @@
 
     all equal, and we have a list         what differs, from one of them; the root proves it
     else                                  the lists of all; an entry counts if two hold it
-    one lacks or alone holds over 2 %     it is set aside, and another asked, five at most
-    no two agree on 98 %                  `DirectorySplit`
+    one lacks over 2 % of known nodes     it is set aside, and another asked, five at most
+    no two agree on 98 % of them          `DirectorySplit`
 
 What is shown to one victim alone so buys nothing, and what was only late is everywhere an epoch on.
 Refusing a list for any difference would let one late advert stop everyone.
@@ -77,6 +77,8 @@ class Fetch:
         self._least = least
         self._collector = Collector(asking, rules, cut=cut, held=held, read=read)
 
+        adverts_had = () if own is None else own.adverts
+        self._known = {advert.id[:PREFIX_SIZE]: None for advert in adverts_had}
         self._answering: list[Witness] = []
         self._witnesses: list[Witness] = []
         self.asked: list[AdnlId] = []
@@ -191,7 +193,7 @@ class Fetch:
         outcomes = await self._asking.all_of([self._entries(witness) for witness in silent])
         for witness, outcome in zip(silent, outcomes, strict=True):
             if isinstance(outcome, dict):
-                witness.entries = outcome
+                witness.show(outcome, self._known.__contains__)
             else:
                 self._witnesses.remove(witness)
                 self._blame(witness.peer, outcome)

@@ -1,7 +1,12 @@
-"""What a directory server says that its list is, and which of several agree."""
+"""What a directory server says that its list is, and which of several agree.
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+They are compared by the nodes that are known to have been listed before. New names cost little: who
+tells them to half of the servers in the moment of freezing must not set honest servers against each
+other. Nor do two versions of a node's advert; an entry that one alone holds serves nobody anyway.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from p2p.identity import AdnlId
@@ -9,10 +14,13 @@ from p2p.overlay.advert import Advert
 from p2p.overlay.bodies import PREFIX_SIZE, Rooted
 
 DOUBT: Final = 0.02
-"""share of a list that an honest server may lack, or hold alone."""
+"""share of the known nodes that an honest server may lack."""
 
 SLACK: Final = 3
-"""entries it may in any case: in a list of ten, one late advert is a tenth."""
+"""nodes it may in any case: in a list of ten, one late advert is a tenth."""
+
+KNOWN_DAYS: Final = 2
+"""days on which a node has been listed, by a server's word, to be a known one."""
 
 
 @dataclass(slots=True, eq=False)
@@ -23,13 +31,30 @@ class Witness:
     rooted: Rooted
     entries: Mapping[bytes, int] | None = None
     """id[0:8] | digest, with the days that its node was listed; None before it has said."""
+    nodes: dict[bytes, None] = field(default_factory=dict)
+    """id[0:8] of all that it lists,"""
+    known: dict[bytes, None] = field(default_factory=dict)
+    """and of those among them that were listed before; if there are none, of all."""
+
+    def show(self, entries: Mapping[bytes, int], is_known: Callable[[bytes], bool]) -> None:
+        """Its list is this; `is_known` says of an id[0:8] whether our last list has it."""
+        self.entries = entries
+        self.nodes = {entry[:PREFIX_SIZE]: None for entry in entries}
+        known = {
+            entry[:PREFIX_SIZE]: None
+            for entry, days in entries.items()
+            if days >= KNOWN_DAYS or is_known(entry[:PREFIX_SIZE])
+        }
+        self.known = known or self.nodes
 
     def agrees(self, other: "Witness") -> bool:
-        """Whether neither lacks more of the other's list than honest ones may."""
-        ours, theirs = self.entries or {}, other.entries or {}
-        common = len(ours.keys() & theirs.keys())
-        longer = max(len(ours), len(theirs))
-        return longer - common <= tolerance(longer)
+        """Whether neither lacks more of the known nodes of the other than honest ones may."""
+        return not self.lacks(other) and not other.lacks(self)
+
+    def lacks(self, other: "Witness") -> bool:
+        """Whether it lacks more of the other's known nodes than that."""
+        missing = sum(node not in self.nodes for node in other.known)
+        return missing > tolerance(len(other.known))
 
 
 def tolerance(count: int) -> float:

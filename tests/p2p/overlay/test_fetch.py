@@ -236,6 +236,32 @@ def test_who_lacks_or_alone_holds_too_much_is_set_aside_and_another_asked(shelve
         assert {peer for peer, _ in library.asked} == {0, 1, 2, 3}
 
 
+@pytest.mark.parametrize("days", [1, 2])
+def test_new_names_told_to_some_servers_only_set_nobody_against_another(shelves, rules, days):
+    """Three servers, each of which has heard of another half of 30 names, the honest ones apart."""
+    own = shelves(*EVERYBODY) if days == 1 else None
+    late = [[100 + n for n in range(30) if (n + place) % 2] for place in range(3)]
+    lists = [shelves(*EVERYBODY, *names) for names in late]
+    known = {advert.id for advert in shelves(*EVERYBODY).adverts}
+
+    class Dated(Shelf):
+        def items(self, number):
+            bucket = self.snapshot.bucket(number)
+            dated = [Item(entry_of(a), days if a.id in known else 0) for a in bucket]
+            return b"".join(map(bodies.pack_item, dated))
+
+    fetched, fetch = Library(*map(Dated, lists)).fetch(rules, own)
+    assert not fetch.aside
+    assert {advert.id for advert in fetched.list.adverts} >= known
+
+
+def test_who_withholds_known_nodes_is_set_aside_whatever_is_new(shelves, rules):
+    honest, own = shelves(*EVERYBODY, 90, 91), shelves(*EVERYBODY)
+    wrong = shelves(*range(30), *range(80, 92))
+    fetched, fetch = Library(Shelf(wrong), Shelf(honest), Shelf(honest)).fetch(rules, own)
+    assert (fetched.list.root, names(fetch)) == (honest.root, {0})
+
+
 def test_five_are_asked_at_most(shelves, rules):
     wrong = [Shelf(shelves(*range(80 + 20 * n, 100 + 20 * n))) for n in range(8)]
     library = Library(*wrong)
