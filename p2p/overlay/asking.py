@@ -44,10 +44,14 @@ class Caller(Protocol):
 
 @final
 class Asking:
-    """Each call raises what its `Caller` does, `Rejected`, and `CodecError` for a bad answer."""
+    """Each call raises what its `Caller` does, `Rejected`, and `CodecError` for a bad answer.
 
-    def __init__(self, caller: Caller, procedures: Procedures) -> None:
+    `patience` is a factor of the time that a peer has to answer.
+    """
+
+    def __init__(self, caller: Caller, procedures: Procedures, patience: float = 1.0) -> None:
         self._caller = caller
+        self._patience = patience
         self._procedures = procedures
         self.calls = 0
         """Calls made so far."""
@@ -105,10 +109,11 @@ class Asking:
     async def _long(self, peer: AdnlId, call: bodies.Call, most: int) -> bytes:
         return await self._ask(peer, call, FETCH_TIMEOUT, most)
 
-    async def _ask(self, peer: AdnlId, call: bodies.Call, patience: float, most: int) -> bytes:
+    async def _ask(self, peer: AdnlId, call: bodies.Call, seconds: float, most: int) -> bytes:
         self.calls += 1
+        seconds *= self._patience
         body = bodies.pack_call(call)
-        answer = await self._caller(peer, body, timeout=patience, max_answer=most)
+        answer = await self._caller(peer, body, timeout=seconds, max_answer=most)
         self.bytes_got += len(answer)
         return answer
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias, final
 
-from p2p.bucket import Buckets
+from p2p.bucket import Buckets, full_bucket
 from p2p.core import Procedures
 from p2p.identity import AdnlId
 from p2p.overlay import repair
@@ -22,6 +22,9 @@ MENDING: Final = 4
 
 PEERS: Final = 1_024
 """peers whose rate of such findings is remembered."""
+
+STRANGERS: Final = 8.0
+"""peers a step that may make us fetch though no list has them yet, as a server that just came."""
 
 JUDGES: Final = 5
 """servers of which each epoch is asked whether they froze the list that we did."""
@@ -67,6 +70,7 @@ class Comparison:
         self._calendar = calendar
         self._report = report
         self._mended = Buckets[AdnlId](1 / calendar.step, 2.0, PEERS)
+        self._strangers = full_bucket(STRANGERS / calendar.step, STRANGERS, 0.0)
         self._mending: dict[AdnlId, None] = {}
         self._judges: dict[AdnlId, None] = {}
         self._under_way = False
@@ -88,16 +92,19 @@ class Comparison:
         judges = frozen is not None and peer not in self._judges and len(self._judges) < JUDGES
         self._procedures.start(self._compare(peer, ours, frozen if judges else None))
 
-    def answer(self, now: float, peer: AdnlId, call: Root) -> None:
-        """A server has asked for our root, and told its own: if they differ, fetch what we lack."""
+    def answer(self, now: float, peer: AdnlId, call: Root, *, listed: bool) -> None:
+        """A server has asked for our root, and told its own: if they differ, fetch what we lack.
+
+        One that is not listed may have just come; it tells nothing of what others know.
+        """
         ours = self._lists.at(now, call.cut) if self._calendar.compares(call.cut, now) else None
         if ours is None or peer in self._mending:
             return
         if ours.root == call.own:
-            self._report(Compared(call.cut, (), is_whole=True))
-        elif len(self._mending) < MENDING and self._mended.take(now, peer):
+            self._report(Compared(call.cut, (), is_whole=listed))
+        elif len(self._mending) < MENDING and self._may_mend(now, peer, listed=listed):
             self._mending[peer] = None
-            self._procedures.start(self._mend(peer, ours))
+            self._procedures.start(self._mend(peer, ours, listed=listed))
 
     def sizes(self) -> dict[str, int]:
         """Lengths of the tables."""
@@ -124,12 +131,15 @@ class Comparison:
         rooted = await self._asking.root(peer, frozen.cut, frozen.root)
         self._report(Judged(frozen.cut, rooted.root))
 
-    async def _mend(self, peer: AdnlId, ours: Snapshot) -> None:
+    def _may_mend(self, now: float, peer: AdnlId, *, listed: bool) -> bool:
+        return (listed or self._strangers.take(now)) and self._mended.take(now, peer)
+
+    async def _mend(self, peer: AdnlId, ours: Snapshot, *, listed: bool) -> None:
         adverts: list[bytes] = []
         is_whole = False
         try:
             await repair.fetch(self._asking, peer, ours, self._lists.body, adverts)
-            is_whole = True
+            is_whole = listed
         except Failures:
             pass  # as above
         finally:

@@ -30,6 +30,8 @@ from p2p.overlay.epochs import Calendar, calendar_of
 from p2p.overlay.events import Contradiction as Contradiction
 from p2p.overlay.events import DirectoryChanged as DirectoryChanged
 from p2p.overlay.events import Joined as Joined
+from p2p.overlay.events import Published as Published
+from p2p.overlay.events import SayAgain as SayAgain
 from p2p.overlay.events import Split as Split
 from p2p.overlay.fetch import Fetched
 from p2p.overlay.groups import Registry, nobody
@@ -38,6 +40,7 @@ from p2p.overlay.listing import Listing
 from p2p.overlay.lists import Lists
 from p2p.overlay.liveness import PulseBook
 from p2p.overlay.pool import Pool, Read
+from p2p.overlay.publish import Heard, Publication
 from p2p.overlay.refresh import Beats, Listed, Refresh
 from p2p.overlay.server import ListServer, ServerStatistics
 from p2p.overlay.servers import Server as Server
@@ -49,7 +52,7 @@ COMPARED: Final = 2
 """comparisons of a cut, after which a server knows what there is to be known of it."""
 
 DISSENT: Final = 3
-"""servers of whom most froze another list than we, until we take theirs."""
+"""servers of whom most froze one other list than we, until we take theirs."""
 
 SMALL: Final = 65_536
 """bytes of all pulses up to which they are fetched with each list; else when they are needed."""
@@ -57,14 +60,21 @@ SMALL: Final = 65_536
 ENOUGH_LIVE: Final = 0.9
 """share of the live nodes that servers claim; if one shows us fewer, another is asked."""
 
-Event: TypeAlias = Joined | DirectoryChanged | Contradiction | Split
+DEV_PATIENCE: Final = 0.2
+"""of the usual patience, in a dev network: its nodes are near, and its epochs short."""
 
-_Finding: TypeAlias = compare.Finding | refresh.Finding
+SERVER: Final = Role.DIRECTORY | Role.DIALABLE
+"""What a node offers that can be asked for the list."""
+
+Event: TypeAlias = Joined | DirectoryChanged | Published | SayAgain | Contradiction | Split
+
+_Finding: TypeAlias = compare.Finding | refresh.Finding | Heard
 
 
 class _Due(Enum):
     FINDINGS = "what procedures have found"
     FETCH = "a fetch of the epoch's list"
+    PUBLISHED = "a look whether our advert was heard"
     COMPARE = "a comparison with another server"
 
 
@@ -118,6 +128,7 @@ class DirectoryCore:
         self._id = self_id
         self._entropy = entropy
         self._book = book
+        self._is_dev = rules.dev
         self._calendar = calendar or calendar_of(rules)
         self._begins = self_id in [server.peer for server in servers] or not servers
 
@@ -141,11 +152,12 @@ class DirectoryCore:
             diary=self._diary,
             is_live=self.listing.is_live,
         )
-        self._asking = Asking(caller, procedures)
+        self._asking = Asking(caller, procedures, DEV_PATIENCE if rules.dev else 1.0)
         self._servers = Servers(servers, self_id, self._calendar, entropy.fork("servers"))
         self._comparison = Comparison(
             self._asking, procedures, self._lists, self._calendar, self._found
         )
+        self._publication = Publication(self._asking, procedures, self._calendar, self._found)
         self._refresh = Refresh(
             self._asking,
             procedures,
@@ -168,7 +180,7 @@ class DirectoryCore:
         """Which cut was compared last, and how often."""
         self._frozen = 0
         self._neighbours: tuple[AdnlId, ...] = ()
-        self._judged: list[bool] = []
+        self._judged: list[bytes] = []
         self._claimed = 0
         self._beats = -1
         self._listed: tuple[int, dict[AdnlId, bytes]] | None = None
@@ -193,6 +205,8 @@ class DirectoryCore:
     def serve(self, now: float, *, serve: bool) -> None:
         """Be a server from now on, or a client."""
         self._pass(now)
+        if self._serving and not serve:
+            self.listing.feel(now)
         self._serving = serve
         if not serve:
             self._timers.clear(_Due.COMPARE)
@@ -213,6 +227,17 @@ class DirectoryCore:
         is_news = self._intake.hear(now, buffer, source)
         self._intake.settle()
         return is_news
+
+    def say(self, now: float, seq: int, advert: bytes) -> None:
+        """Our advert is this from now on, and has been broadcast.
+
+        `Published` of its seq follows once a server holds it, `SayAgain` as long as none does.
+        """
+        self.offer(now, advert)
+        if self.all_servers():
+            self._timers.set(_Due.PUBLISHED, self._publication.say(now, seq, advert))
+        else:
+            self._events.append(Published(seq))
 
     def restore(self, now: float, kept: Iterable[tuple[float, bytes]]) -> None:
         """Take what `kept` gave before a restart; it is checked as if a peer had sent it."""
@@ -260,8 +285,8 @@ class DirectoryCore:
         if isinstance(call, bodies.Whoami | bodies.Probe) and self._bell is not None:
             return self._bell.answer(now, peer, call)
         answer = self._server.answer(now, peer, call)
-        if isinstance(call, bodies.Root) and self._is_server(peer):
-            self._comparison.answer(now, peer, call)
+        if isinstance(call, bodies.Root) and call.own != bodies.NO_ROOT:
+            self._comparison.answer(now, peer, call, listed=self._is_server(peer))
         return answer
 
     # --- the core's contract ---
@@ -274,7 +299,9 @@ class DirectoryCore:
                 case _Due.FINDINGS:
                     self._take_findings(now)
                 case _Due.FETCH:
-                    self._refresh.fetch(now, self._listed_servers())
+                    self._refresh.fetch(now, self._listed_servers(), self._last_servers())
+                case _Due.PUBLISHED:
+                    self._publication.look(self.servers())
                 case _Due.COMPARE:
                     self._compare(now)
 
@@ -351,6 +378,7 @@ class DirectoryCore:
     def _freeze(self, now: float) -> None:
         self._timers.clear(_Due.FETCH)
         self._frozen += 1
+        self.listing.feel(now, steadily=True)
         self._use(now, self._lists.freeze(now), 1.0)
 
     # --- what procedures have found ---
@@ -371,6 +399,8 @@ class DirectoryCore:
                     self._take_judgement(now, cut, root)
                 case Beats():
                     self._take_beats(now, finding)
+                case Heard():
+                    self._take_heard(now, finding)
         self._intake.settle()
 
     def _take_list(self, now: float, finding: Listed) -> None:
@@ -415,6 +445,14 @@ class DirectoryCore:
             count = count + 1 if cut == finding.cut else 1
             self._compared = max(self._compared, (finding.cut, count))
 
+    def _take_heard(self, now: float, finding: Heard) -> None:
+        again = self._publication.heard(now, finding)
+        if again is not None:
+            self._timers.set(_Due.PUBLISHED, again)
+            self._events.append(SayAgain(self._publication.buffer))
+        elif finding.held:
+            self._events.append(Published(finding.seq))
+
     def _tell_split(self) -> None:
         if not self._is_split:
             self._is_split = True
@@ -424,15 +462,15 @@ class DirectoryCore:
         frozen = self._lists.newest()
         if frozen is None or frozen.cut != cut:
             return
-        self._judged.append(frozen.root == root)
-        self.listing.agree(sum(self._judged) / len(self._judged))
-        if len(self._judged) >= DISSENT and 2 * sum(self._judged) < len(self._judged):
+        self._judged.append(root)
+        self.listing.agree(self._judged.count(frozen.root) / len(self._judged))
+        others = max(map(self._judged.count, self._judged))
+        outvoted = 2 * others > len(self._judged) > 2 * self._judged.count(frozen.root)
+        if outvoted and len(self._judged) >= DISSENT:
             self._judged.clear()
             self._timers.set(_Due.FETCH, now)
 
     def _use(self, now: float, found: Snapshot, agreement: float) -> None:
-        if self._serving:
-            self.listing.feel(now)
         before = self.listing.version
         self._diary.mark(now, [advert.id for advert in found.adverts])
         self.listing.use(now, found, agreement)
@@ -456,13 +494,30 @@ class DirectoryCore:
             frozen = self._lists.of(self._calendar.number(now))
             self._comparison.compare(now, choice(self._entropy, peers), frozen)
 
+    def _last_servers(self) -> dict[AdnlId, bytes]:
+        """Whom to fetch from if those of the settings do not answer, with their groups.
+
+        Before the first list those that were listed when we last ran. Members of a dev network too;
+        elsewhere those that a newcomer knows could all be of one party.
+        """
+        last = {} if self._joined else self._remembered_servers()
+        members = self._neighbours if self._is_dev and self._refresh.is_failing else ()
+        return dict(zip(members, members, strict=True)) | last
+
+    def _remembered_servers(self) -> dict[AdnlId, bytes]:
+        return {
+            advert.id: self.listing.group(advert)
+            for advert in self._pool.newest_of_all()
+            if SERVER in advert.roles and advert.id != self._id and advert.expires > self._now
+        }
+
     def _is_server(self, peer: AdnlId) -> bool:
         return peer in self._listed_servers() or self._servers.is_first(peer)
 
     def _listed_servers(self) -> dict[AdnlId, bytes]:
         """Those of our list, but for this node."""
         if self._listed is None or self._listed[0] != self.listing.version:
-            entries = self.listing.usable(Role.DIRECTORY | Role.DIALABLE)
+            entries = self.listing.usable(SERVER)
             self._listed = self.listing.version, {entry.id: entry.group for entry in entries}
         return self._listed[1]
 
@@ -481,7 +536,7 @@ class DirectoryCore:
         except CodecError:
             return
         self._book.take(now, finding.peer, pulses)
-        self.listing.feel(now)
+        self.listing.feel(now, steadily=self._serving)
         if self.listing.status().live < ENOUGH_LIVE * self._claimed and finding.left:
             self._refresh.feel(finding.left)
         self._events.append(DirectoryChanged())

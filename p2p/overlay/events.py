@@ -16,6 +16,20 @@ class DirectoryChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class Published:
+    """A directory server holds our advert of this seq."""
+
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class SayAgain:
+    """No directory server holds this advert of ours yet: broadcast it again."""
+
+    advert: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Contradiction:
     """A node signed two adverts with one seq."""
 

@@ -21,6 +21,7 @@ from p2p.overlay.directory import Directory, Verdict
 from p2p.overlay.events import Contradiction as Contradiction
 from p2p.overlay.events import DirectoryChanged as DirectoryChanged
 from p2p.overlay.events import Joined as Joined
+from p2p.overlay.events import Published as Published
 
 SERVERS: Final = 3
 """directory servers a node talks to."""
@@ -46,13 +47,6 @@ class Ask:
     peer: AdnlId
     number: int
     body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """A directory server took our advert of this seq."""
-
-    seq: int
 
 
 @dataclass(frozen=True, slots=True)

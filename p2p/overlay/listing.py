@@ -1,8 +1,8 @@
 """The list of nodes as this node uses it: whom to ask, whom to build circuits through.
 
 It holds what was frozen or agreed upon, and never asks anybody. Whether a node is there is known
-from its pulses, or for an epoch or two from the time of its advert; while we have not heard any
-pulses for an epoch, all are taken to be there.
+from its pulses as of when we last had those of all, or for an epoch or two from the time of its
+advert; if we have not had any for two epochs, all are taken to be there.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,6 +22,9 @@ from p2p.overlay.snapshot import Snapshot
 
 STABLE_DAYS: Final = 5
 """days of the last seven a relay must have been listed to be called stable."""
+
+HEARD_FOR: Final = 2
+"""epochs for which the pulses had at one moment say who is there: they were of it and the last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,8 +98,10 @@ class Listing:
         self._ends: float | None = None
         self.version = 0
         """Grows whenever the list changes."""
-        self._felt = -1
-        """The last epoch in which we have heard pulses."""
+        self._felt = float("-inf")
+        """When we last had the pulses of all,"""
+        self._hears = False
+        """or whether we have them as they come."""
         self._relays: tuple[tuple[int, int], list[RelayView]] | None = None
 
     # --- asking ---
@@ -182,9 +187,9 @@ class Listing:
         """So many of those asked have this list."""
         self._agreement = agreement
 
-    def feel(self, now: float) -> None:
-        """Pulses of all that are there have been heard in this epoch."""
-        self._felt = self._calendar.number(now)
+    def feel(self, now: float, *, steadily: bool = False) -> None:
+        """The pulses of all that are there have been had, now, or from now on as they come."""
+        self._felt, self._hears = now, steadily
 
     def pass_time(self, now: float) -> bool:
         """Leave out what has run out; whether anything had."""
@@ -210,11 +215,13 @@ class Listing:
         return able and advert.id != self._self_id and advert.expires > self._now
 
     def _state(self, advert: Advert) -> State:
-        last = self._calendar.number(self._now) - 1
         if advert.fields.anchors is None:
-            is_fresh = self._calendar.number(advert.issued) >= last
-            return State.OPEN if is_fresh else State.GONE
-        return self._book.state(self._now, advert.id) if self._felt >= last else State.OPEN
+            last = self._calendar.number(self._now) - 1
+            return State.OPEN if self._calendar.number(advert.issued) >= last else State.GONE
+        felt = self._now if self._hears else self._felt
+        if self._now - felt > HEARD_FOR * self._calendar.epoch:
+            return State.OPEN
+        return self._book.state(max(felt, advert.issued), advert.id)
 
     def _entry(self, advert: Advert) -> Entry:
         state, capacity = self._state(advert), advert.fields.capacity

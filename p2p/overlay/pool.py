@@ -154,6 +154,10 @@ class Pool:
         known = self._nodes.get(node)
         return None if known is None else known.newest
 
+    def newest_of_all(self) -> list[Advert]:
+        """The newest advert of each node."""
+        return [node.newest for node in self._nodes.values()]
+
     def body(self, digest: Digest) -> Advert | None:
         """The advert of this digest."""
         return self._bodies.get(digest)

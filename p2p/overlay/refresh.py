@@ -92,10 +92,13 @@ class Refresh:
         """Whether the last fetch brought no list."""
         return self._is_failing
 
-    def fetch(self, now: float, listed: Mapping[AdnlId, bytes]) -> None:
+    def fetch(
+        self, now: float, listed: Mapping[AdnlId, bytes], last: Mapping[AdnlId, bytes]
+    ) -> None:
         """Fetch the list of the epoch that `now` falls into; nothing while another is fetched.
 
-        `listed` are the servers of our list, if we have one, with their groups.
+        `listed` are the servers of our list, if we have one, with their groups; those of `last` are
+        asked after all others.
         """
         if self._fetch is not None:
             return
@@ -106,7 +109,7 @@ class Refresh:
             self._rules,
             cut=self._calendar.cut(epoch),
             own=self._lists.newest(),
-            sources=self._servers.choose(now, listed),
+            sources=self._servers.choose(now, listed, last),
             held=self._lists.body,
             read=self._read,
             least=1 if self._rules.dev else 2,

@@ -5,6 +5,7 @@ one of a kind with the others. They are replaced one by one, some hours after th
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Final, NamedTuple, final
 
 from p2p import defaults
@@ -45,18 +46,25 @@ class Servers:
         self._aside: dict[AdnlId, float] = {}
         self._met: dict[AdnlId, None] = {}
 
-    def choose(self, now: float, listed: Mapping[AdnlId, bytes]) -> list[AdnlId]:
+    def choose(
+        self,
+        now: float,
+        listed: Mapping[AdnlId, bytes],
+        last: Mapping[AdnlId, bytes] | None = None,
+    ) -> list[AdnlId]:
         """Whom to ask, in this order: those kept to, other listed ones, those of the settings.
 
-        `listed` are the groups of the servers of our list, if we have one. No two are of one group.
+        `listed` are the groups of the servers of our list, if we have one, `last` those of servers
+        that come after all. No two are of one group.
         """
         self._pass(now)
-        groups = {server.peer: server.group for server in self.first} | dict(listed)
+        last = last or {}
+        first = {server.peer: server.group for server in self.first}
+        groups = dict(last) | first | dict(listed)
         kept = [peer for peer in self._kept if peer in groups]
-        others = sample(self._entropy, [*listed], len(listed))
-        first = sample(self._entropy, [server.peer for server in self.first], len(self.first))
+        drawn = [sample(self._entropy, [*some], len(some)) for some in (listed, first, last)]
         chosen: dict[bytes, AdnlId] = {}
-        for peer in [*kept, *others, *first]:
+        for peer in chain(kept, *drawn):
             if peer not in self._aside:
                 chosen.setdefault(groups[peer], peer)
         return list(chosen.values())[:CANDIDATES]

@@ -9,9 +9,17 @@ from p2p.overlay import advert as adverts
 from p2p.overlay import bodies
 from p2p.overlay.advert import Anchors, Role
 from p2p.overlay.bodies import Refusal
-from p2p.overlay.directory_core import Contradiction, DirectoryChanged, Joined, Split
+from p2p.overlay.directory_core import (
+    Contradiction,
+    DirectoryChanged,
+    Joined,
+    Published,
+    SayAgain,
+    Split,
+)
 from p2p.overlay.doorbell import Doorbell, Seen
 from p2p.overlay.pulse import Kind, PulseChain
+from p2p.overlay.snapshot import Snapshot
 from p2p.wire import Endpoint
 from tests.p2p.overlay.borough import Borough, Lies
 
@@ -178,6 +186,19 @@ def test_a_server_that_crashed_has_its_adverts_from_its_store():
     assert roots([again]) == roots(many[:5])
 
 
+def test_who_ran_before_needs_no_first_server_to_join_again():
+    borough, many = begun(9)
+    kept = many[8].core.kept()
+    for one in [*many[:3], many[8]]:
+        one.crash()
+    again = borough.settle(8, life=1)
+    again.do(lambda core, now: core.restore(now, kept))
+    again.start()
+    borough.run(60.0)
+    assert roots([again]) == roots(many[3:8])
+    assert again.listing.status().agreement == 1.0
+
+
 def test_all_asleep_at_once_go_on_together():
     borough, many = begun(6)
     for one in many:
@@ -188,6 +209,18 @@ def test_all_asleep_at_once_go_on_together():
     borough.run_to_epoch(60.0)
     assert len(roots(many)) == 1
     assert many[0].listing.status().count == 6
+
+
+def test_a_server_that_most_others_contradict_takes_their_list():
+    borough, many = begun(8)
+    odd = many[7]
+    borough.run_to_epoch()
+    borough.run(1.0)
+    fewer = Snapshot(odd.core._lists.newest().cut, odd.core._lists.newest().adverts[:5])
+    odd.do(lambda core, now: (core._lists.adopt(now, fewer), core._use(now, fewer, 1.0)))
+    assert roots([odd]) != roots(many[:7])
+    borough.run(250.0)
+    assert roots([odd]) == roots(many[:7])
 
 
 def test_the_last_server_goes_on_alone():
@@ -277,13 +310,18 @@ def test_what_is_released_late_stops_nobody():
 def test_a_split_is_told_once_and_the_last_list_serves_for_a_while(monkeypatch):
     monkeypatch.setattr(defaults, "STALE_EPOCHS", 3)
     borough, many = begun(5)
+    others = [borough.settle(50 + number, serving=False) for number in range(20)]
+    for one in others:
+        borough.publish(one, roles=WORKER)
+    borough.run_to_epoch()
+    borough.run_to_epoch(1.0)
     client = borough.client()
     borough.run(5.0)
     for number, one in enumerate(many):
-        Lies(one.core, private=private(borough, 30, first=500 + 100 * number))
+        Lies(one.core, frozenset(other.id for other in others[4 * number : 4 * number + 4]))
     borough.run_to_epoch(borough.calendar.window + 60.0)
     assert len(client.saw(Split)) == 1
-    assert client.listing.status().count == 5
+    assert client.listing.status().count == 25
     assert not client.listing.is_stale(borough.now)
     borough.run(3 * 600.0)
     assert len(client.saw(Split)) == 1
@@ -333,6 +371,55 @@ def test_newcomers_come_so_many_a_second():
         buffer, public = borough.advert(one), one.identity.public
         many[0].do(lambda core, now, b=buffer, p=public: taken.append(core.offer(now, b, p)))
     assert taken == [True] * 100 + [False] * 50
+
+
+def test_what_a_newcomer_says_is_heard_by_the_server_that_it_compares_with():
+    borough, many = begun(5, dev=True)
+    newcomer = borough.settle(50).start()
+    buffer = borough.advert(newcomer)
+    newcomer.do(lambda core, now: core.offer(now, buffer))
+    borough.run_to_epoch(3.0)
+    borough.run_to_epoch(3.0)
+    assert all(one.listing.find(newcomer.id) is not None for one in many)
+    assert len(roots([*many, newcomer])) == 1
+
+
+def test_what_we_say_is_said_again_until_a_server_has_heard_it():
+    borough, many = begun(5)
+    worker = borough.settle(50, serving=False).start()
+    buffer, public = borough.advert(worker, roles=WORKER), worker.identity.public
+    worker.do(lambda core, now: core.say(now, 7, buffer))
+    borough.run(0.9)
+    assert not worker.saw(SayAgain)
+    borough.run(9.1)
+    again = worker.saw(SayAgain)
+    assert len(again) == 3
+    assert {event.advert for event in again} == {buffer}
+    for one in many:
+        one.do(lambda core, now: core.offer(now, buffer, public))
+    borough.run(60.0)
+    assert [event.seq for event in worker.saw(Published)] == [7]
+    assert len(worker.saw(SayAgain)) == 3
+
+
+def test_of_two_adverts_only_the_newer_is_waited_for():
+    borough, _ = begun(5)
+    worker = borough.settle(50, serving=False).start()
+    for seq in (7, 8):
+        buffer = borough.advert(worker, roles=WORKER, seq=seq)
+        worker.do(lambda core, now, seq=seq, buffer=buffer: core.say(now, seq, buffer))
+        borough.run(1.01)
+    borough.publish(worker, buffer)
+    borough.run(60.0)
+    assert [event.seq for event in worker.saw(Published)] == [8]
+
+
+def test_where_there_is_nobody_else_what_is_said_is_published():
+    borough = Borough(dev=True, first=(0,))
+    alone = borough.settle(0).start()
+    buffer = borough.advert(alone)
+    alone.do(lambda core, now: core.say(now, 3, buffer))
+    assert alone.saw(Published) == [Published(3)]
 
 
 # --- what a client asks ---

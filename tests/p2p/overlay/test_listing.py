@@ -143,7 +143,7 @@ def test_pulses_say_who_is_there_and_who_takes_work(nodes):
 
     def seen(now):
         shown.listing.pass_time(now)
-        shown.listing.feel(now)
+        shown.listing.feel(now, steadily=True)
         entry = shown.listing.find(nodes.id(1))
         return entry.live, entry.open
 
@@ -159,7 +159,7 @@ def test_while_no_pulses_are_heard_all_are_taken_to_be_there(nodes):
     anchors = Anchors(bytes(16), bytes(16))
     listing = Shown(nodes, [nodes.advert(1, life=900, anchors=anchors)]).listing
     listing.feel(START)
-    for now, live in ((START + 19.0, False), (START + 20.0, True), (START + 500.0, True)):
+    for now, live in ((START + 19.0, False), (START + 20.1, True), (START + 500.0, True)):
         listing.pass_time(now)
         assert listing.find(nodes.id(1)).live == live
         assert [view.live for view in listing.relays()] == [live]
