@@ -29,17 +29,16 @@ from p2p.codec import Value
 from p2p.errors import AdvertError, CodecError, Rejected
 from p2p.overlay import fields
 from p2p.overlay.advert import Digest
+from p2p.overlay.pulse import PREFIX_SIZE, PULSE_SIZE
 from p2p.overlay.snapshot import BUCKETS, HASH_SIZE
 from p2p.wire import Endpoint
 
 ROOT_SIZE: Final = 32
 DIGEST_SIZE: Final = 16
-PREFIX_SIZE: Final = 8
 ENTRY_SIZE: Final = PREFIX_SIZE + DIGEST_SIZE
 ITEM_SIZE: Final = ENTRY_SIZE + 1
 NONCE_SIZE: Final = 16
 PUBLIC_SIZE: Final = 32
-PULSE_SIZE: Final = 26
 
 NO_ROOT: Final = bytes(ROOT_SIZE)
 """What a client, which nobody asks back, says for its own root."""

@@ -9,8 +9,9 @@ from p2p.identity import AdnlId
 from p2p.overlay import advert as adverts
 from p2p.overlay.advert import Advert, Digest, Rules
 from p2p.overlay.asking import TOGETHER, Asking, Failures
-from p2p.overlay.bodies import PREFIX_SIZE, Pull
+from p2p.overlay.bodies import Pull
 from p2p.overlay.pool import Read
+from p2p.overlay.pulse import PREFIX_SIZE
 from p2p.overlay.snapshot import BUCKETS, Snapshot
 
 RANGES: Final = 4

@@ -428,7 +428,7 @@ class DirectoryCore:
             self._timers.set(_Due.COMPARE, now)
         else:
             self._pool.retain(lambda node: node == self._id or self._lists.hold(node))
-        if len(found) * bodies.PULSE_SIZE <= SMALL or self._beats < 0:
+        if len(found) * pulses_of.PULSE_SIZE <= SMALL or self._beats < 0:
             self._feel(now)
 
     def _begin_alone(self, now: float) -> None:

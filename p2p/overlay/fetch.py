@@ -20,9 +20,10 @@ from p2p.identity import AdnlId
 from p2p.overlay import advert as adverts
 from p2p.overlay.advert import Advert, Digest, Rules
 from p2p.overlay.asking import TOGETHER, Asking, Failure, Failures
-from p2p.overlay.bodies import NO_ROOT, PREFIX_SIZE, Item, Rooted
+from p2p.overlay.bodies import NO_ROOT, Item, Rooted
 from p2p.overlay.collect import Collector
 from p2p.overlay.pool import Read
+from p2p.overlay.pulse import PREFIX_SIZE
 from p2p.overlay.snapshot import BUCKETS, Snapshot, differing
 from p2p.overlay.witness import Witness, agreeing, entry_of, holders, tolerance
 

@@ -13,12 +13,12 @@ from p2p.bucket import Buckets, full_bucket
 from p2p.identity import AdnlId
 from p2p.overlay import bodies
 from p2p.overlay.advert import Advert
-from p2p.overlay.bodies import PREFIX_SIZE, Item, Pulled, Refusal, Rooted
+from p2p.overlay.bodies import Item, Pulled, Refusal, Rooted
 from p2p.overlay.diary import Diary
 from p2p.overlay.epochs import Calendar
 from p2p.overlay.lists import Lists
 from p2p.overlay.liveness import PulseBook
-from p2p.overlay.pulse import pack_pulses
+from p2p.overlay.pulse import PREFIX_SIZE, pack_pulses
 from p2p.overlay.snapshot import BUCKETS, Snapshot
 
 CALLS_BURST: Final = 60.0

@@ -11,7 +11,8 @@ from typing import Final
 
 from p2p.identity import AdnlId
 from p2p.overlay.advert import Advert
-from p2p.overlay.bodies import PREFIX_SIZE, Rooted
+from p2p.overlay.bodies import Rooted
+from p2p.overlay.pulse import PREFIX_SIZE
 
 DOUBT: Final = 0.02
 """share of the known nodes that an honest server may lack."""

@@ -115,6 +115,7 @@ def test_a_call_of_another_kind_is_told_apart(kind):
 def test_junk_is_read_or_refused_by_every_reader(junk):
     readers = [
         bodies.read_call,
+        bodies.read_cast,
         bodies.read_done,
         bodies.read_rooted,
         bodies.read_buckets,
@@ -127,6 +128,15 @@ def test_junk_is_read_or_refused_by_every_reader(junk):
     for read in readers:
         with suppress(CodecError, Rejected):
             read(junk)
+
+
+@given(calls, st.data())
+def test_a_call_with_a_changed_byte_is_another_or_none(call, data):
+    body = bytearray(bodies.pack_call(call))
+    place = data.draw(st.integers(0, len(body) - 1))
+    body[place] ^= data.draw(st.integers(1, 255))
+    with suppress(CodecError):
+        assert bodies.read_call(bytes(body)) != call
 
 
 # --- answers ---

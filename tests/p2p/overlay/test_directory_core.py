@@ -1,6 +1,7 @@
 """Directories of servers and clients together: one list for everybody, whoever lies."""
 
 from collections import Counter
+from random import Random
 
 import pytest
 
@@ -477,6 +478,35 @@ def test_junk_is_refused(body):
     borough, many = begun(4)
     answer = many[0].core.call(borough.now, many[1].id, body)
     assert answer == bodies.pack_refusal(Refusal.REFUSED)
+
+
+def test_whatever_is_asked_is_answered():
+    borough, many = begun(4)
+    random = Random(3)
+    number = borough.calendar.number(borough.now)
+    cuts = [borough.calendar.cut(number - back) for back in range(4)]
+    cuts.append(borough.calendar.compared(borough.now))
+    good = [
+        bodies.pack_call(call)
+        for cut in cuts
+        for call in (
+            bodies.Root(cut, bytes(32)),
+            bodies.Buckets(cut),
+            bodies.List(cut, bytes(range(256))),
+            bodies.Pull(cut, 0, 255),
+            bodies.Pulses(0, 255),
+            bodies.Get([bytes(16)] * 9),
+        )
+    ]
+    for turn in range(2_000):
+        body = bytearray(random.choice(good))
+        for _ in range(random.randrange(3)):
+            body[random.randrange(len(body))] = random.randrange(256)
+        peer = random.randbytes(32) if turn % 2 else many[1].id
+        answer = many[0].core.call(borough.now, peer, bytes(body[: random.randrange(1, 99)]))
+        assert codec.unpack(answer, bodies.MAX_PULLED)[0] in (0, 1)
+    many[0].seat.settle()
+    borough.run(60.0)
 
 
 def test_a_call_of_another_kind_is_unknown():
