@@ -261,7 +261,7 @@ class Procedure:
         except StopIteration:
             self._end()
             return None
-        except BaseException:
+        except BaseException:  # raised again: whatever ended it, it has ended
             self._end()
             raise
         finally:
