@@ -5,7 +5,7 @@ two parties to a secret to be fooled by each other. What must stay secret goes i
 """
 
 from hashlib import sha256
-from typing import Final
+from typing import Final, final
 
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
@@ -36,4 +36,13 @@ def unseal(secret: bytes, datagram: bytes, at: int) -> bytes:
 def _crypt(secret: bytes, digest: bytes, data: bytes) -> bytes:
     """Encrypts and decrypts alike. The key changes with the digest: no context can be kept."""
     key = AES256(secret[:16] + digest[16:])
-    return Cipher(key, CTR(digest[:4] + secret[20:])).encryptor().update(data)
+    return _Counter(key, CTR(digest[:4] + secret[20:])).encryptor().update(data)
+
+
+@final
+class _Counter(Cipher[CTR]):
+    """Without the checks of `Cipher`, a quarter of its time: the sizes are those of slices."""
+
+    def __init__(self, algorithm: AES256, mode: CTR) -> None:
+        self.algorithm = algorithm
+        self.mode = mode

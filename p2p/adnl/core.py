@@ -223,8 +223,11 @@ class AdnlCore:
 
     def next_deadline(self) -> float | None:
         """The next of these."""
-        times = (self._queries.next_late(), self._table.alarms.next(), self._table.next_expiry())
-        return min((when for when in times if when is not None), default=None)
+        soonest = self._table.look_at
+        for when in (self._queries.next_late(), self._table.alarms.next()):
+            if when is not None and (soonest is None or when < soonest):
+                soonest = when
+        return soonest
 
     def drain(self) -> tuple[list[Send], list[Event]]:
         """Datagrams to send and events, in order."""

@@ -124,7 +124,8 @@ class Incoming:
         if drop is not None:
             return Arrival(peer, anew=anew, drop=drop)
 
-        peer.known_version = max(peer.known_version, found.received_version)
+        if found.received_version > peer.known_version:
+            peer.known_version = found.received_version
         moved = peer.where.hear(now, source)
         self._table.touch(now, peer)
-        return Arrival(peer, found.messages, moved=moved, anew=anew)
+        return Arrival(peer, found.messages, moved, anew)

@@ -36,6 +36,8 @@ class Table:
     def __init__(self, limits: Limits) -> None:
         self.alarms: Timers[Pair] = Timers()
         """When a peer must be looked at again."""
+        self.look_at: float | None = None
+        """When to look for idle peers: no peer has been idle for long enough before."""
         self._limits = limits
         self._strangers: dict[Pair, Peer] = {}
         self._proven: dict[Pair, Peer] = {}
@@ -66,6 +68,8 @@ class Table:
         bucket = full_bucket(self._limits.peer_rate, self._limits.peer_burst, now)
         added = Peer(now, local, peer, bucket, self._floor)
         self._strangers[added.pair] = added
+        if self.look_at is None:
+            self.look_at = now + self._limits.idle_time
         return added
 
     def touch(self, now: float, peer: Peer) -> None:
@@ -97,14 +101,10 @@ class Table:
         if peer.indexed is not None:
             self._channels[peer.indexed] = peer
 
-    def next_expiry(self) -> float | None:
-        """When a peer has been idle for long enough to be forgotten."""
-        oldest = [next(iter(group.values())) for group in self._groups() if group]
-        touched = min((peer.touched for peer in oldest), default=None)
-        return None if touched is None else touched + self._limits.idle_time
-
     def expire(self, now: float) -> None:
-        """Forget the peers that are."""
+        """Forget the peers that have been idle for long enough, if it is time to look."""
+        if self.look_at is None or now < self.look_at:
+            return
         for group in self._groups():
             while group:
                 peer = next(iter(group.values()))
@@ -114,6 +114,8 @@ class Table:
                     self.touch(now, peer)
                 else:
                     self._forget(peer)
+        oldest = [next(iter(group.values())).touched for group in self._groups() if group]
+        self.look_at = min(oldest) + self._limits.idle_time if oldest else None
 
     # --- contacts ---
 

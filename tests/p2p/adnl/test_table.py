@@ -78,7 +78,7 @@ def test_a_peer_that_waits_for_something_is_not_idle(table):
     table.expire(100.0)
     assert known(table) == [1]
     peer.pending.clear()
-    assert table.next_expiry() == 200.0
+    assert table.look_at == 200.0
     table.expire(200.0)
     assert known(table) == []
 
@@ -86,15 +86,15 @@ def test_a_peer_that_waits_for_something_is_not_idle(table):
 def test_idle_peers_are_forgotten_in_time(table):
     add(table, 0.0, 1)
     prove(table, 0.0, add(table, 50.0, 2), 2)
-    assert table.next_expiry() == 100.0
+    assert table.look_at == 100.0
     table.expire(99.0)
     assert known(table) == [1, 2]
     table.expire(100.0)
     assert known(table) == [2]
-    assert table.next_expiry() == 150.0
+    assert table.look_at == 150.0
     table.expire(150.0)
     assert known(table) == []
-    assert table.next_expiry() is None
+    assert table.look_at is None
 
 
 def test_the_order_of_use_is_kept_to_the_second(table):
