@@ -87,6 +87,7 @@ ENTRIES = [
 def state(**changes):
     node = NodeStatistics(
         carrier=zeros(CarrierStatistics, links=4),
+        udp=None,
         driver=zeros(DriverStatistics),
         directory=DIRECTORY,
         onion=zeros(OnionStatistics, passages=2, cells_forward=3, cells_backward=4),
