@@ -4,6 +4,8 @@
 peer reached over libp2p is accepted only if its inlined key hashes to the id expected.
 """
 
+from base64 import b32decode, b32encode
+from binascii import crc_hqx
 from hashlib import sha256
 from typing import NewType, final
 
@@ -30,6 +32,12 @@ PEER_ID_PREFIX = bytes.fromhex("002408011220")
 
 SEED_SIZE, SIGNATURE_SIZE = 32, 64
 
+ADNL_TEXT_TAG = b"\x2d"
+"""First byte of an id that is to be text: with it, each of TON's begins with an `f`, left out."""
+
+ADNL_TEXT_SIZE = 55
+"""letters of an id in text: those of TON's sites, in front of `.adnl`."""
+
 
 def short_id(public: bytes) -> AdnlId:
     """The ADNL id of a public key."""
@@ -39,6 +47,23 @@ def short_id(public: bytes) -> AdnlId:
 def peer_id(public: bytes) -> str:
     """The libp2p PeerId of a public key, in base58."""
     return _base58(PEER_ID_PREFIX + public)
+
+
+def format_adnl(identity: AdnlId) -> str:
+    """An ADNL id as TON writes it for people: base32 of tag, id and CRC-16, 55 letters."""
+    tagged = ADNL_TEXT_TAG + identity
+    return b32encode(tagged + crc_hqx(tagged, 0).to_bytes(2, "big")).decode().lower()[1:]
+
+
+def parse_adnl(text: str) -> AdnlId:
+    """What `format_adnl` wrote, also with `.adnl` behind it. Raises `ValueError`."""
+    letters = text.lower().removesuffix(".adnl")
+    if len(letters) != ADNL_TEXT_SIZE or not letters.isascii():
+        raise ValueError("an ADNL id has 55 letters")
+    packed = b32decode("F" + letters.upper())
+    if packed[:1] != ADNL_TEXT_TAG or crc_hqx(packed, 0):
+        raise ValueError("an ADNL id with a letter mistyped")
+    return AdnlId(packed[1:33])
 
 
 @final

@@ -9,7 +9,16 @@ from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.peer.id import ID
 
 from p2p.errors import BadSignature
-from p2p.identity import Identity, SignatureMemo, peer_id, short_id, verify
+from p2p.identity import (
+    AdnlId,
+    Identity,
+    SignatureMemo,
+    format_adnl,
+    parse_adnl,
+    peer_id,
+    short_id,
+    verify,
+)
 
 seeds = st.binary(min_size=32, max_size=32)
 
@@ -199,3 +208,39 @@ def test_the_memo_forgets_the_oldest_and_stays_right(signed):
         assert not memo.verify(public, other, signature)
     assert len(memo._known) == 2
     assert memo.verify(public, message, signature)
+
+
+# --- the text that TON's sites are named by ---
+
+SITE = "utoljjye6y4ixazesjofidlkrhyiakiwrmes3m5hthlc6ie2h72gllt"
+"""A site of TON's, as its documentation names it."""
+
+
+def test_an_id_in_text_is_tons():
+    assert format_adnl(parse_adnl(SITE)) == SITE
+    assert parse_adnl(f"{SITE.upper()}.adnl") == parse_adnl(SITE)
+
+
+@given(identity=st.binary(min_size=32, max_size=32).map(AdnlId))
+def test_an_id_in_text_is_read_back(identity):
+    text = format_adnl(identity)
+    assert (parse_adnl(text), len(text)) == (identity, 55)
+
+
+@given(at=st.integers(0, 54), letter=st.sampled_from("abcdefghijklmnopqrstuvwxyz234567"))
+def test_a_letter_mistyped_is_noticed(at, letter):
+    wrong = SITE[:at] + letter + SITE[at + 1 :]
+    if wrong != SITE:
+        with pytest.raises(ValueError, match="mistyped"):
+            parse_adnl(wrong)
+
+
+@pytest.mark.parametrize("text", ["", "moths.adnl", SITE[1:], SITE + "a", "ü" + SITE[1:]])
+def test_what_is_no_id_is_refused(text):
+    with pytest.raises(ValueError, match="55 letters"):
+        parse_adnl(text)
+
+
+def test_letters_that_base32_has_not_are_refused():
+    with pytest.raises(ValueError, match=r"[Nn]on-base32"):
+        parse_adnl("1" + SITE[1:])
