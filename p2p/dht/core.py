@@ -160,7 +160,10 @@ class DhtCore:
     async def find_value(self, key: DhtKey) -> DhtValue | None:
         """The value of a key, checked; None if none was found. Raises `DhtError` for no key."""
         keys.check_key(key)
-        where = keys.key_id(key)
+        return await self.find_under(keys.key_id(key))
+
+    async def find_under(self, where: bytes) -> DhtValue | None:
+        """As `find_value`, by the 32 bytes of the key's id alone."""
         ended = await self._walk(where, self._asking.value)
         own = self._storage.get(self._asking.now, where)
         found = ended.value or own

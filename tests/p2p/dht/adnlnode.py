@@ -18,7 +18,7 @@ class Ended(NamedTuple):
 class AdnlNode:
     """Joins the two cores; it is the `Sender` of the upper one."""
 
-    def __init__(self, identity, entropy, started_at, *, settings, limits):
+    def __init__(self, identity, entropy, started_at, *, settings, limits, network=None):
         self.identity = identity
         self.procedures = Procedures()
         self.adnl = AdnlCore([identity], entropy, int(started_at), limits=limits)
@@ -28,7 +28,7 @@ class AdnlNode:
             self.procedures,
             entropy,
             started_at=started_at,
-            network=None,
+            network=network,
             settings=settings,
         )
         self._now = started_at
