@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import ip_address
-from typing import Final, Generic, TypeAlias, TypeVar, final
+from typing import Final, Generic, NamedTuple, TypeAlias, TypeVar, final
 
 import structlog
 import trio
@@ -38,6 +38,7 @@ from p2p.onion.handshake import Target
 from p2p.overlay import advert
 from p2p.overlay.advert import Fields, Role
 from p2p.overlay.announcer import NOBODY
+from p2p.overlay.core import Statistics as OverlayStatistics
 from p2p.overlay.directory import Directory, DirectoryStatus
 from p2p.sending import Tap as UdpTap
 from p2p.stack import Peer, Stack, StackConfig
@@ -109,6 +110,8 @@ class NodeStatistics:
     carrier: CarrierStatistics
     udp: UdpStatistics | None
     driver: DriverStatistics
+    dht: dht.DhtStatistics
+    overlay: OverlayStatistics
     directory: DirectoryStatus
     onion: OnionStatistics
     unread: int
@@ -117,6 +120,28 @@ class NodeStatistics:
     """times that a peer broke a rule"""
     sizes: dict[str, int]
     """length of every table and queue of the stack"""
+
+
+class Announced(NamedTuple):
+    """What a node says of where it is."""
+
+    tcp: tuple[Endpoint, ...]
+    """For links over libp2p."""
+    udp: tuple[Endpoint, ...]
+    """For ADNL."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acquaintances:
+    """Peers by what a node has to do with them."""
+
+    links: frozenset[AdnlId]
+    dht: frozenset[AdnlId]
+    """Active in its table: asked, and named to others."""
+    members: frozenset[AdnlId]
+    """Of the overlay, and have answered."""
+    neighbours: frozenset[AdnlId]
+    """Those of them who are told what comes."""
 
 
 def over_libp2p(config: NodeConfig) -> Carrier:
@@ -241,7 +266,21 @@ class Node:
             return ()
         return tuple(dict.fromkeys(a for e in self.udp for a in _dialable(self._config, e)))
 
+    def announced(self) -> Announced:
+        """Where it tells others to reach it, whether they can or not; empty of who only asks."""
+        return Announced(_dialable(self._config, self.endpoint), self._udp_addresses())
+
     # --- who is there ---
+
+    def acquaintances(self) -> Acquaintances:
+        """The peers it deals with itself, rather than reads of in the directory."""
+        stack = self._stack
+        return Acquaintances(
+            links=frozenset(stack.linked()),
+            dht=frozenset(node.id for node in stack.dht.active()),
+            members=frozenset(stack.overlay.members),
+            neighbours=frozenset(stack.overlay.neighbours),
+        )
 
     async def joined(self) -> None:
         """Wait until the directory has been fetched; the deadline is the caller's."""
@@ -370,6 +409,8 @@ class Node:
             carrier=self._carrier.statistics(),
             udp=None if self._udp is None else self._udp.statistics(),
             driver=self._driver.statistics(),
+            dht=self._stack.dht.statistics(),
+            overlay=self._stack.overlay.statistics(),
             directory=self.directory.status(),
             onion=self._stack.statistics(),
             unread=len(self._inside.circuits),

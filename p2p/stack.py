@@ -234,6 +234,10 @@ class Stack:
         self._exchange.dial_failed(now, peer)
         self._calls.dial_failed(peer)
 
+    def linked(self) -> tuple[AdnlId, ...]:
+        """The peers to whom a link is open."""
+        return tuple(self._links)
+
     def kept(self) -> Kept:
         """What helps the next start."""
         nodes = self.dht.snapshot().nodes

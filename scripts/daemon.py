@@ -31,6 +31,7 @@ from scripts.home import Home, locked
 from scripts.joining import Recorder
 from scripts.networks import Profile
 from scripts.node.asks import Asks
+from scripts.node.lookups import Lookups
 from scripts.node.money import Money
 from scripts.node.roles import Roles
 from scripts.node.site import Site
@@ -137,6 +138,7 @@ class Daemon:
         self._roles = Roles(self.site)
         self._asks = Asks(self.site, self._roles)
         self._money = Money(self.site, self._roles)
+        self.lookups = Lookups(self.site)
         self._standing = Standing(self.site, self._roles, self._asks)
 
     @property
@@ -201,6 +203,10 @@ class Daemon:
     def version(self) -> Document:
         """What is running."""
         return version.document()
+
+    def id(self) -> Document:
+        """Who it is."""
+        return self._standing.id()
 
     async def status(self) -> Document:
         """How it is."""

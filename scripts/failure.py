@@ -33,6 +33,7 @@ CODES: Mapping[str, Code] = {
     "price_above_cap": Code(402, False, 5),
     "forbidden": Code(403, False, 1),
     "model_not_found": Code(404, False, 4),
+    "not_found": Code(404, False, 4),
     "unsupported_endpoint": Code(404, False, 4),
     "method_not_allowed": Code(405, False, 2),
     "request_timeout": Code(408, True, 1),
@@ -49,6 +50,7 @@ CODES: Mapping[str, Code] = {
     "no_path": Code(503, False, 4),
     "mint_unreachable": Code(503, True, 4),
     "chain_unreachable": Code(503, True, 4),
+    "dht_unreachable": Code(503, True, 4),
     "stopping": Code(503, False, 4),
     "deadline": Code(504, False, 124),
     # the command line's own: they never travel over HTTP

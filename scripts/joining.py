@@ -85,7 +85,7 @@ def _config(
         dev=profile.dev,
         bootstrap=others,
         listen=listen,
-        udp=(listen or _anywhere(profile),),
+        udp=(listen or anywhere(profile),),
         announce=_announced(settings.node.announce, listen),
         roles=roles,
         allow_direct=settings.worker.allow_direct,
@@ -97,7 +97,7 @@ def _config(
     )
 
 
-def _anywhere(profile: Profile) -> Endpoint:
+def anywhere(profile: Profile) -> Endpoint:
     """The socket of who only asks: on this machine alone if the network is."""
     is_here = all(ip_address(peer.endpoint.host).is_loopback for peer in profile.bootstrap)
     return Endpoint(LOOPBACK if is_here else EVERYWHERE, 0)

@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute, Route
 
 from ledger.credit import BUNDLES
 from ledger.payment import Told
-from scripts.api import asking, local, purchases
+from scripts.api import asking, dht, local, purchases
 from scripts.api.events import Events
 from scripts.failure import Document, Failed
 
@@ -22,8 +22,15 @@ ACTIONS: Final = ("settle", "close")
 class Operator(asking.Asker, Protocol):
     """What the control API is the face of: a node, or a test's stand-in."""
 
+    @property
+    def lookups(self) -> dht.Lookups:
+        """What it asks of the DHT."""
+
     def version(self) -> Document:
         """What is running."""
+
+    def id(self) -> Document:
+        """Who it is."""
 
     async def status(self) -> Document:
         """How it is."""
@@ -61,6 +68,7 @@ def app(operator: Operator, routes: Sequence[BaseRoute] = ()) -> Starlette:
     return local.app(
         [
             _document("/version", operator.version),
+            _document("/id", operator.id),
             _document("/status", operator.status),
             _document("/peers", operator.peers),
             _document("/models", operator.models),
@@ -72,6 +80,7 @@ def app(operator: Operator, routes: Sequence[BaseRoute] = ()) -> Starlette:
             Route("/lanes/{lane}/{action}", _move(operator), methods=["POST"]),
             Route("/ask", _ask(operator), methods=["POST"]),
             Route("/shutdown", local.shutdown(operator.stop), methods=["POST"]),
+            *dht.routes(operator.lookups),
             *routes,
         ]
     )

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from inference.market import Known
+from p2p.identity import AdnlId
+from p2p.node import Acquaintances
 from p2p.overlay.advert import Model, Role
 from p2p.overlay.directory import DirectoryStatus, Entry
 from scripts.api.common import ASSURANCE, ROLE_NAMES, address, moment, prices
@@ -12,7 +14,11 @@ from scripts.failure import Document
 
 
 def peers(
-    entries: Sequence[Entry], directory: DirectoryStatus, known: Sequence[Known], now: float
+    entries: Sequence[Entry],
+    directory: DirectoryStatus,
+    known: Sequence[Known],
+    now: float,
+    acquaintances: Acquaintances,
 ) -> Document:
     """Everybody this node knows of."""
     names = {model.identity: model.name for model in known}
@@ -21,11 +27,11 @@ def peers(
         "as_of_at": None if directory.age is None else moment(now - directory.age),
         "directory_epoch": directory.epoch,
         "directory_hash": directory.root.hex(),
-        "peers": [_peer(entry, names) for entry in entries],
+        "peers": [_peer(entry, names, acquaintances) for entry in entries],
     }
 
 
-def _peer(entry: Entry, names: dict[bytes, str]) -> Document:
+def _peer(entry: Entry, names: dict[bytes, str], acquaintances: Acquaintances) -> Document:
     advert = entry.advert
     return {
         "id": entry.id.hex(),
@@ -35,7 +41,10 @@ def _peer(entry: Entry, names: dict[bytes, str]) -> Document:
         "operator": advert.fields.operator.hex() if advert.fields.operator else None,
         "stake_nano": None,
         "assurance": ASSURANCE[max((model.assurance for model in advert.models), default=0)],
-        "link": None,
+        "udp": [address(endpoint) for endpoint in advert.fields.udp],
+        "link": "up" if entry.id in acquaintances.links else "none",
+        "dht": entry.id in acquaintances.dht,
+        "overlay": _place(entry.id, acquaintances),
         "latency_ms": None,
         "first_seen_at": None,
         "last_seen_at": moment(advert.issued),
@@ -44,6 +53,13 @@ def _peer(entry: Entry, names: dict[bytes, str]) -> Document:
         "banned": False,
         "offers": [_offer(model, names) for model in advert.models],
     }
+
+
+def _place(node: AdnlId, acquaintances: Acquaintances) -> str:
+    """What a node is to us in the overlay."""
+    if node in acquaintances.neighbours:
+        return "neighbour"
+    return "member" if node in acquaintances.members else "none"
 
 
 def _offer(model: Model, names: dict[bytes, str]) -> Document:

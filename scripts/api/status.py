@@ -15,11 +15,12 @@ from inference.worker import Service, WorkerStatistics
 from ledger.money import Nano
 from ledger.totals import Minted, Totals
 from p2p.identity import AdnlId
-from p2p.node import NodeStatistics
+from p2p.node import Announced, NodeStatistics
 from p2p.overlay.advert import Role
 from p2p.overlay.directory import DirectoryStatus, Entry
 from p2p.wire import Endpoint
-from scripts.api.common import ROLE_NAMES, address, moment, prices
+from scripts.api.common import ROLE_NAMES, moment, prices
+from scripts.api.reach import reach
 from scripts.failure import Document
 
 
@@ -71,6 +72,12 @@ class NodeState:
     """Name of the chain that answers are paid on; None: they are free."""
     roles: tuple[str, ...]
     endpoint: Endpoint | None
+    """Where it listens for links."""
+    udp: Sequence[Endpoint]
+    """Where its sockets of ADNL are bound."""
+    announced: Announced
+    bootstrap: int
+    """Other nodes that the network's profile names."""
     node: NodeStatistics
     entries: Sequence[Entry]
     joined: bool
@@ -96,14 +103,15 @@ def status(state: NodeState) -> Document:
             "network": state.network,
             "chain": state.chain,
         },
-        "reach": {
-            "mode": "outbound" if state.endpoint is None else "direct",
-            "addresses": [] if state.endpoint is None else [address(state.endpoint)],
-            "dht": None,
-            "checked_at": None,
-        },
+        "reach": reach(
+            listening=state.endpoint,
+            udp=state.udp,
+            announced=state.announced,
+            serves_dht=state.node.dht.serving,
+        ),
         "network": {
             **_network(state.entries, state.node.directory),
+            **_found(state),
             "joined": state.joined,
             "links": state.node.carrier.links,
         },
@@ -155,7 +163,25 @@ def _network(entries: Sequence[Entry], directory: DirectoryStatus) -> dict[str, 
         **counts,
         "directory_epoch": directory.epoch,
         "directory_age_s": directory.age,
+        "directory_root": directory.root.hex(),
+        "directory_count": directory.count,
+        "directory_live": directory.live,
+        "directory_agreement": None if directory.age is None else directory.agreement,
         "clients_claimed": clients_claimed(entries),
+    }
+
+
+def _found(state: NodeState) -> dict[str, object]:
+    """By what this node finds the others."""
+    dht, overlay = state.node.dht, state.node.overlay
+    return {
+        "bootstrap": state.bootstrap,
+        "dht": {"serving": dht.serving, "active": dht.table.active, "values": dht.values},
+        "overlay": {
+            "serving": overlay.serving,
+            "members": overlay.members,
+            "neighbours": overlay.neighbours,
+        },
     }
 
 

@@ -20,6 +20,7 @@ COMMANDS = {
     "ask": "Ask a question, privately.",
     "status": "Show how the node is.",
     "peers": "Show who is on the network.",
+    "id": "Show who this node is.",
     "models": "Show which models can be asked.",
     "demo": "Run a small network on this machine and ask it a question.",
     "localchain": "Run a TON chain of one's own, for development.",
@@ -34,8 +35,16 @@ NETWORK_COMMANDS = {
     "leave": "Forget a network.",
 }
 
+DHT_COMMANDS = {
+    "get": "Look up a value.",
+    "put": "Store a value under this node's own key.",
+    "find-node": "Show the nodes nearest to an id.",
+    "config": "Print the bootstrap nodes as TON's tools read them.",
+}
+
 GROUPS = {
     "network": ("Make, join, show and leave networks.", NETWORK_COMMANDS),
+    "dht": ("The network's distributed table: who is where, and small values.", DHT_COMMANDS),
     "wallet": (
         "What this node has on the chain and in credits.",
         {"show": "Show the wallet: coins, credits and lanes."},
@@ -64,6 +73,8 @@ GROUPS = {
 """Commands of two words."""
 
 PLACES = {
+    "id": "identity:id_",
+    "dht find-node": "dht:find_node",
     "wallet show": "money:wallet",
     "credits list": "money:credits_",
     "credits buy": "money:buy",
@@ -72,7 +83,7 @@ PLACES = {
     "lanes close": "money:close",
     "receipts list": "receipts:list_",
 }
-"""Where a command of two words is, if not in its group's module under its own name."""
+"""Where a command is, if not in its own or its group's module under its own name."""
 
 MODULES = {"down": "up", "peers": "status", "models": "status"}
 """Commands that live beside another one."""
@@ -89,7 +100,8 @@ def build() -> App:
         default_parameter=Parameter(negative="", show_default=_shown_default),
     )
     for name, text in COMMANDS.items():
-        app.command(f"scripts.cli.{MODULES.get(name, name)}:{name}", name=name, help=text)
+        place = PLACES.get(name, f"{MODULES.get(name, name)}:{name}")
+        app.command(f"scripts.cli.{place}", name=name, help=text)
     for group, (about, commands) in GROUPS.items():
         inner = App(name=group, help=about, version_flags=[])
         for name, text in commands.items():

@@ -32,7 +32,53 @@ def status(document: Document) -> None:
 def peers(document: Document) -> None:
     """The `peers` document, a line each."""
     rows = [_peer(peer) for peer in _list(document, "peers")]
-    _draw([("ID", "ROLES", "ADDRESS", "MODEL"), *rows], header=True)
+    _draw([("ID", "ROLES", "ADDRESS", "VIA", "MODEL"), *rows], header=True)
+
+
+def identity(document: Document) -> None:
+    """The `id` document."""
+    _draw(list(_identity(document)))
+
+
+def value(document: Document) -> None:
+    """The `dht-value` document: the value on standard output as it is, or what it says."""
+    key = _map(document, "key")
+    owner = f"{key['owner']} ({document['rule']} rule)"
+    rows = [("key", str(key["id"])), ("name", f"{key['name']}, index {key['idx']}")]
+    rows += [("owner", owner), ("until", str(document["expires_at"]))]
+    if document["reads"] is not None:
+        rows += [("says", each) for each in _strings(document["reads"])] or [("says", "nothing")]
+    elif document["text"] is not None:
+        rows.append(("text", str(document["text"])))
+    else:
+        rows.append(("hex", str(document["value_hex"])))
+    _draw(rows)
+
+
+def stored(document: Document) -> None:
+    """The `dht-stored` document."""
+    key = _map(document, "key")
+    again = ", and stored again while the node runs" if document["kept"] else ""
+    until = f"{document['expires_at']}{again}"
+    _draw(
+        [
+            ("stored", f"{count(document['bytes'], 'byte')} by {count(document['nodes'], 'node')}"),
+            ("until", until),
+            ("key", str(key["id"])),
+            ("read it", f"tussah dht get {key['owner']} --name {key['name']}"),
+        ]
+    )
+    if not document["persistent"]:
+        out("This node only asks: its key ends with it, and nobody can renew the value then.\n")
+
+
+def nodes(document: Document) -> None:
+    """The `dht-nodes` document, a line each."""
+    rows = [
+        (str(node["id"]), _words(node["addresses"]) or "nowhere")
+        for node in _list(document, "nodes")
+    ]
+    _draw([("ID", "ADDRESS"), *rows], header=True)
 
 
 def models(document: Document) -> None:
@@ -113,6 +159,23 @@ def verification(document: Document) -> None:
     out(f"{valid} valid, {document['invalid']} invalid\n")
 
 
+def _identity(document: Document) -> Iterator[Row]:
+    if document["id"] is None:
+        yield "id", "none: this home has no key, and who only asks has a new one at each start"
+        return
+    yield "id", str(document["id"])
+    yield "adnl", f"{document['adnl']}.adnl"
+    yield "peer id", str(document["peer_id"])
+    yield "public key", str(document["public_key"])
+    if not document["persistent"]:
+        yield "", "of this run alone: who only asks has a new one at each start"
+    if not document["running"]:
+        yield "addresses", "the node does not run: tussah up"
+    else:
+        yield "UDP", _words(document["udp"]) or "told to nobody"
+        yield "TCP", _words(document["tcp"]) or "told to nobody"
+
+
 _STATES = {"uninit": " (not used yet)", "frozen": " (frozen: it could not pay its storage)"}
 
 
@@ -159,13 +222,14 @@ def _move(move: Mapping[str, object]) -> Row:
 def _status(document: Document) -> Iterator[Row]:
     node, reach, network = (_map(document, name) for name in ("node", "reach", "network"))
     yield "node", f"{_short(node['id'])} - {_words(node['roles']) or 'asks only'}"
-    yield "reach", f"{reach['mode']} {_words(reach['addresses'])}".rstrip()
+    yield from _reach(reach)
     joined = "joined" if network["joined"] else "joining"
     yield (
         "network",
         f"{node['network']}: {joined}, {count(network['relays'], 'relay')}, "
         f"{count(network['workers'], 'worker')}, {count(network['links'], 'link')}",
     )
+    yield from _found(network)
     if document["worker"] is not None:
         yield from _worker(_map(document, "worker"))
     if document["mint"] is not None:
@@ -174,6 +238,42 @@ def _status(document: Document) -> Iterator[Row]:
     for alert in _list(document, "alerts"):
         advice = at_home(str(alert["advice"]), Path(str(node["home"])))
         yield "alert", f"{alert['message']} {advice}"
+
+
+def _reach(reach: Mapping[str, object]) -> Iterator[Row]:
+    listens = [f"TCP {each}" for each in _strings(reach["addresses"])]
+    listens += [f"UDP {each}" for each in _strings(reach["udp"])]
+    tried = " (nobody has tried)" if reach["mode"] == "direct" and not reach["checked_at"] else ""
+    yield (
+        "reach",
+        f"{reach['mode']}{tried}: {', '.join(listens)}" if listens else str(reach["mode"]),
+    )
+    if reach["advice"] is not None:
+        yield "", str(reach["advice"])
+
+
+def _found(network: Mapping[str, object]) -> Iterator[Row]:
+    """How the node finds the others, and the list of them that it has."""
+    dht, overlay = _map(network, "dht"), _map(network, "overlay")
+    named = network["bootstrap"]
+    first = count(named, "bootstrap node") if named else "it is the bootstrap node"
+    if dht["serving"] or overlay["serving"]:
+        yield (
+            "found by",
+            f"{first}, {count(dht['active'], 'node')} of the DHT, "
+            f"{count(overlay['members'], 'member')} of the overlay, "
+            f"{count(overlay['neighbours'], 'neighbour')} among them",
+        )
+    else:
+        yield "found by", f"{first}; it is in neither DHT nor overlay"
+    age, agreement = network["directory_age_s"], network["directory_agreement"]
+    if age is not None and agreement is not None:
+        yield (
+            "directory",
+            f"epoch {network['directory_epoch']}, {count(network['directory_count'], 'node')}, "
+            f"{network['directory_live']} of them live, root {_short(network['directory_root'])}, "
+            f"confirmed {_number(age):.0f} s ago, {100 * _number(agreement):.0f} % agree",
+        )
 
 
 def _worker(worker: Mapping[str, object]) -> Iterator[Row]:
@@ -227,8 +327,19 @@ def _peer(peer: Mapping[str, object]) -> Row:
         _short(peer["id"]),
         _words(peer["roles"]),
         _words(peer["addresses"]) or str(peer["reach"]),
+        ", ".join(_ways(peer)) or "directory",
         ", ".join(offers),
     )
+
+
+def _ways(peer: Mapping[str, object]) -> Iterator[str]:
+    """What this node has to do with a peer, beside reading of it in the directory."""
+    if peer["link"] == "up":
+        yield "link"
+    if peer["dht"]:
+        yield "DHT"
+    if peer["overlay"] != "none":
+        yield str(peer["overlay"])
 
 
 def _model(model: Mapping[str, object]) -> Row:

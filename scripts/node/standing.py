@@ -7,7 +7,7 @@ from typing import Final, final
 
 from inference.engine.base import EngineState
 from p2p.errors import LocalError
-from scripts import serving, version
+from scripts import identity, serving, version
 from scripts.api import listing
 from scripts.api import status as statuses
 from scripts.api.common import address
@@ -27,6 +27,17 @@ class Standing:
         self._roles = roles
         self._asks = asks
 
+    def id(self) -> Document:
+        """Who it is, and where others are told that it is."""
+        site = self._site
+        return identity.document(
+            site.identity,
+            persistent=bool(site.roles),
+            running=True,
+            network=site.profile.name,
+            at=site.running().announced(),
+        )
+
     async def status(self) -> Document:
         """How it is. Of money it tells what the store knows: no chain is asked."""
         return statuses.status(self._state(await self._purse_state()))
@@ -43,6 +54,9 @@ class Standing:
             chain=None if site.profile.chain is None else site.profile.chain.name,
             roles=site.roles,
             endpoint=node.endpoint,
+            udp=node.udp,
+            announced=node.announced(),
+            bootstrap=sum(peer.id != node.id for peer in site.profile.bootstrap),
             node=node.statistics(),
             entries=site.entries(),
             joined=site.joined,
@@ -85,9 +99,9 @@ class Standing:
     def peers(self) -> Document:
         """Whom it knows."""
         site = self._site
-        directory = site.running().directory.status()
-        known = serving.known(site.settings.worker)
-        return listing.peers(site.entries(), directory, known, time.time())
+        node, known = site.running(), serving.known(site.settings.worker)
+        directory, acquaintances = node.directory.status(), node.acquaintances()
+        return listing.peers(site.entries(), directory, known, time.time(), acquaintances)
 
     def models(self) -> Document:
         """What can be asked."""

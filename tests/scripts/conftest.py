@@ -25,8 +25,14 @@ from inference.engine.base import Usage
 from ledger import tariff
 from ledger.money import ZERO, Nano
 from ledger.tariff import Count, Prices, Receipt, Stop
+from p2p.adnl.address import address_list
+from p2p.dht import config
+from p2p.dht import value as values
+from p2p.dht.node import build
 from p2p.identity import Identity
-from scripts.api import money
+from p2p.wire import Endpoint
+from scripts import identity
+from scripts.api import dht, money
 from scripts.api.answer import Terms
 from scripts.api.money import Coins, Funds, LaneView, Move
 from scripts.funds import receipts_document
@@ -216,10 +222,47 @@ FUNDS = Funds(
 """What a client has that bought a bundle."""
 
 
+class FakeLookups:
+    """A DHT that holds one value, and takes what it is given."""
+
+    def __init__(self):
+        self.asked, self.wishes = [], []
+        self.raises = None
+
+    async def get(self, owner, name, idx):
+        self.asked.append((owner, name, idx))
+        return self._say(dht.value(VALUE))
+
+    async def put(self, wish):
+        self.wishes.append(wish)
+        return self._say(dht.stored(VALUE, 6, kept=wish.keep, persistent=True))
+
+    async def find_node(self, target):
+        self.asked.append(target)
+        return self._say(dht.nodes(bytes(32), [NODE]))
+
+    async def config(self):
+        document = json.loads(config.write([NODE]))
+        return self._say(
+            {"schema": "tussah/dht-config/1", "missing": ["ab" * 32], "config": document}
+        )
+
+    def _say(self, document):
+        if self.raises:
+            raise self.raises
+        return document
+
+
+VALUE = values.sign(WORKER, b"moths", b"Luna", 1_700_000_000)
+
+NODE = build(WORKER, address_list([Endpoint("127.0.0.1", 4001)], 1), 1, None)
+
+
 class FakeOperator:
     """A node that says what a test wants."""
 
     def __init__(self):
+        self.lookups = FakeLookups()
         self.script = list(events_of(["Luna", ", ", "atlas", "."]))
         self.raises = None
         self.last_word = AskFailed(
@@ -251,6 +294,9 @@ class FakeOperator:
 
     def version(self):
         return version()
+
+    def id(self):
+        return identity.document(WORKER, persistent=True, running=True, network="moths")
 
     async def status(self):
         raise ZeroDivisionError("planted secret")

@@ -11,11 +11,14 @@ from ledger import tariff
 from ledger.coins import Holdings
 from ledger.money import ZERO, Nano
 from ledger.totals import Minted, Totals
+from p2p.dht.events import DhtStatistics
+from p2p.dht.table import TableStatistics
 from p2p.drive import DriverStatistics
 from p2p.identity import Identity
-from p2p.node import NodeStatistics
+from p2p.node import Acquaintances, Announced, NodeStatistics
 from p2p.onion.core import OnionStatistics
 from p2p.overlay.advert import Advert, Role
+from p2p.overlay.core import Statistics as OverlayStatistics
 from p2p.overlay.directory import DirectoryStatus, Entry
 from p2p.overlay.fields import Fields, Model, Prices
 from p2p.transport.carrier import CarrierStatistics
@@ -88,6 +91,15 @@ def state(**changes):
     node = NodeStatistics(
         carrier=zeros(CarrierStatistics, links=4),
         udp=None,
+        dht=DhtStatistics(
+            serving=True,
+            table=TableStatistics(active=2, backup=0, proven=2),
+            values=5,
+            published=2,
+            counts={},
+            hops={},
+        ),
+        overlay=zeros(OverlayStatistics, serving=False, members=3, neighbours=1),
         driver=zeros(DriverStatistics),
         directory=DIRECTORY,
         onion=zeros(OnionStatistics, passages=2, cells_forward=3, cells_backward=4),
@@ -104,6 +116,9 @@ def state(**changes):
         "chain": None,
         "roles": (),
         "endpoint": None,
+        "udp": (Endpoint("127.0.0.1", 4002),),
+        "announced": Announced((), ()),
+        "bootstrap": 1,
         "node": node,
         "entries": ENTRIES,
         "joined": True,
@@ -138,18 +153,52 @@ def test_status_of_a_relay_that_serves(validate):
     worker = WorkerState(
         state="serving", service=service, statistics=zeros(WorkerStatistics, running=1)
     )
+    place = (Endpoint("::1", 4001),)
     document = status(
-        state(roles=("relay", "worker"), endpoint=Endpoint("::1", 4001), worker=worker)
+        state(
+            roles=("relay", "worker"),
+            endpoint=place[0],
+            udp=place,
+            announced=Announced(place, place),
+            worker=worker,
+        )
     )
     validate(document, "status")
     assert document["reach"] == {
         "mode": "direct",
         "addresses": ["[::1]:4001"],
-        "dht": None,
+        "udp": ["[::1]:4001"],
+        "announced": {"tcp": ["[::1]:4001"], "udp": ["[::1]:4001"]},
+        "dht": "server",
         "checked_at": None,
+        "advice": None,
     }
     assert document["relay"]["cells"] == 7
     assert document["worker"]["slots"] == {"total": 1, "busy": 1}
+
+
+def test_status_says_how_the_others_are_found(validate):
+    document = status(state())
+    validate(document, "status")
+    network = document["network"]
+    assert network["bootstrap"] == 1
+    assert network["dht"] == {"serving": True, "active": 2, "values": 5}
+    assert network["overlay"] == {"serving": False, "members": 3, "neighbours": 1}
+    assert network["directory_root"] == b"r".hex() * 32
+    assert (network["directory_count"], network["directory_agreement"]) == (3, 1.0)
+
+
+def test_nobody_agrees_on_a_list_that_was_never_had():
+    node = replace(state().node, directory=replace(DIRECTORY, age=None))
+    assert status(state(node=node))["network"]["directory_agreement"] is None
+
+
+def test_status_of_a_node_that_listens_where_nobody_gets_to_says_what_to_do(validate):
+    document = status(state(roles=("relay",), endpoint=Endpoint("192.168.7.7", 4001)))
+    validate(document, "status")
+    assert document["reach"]["mode"] == "outbound"
+    assert "node.announce" in document["reach"]["advice"]
+    assert "TCP and UDP port 4001" in document["reach"]["advice"]
 
 
 def test_status_of_a_worker_that_could_not_start(validate):
@@ -261,12 +310,25 @@ def test_receipts_add_up(validate, operator):
 
 
 def test_peers_lists_everybody(validate):
-    document = listing.peers(ENTRIES, DIRECTORY, (), 1_700_000_001.5)
+    first, second, _ = (entry.id for entry in ENTRIES)
+    acquaintances = Acquaintances(
+        links=frozenset({first}),
+        dht=frozenset({first}),
+        members=frozenset({first, second}),
+        neighbours=frozenset({first}),
+    )
+    document = listing.peers(ENTRIES, DIRECTORY, (), 1_700_000_001.5, acquaintances)
     validate(document, "peers")
     assert document["as_of_at"] == "2023-11-14T22:13:20Z"
     relay, worker, _ = document["peers"]
     assert (relay["roles"], relay["reach"]) == (["relay"], "direct")
     assert worker["offers"][0]["prices"]["completion"] == 1
+    ways = [(peer["link"], peer["dht"], peer["overlay"]) for peer in document["peers"]]
+    assert ways == [
+        ("up", True, "neighbour"),
+        ("none", False, "member"),
+        ("none", False, "none"),
+    ]
 
 
 def test_models_joins_what_is_here_and_what_is_offered(validate):

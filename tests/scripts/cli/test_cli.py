@@ -104,7 +104,9 @@ def test_wrong_use_is_exit_2_with_advice_on_stderr_and_a_document_on_stdout(shel
     validate(document, "error")
 
 
-@pytest.mark.parametrize("words", [["status"], ["peers"], ["models"], ["down"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "words", [["status"], ["peers"], ["models"], ["dht", "config"], ["down"]], ids=" ".join
+)
 def test_no_running_node_is_exit_3(shell, words, validate):
     status, _, err = shell(*words)
     assert status == 3
@@ -535,8 +537,28 @@ def test_status_for_people(capsys):
                 "network": "moths",
                 "chain": None,
             },
-            "reach": {"mode": "direct", "addresses": ["127.0.0.1:4001"]},
-            "network": {"joined": False, "relays": 1, "workers": 0, "links": 2},
+            "reach": {
+                "mode": "direct",
+                "addresses": ["127.0.0.1:4001"],
+                "udp": ["127.0.0.1:4001"],
+                "checked_at": None,
+                "advice": "Leave it.",
+            },
+            "network": {
+                "joined": False,
+                "relays": 1,
+                "workers": 0,
+                "links": 2,
+                "bootstrap": 1,
+                "dht": {"serving": True, "active": 3},
+                "overlay": {"serving": True, "members": 2, "neighbours": 1},
+                "directory_epoch": 7,
+                "directory_count": 2,
+                "directory_live": 1,
+                "directory_root": "ef" * 32,
+                "directory_age_s": 1.4,
+                "directory_agreement": 0.75,
+            },
             "worker": worker,
             "mint": None,
             "money": {"credits_nano": None},
@@ -544,13 +566,18 @@ def test_status_for_people(capsys):
         }
     )
     assert capsys.readouterr().out == (
-        "node     abababab - worker\n"
-        "reach    direct 127.0.0.1:4001\n"
-        "network  moths: joining, 1 relay, 0 workers, 2 links\n"
-        "worker   stopped no model\n"
-        "answers  0 so far, 0 tokens; 0 of 0 slots busy, 0 waiting\n"
-        "         There is no model.\n"
-        "alert    It is lonely. See `tussah --home /m peers`.\n"
+        "node       abababab - worker\n"
+        "reach      direct (nobody has tried): TCP 127.0.0.1:4001, UDP 127.0.0.1:4001\n"
+        "           Leave it.\n"
+        "network    moths: joining, 1 relay, 0 workers, 2 links\n"
+        "found by   1 bootstrap node, 3 nodes of the DHT, 2 members of the overlay, 1 neighbour "
+        "among them\n"
+        "directory  epoch 7, 2 nodes, 1 of them live, root efefefef, confirmed 1 s "
+        "ago, 75 % agree\n"
+        "worker     stopped no model\n"
+        "answers    0 so far, 0 tokens; 0 of 0 slots busy, 0 waiting\n"
+        "           There is no model.\n"
+        "alert      It is lonely. See `tussah --home /m peers`.\n"
     )
 
 
@@ -561,13 +588,16 @@ def test_lists_for_people(capsys):
         "roles": ["worker"],
         "addresses": [],
         "reach": "relayed",
+        "link": "up",
+        "dht": True,
+        "overlay": "none",
         "offers": [{"model": model}],
     }
     render.peers({"peers": [peer]})
     render.models({"models": [{"name": model, "workers": 1, "context": 2048, "local": "absent"}]})
     assert capsys.readouterr().out == (
-        "ID        ROLES   ADDRESS  MODEL\n"
-        "cdcdcdcd  worker  relayed  moth@q4:abababababab\n"
+        "ID        ROLES   ADDRESS  VIA        MODEL\n"
+        "cdcdcdcd  worker  relayed  link, DHT  moth@q4:abababababab\n"
         "MODEL                 WORKERS  CONTEXT  HERE\n"
         "moth@q4:abababababab  1        2048     absent\n"
     )
@@ -607,7 +637,7 @@ HEAVY = ("trio", "anyio", "asyncio", "libp2p", "p2p", "inference", "starlette", 
 
 @pytest.mark.parametrize(
     "words",
-    [["status", "--json"], ["ask", "x", "--json"], ["down"], ["version"]],
+    [["status", "--json"], ["ask", "x", "--json"], ["dht", "config"], ["down"], ["version"]],
     ids=" ".join,
 )
 def test_command_line_starts_without_the_node(words, tmp_path):

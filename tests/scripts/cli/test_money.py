@@ -309,8 +309,18 @@ def test_status_for_people_has_a_line_of_money(capsys):
                 "network": "moths",
                 "chain": "local",
             },
-            "reach": {"mode": "outbound", "addresses": []},
-            "network": {"joined": True, "relays": 1, "workers": 0, "links": 2},
+            "reach": {"mode": "outbound", "addresses": [], "udp": [], "advice": None},
+            "network": {
+                "joined": True,
+                "relays": 1,
+                "workers": 0,
+                "links": 2,
+                "bootstrap": 1,
+                "dht": {"serving": False, "active": 0},
+                "overlay": {"serving": False, "members": 0, "neighbours": 0},
+                "directory_age_s": None,
+                "directory_agreement": None,
+            },
             "worker": worker,
             "mint": {"float_nano": 5_000_000, "issued": 34, "redeemed": 1},
             "money": purse,
@@ -318,13 +328,14 @@ def test_status_for_people_has_a_line_of_money(capsys):
         }
     )
     assert capsys.readouterr().out.splitlines()[3:] == [
-        "worker   serving moth@q4",
-        "answers  2 so far, 9 tokens; 0 of 1 slots busy, 0 waiting",
-        "         earned 0.004 TON, "
+        "found by  1 bootstrap node; it is in neither DHT nor overlay",
+        "worker    serving moth@q4",
+        "answers   2 so far, 9 tokens; 0 of 1 slots busy, 0 waiting",
+        "          earned 0.004 TON, "
         "at 0.15 TON for 1,000 tokens of an answer, 0.03 TON of a prompt",
-        "mint     34 credits signed, 1 redeemed; 0.005 TON outstanding",
-        "money    1 TON in the wallet, 0 TON in credits (local coins, worth nothing)",
-        "         0.004 TON due to this node, 0.003 TON earned today",
+        "mint      34 credits signed, 1 redeemed; 0.005 TON outstanding",
+        "money     1 TON in the wallet, 0 TON in credits (local coins, worth nothing)",
+        "          0.004 TON due to this node, 0.003 TON earned today",
     ]
 
 

@@ -1,0 +1,180 @@
+"""What the owner of a node asks of the network's DHT.
+
+A node with a role is one of the DHT, and asks as itself. Who only asks is no part of it: it visits
+it for each question under a key made for that, and is gone afterwards.
+"""
+
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from typing import Final, TypeVar, final
+
+import trio
+
+from p2p.adnl.address import address_list
+from p2p.dht import config
+from p2p.dht import key as keys
+from p2p.dht import settings as dht_settings
+from p2p.dht import value as values
+from p2p.dht.core import DhtCore, Seed
+from p2p.dht.publishing import Build
+from p2p.errors import DhtError, NoCapacity
+from p2p.identity import AdnlId
+from p2p.node import Node
+from p2p.ton import DhtNode
+from p2p.visit import VisitConfig, visit
+from scripts import joining, lookups
+from scripts.api import dht as documents
+from scripts.api.dht import Wish
+from scripts.failure import Document, Failed
+from scripts.lookups import Table, Wanted
+from scripts.node.site import Site
+
+OWN_NAMES: Final = ("address", "libp2p")
+"""What a node with a role publishes of itself."""
+
+LOOK_SECONDS: Final = 0.1
+"""Between looks at whether the node knows one of the DHT."""
+
+T = TypeVar("T")
+
+
+@final
+class Lookups:
+    """See the module. Everything raises `Failed`."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    async def get(self, owner: str, name: str | None, idx: int) -> Document:
+        """The `dht-value` document."""
+        named = None if name is None else documents.check_name(name).encode()
+        wanted = Wanted(id=self._id(owner), name=named, idx=idx)
+        async with self._table() as table:
+            return await lookups.get(table, wanted)
+
+    async def find_node(self, target: str) -> Document:
+        """The `dht-nodes` document."""
+        wanted = self._id(target)
+        async with self._table() as table:
+            return await lookups.find_node(table, wanted)
+
+    async def put(self, wish: Wish) -> Document:
+        """The `dht-stored` document: a value under this node's own key."""
+        self._check(wish)
+        identity, persistent = self._site.identity, bool(self._site.roles)
+        name, expires = wish.name.encode(), lookups.expires(wish.ttl)
+        made = values.sign(identity, name, wish.content, expires, idx=wish.idx)
+        async with self._table() as table:
+            with lookups.patience(lookups.LOOKUP_SECONDS):
+                took = await (await lookups.joined(table)).run(lambda dht: dht.store(made))
+            if not took:
+                message = "No node of the DHT took the value."
+                advice = "One that is as new as this or newer may stand there: try again in 1 s."
+                raise Failed("dht_unreachable", message, advice)
+            if wish.keep:
+                await self._keep(table, wish)
+        return documents.stored(made, took, kept=wish.keep, persistent=persistent)
+
+    async def config(self) -> Document:
+        """The `dht-config` document: the nodes to begin with, by their own signed records."""
+        wanted = [peer.id for peer in self._site.profile.bootstrap]
+        async with self._table() as table:
+            found = await _records(table, wanted)
+        if not found:
+            raise lookups.nobody()
+        text = config.write(list(found.values()), self._settings())
+        return {
+            "schema": "tussah/dht-config/1",
+            "missing": [one.hex() for one in wanted if one not in found],
+            "config": json.loads(text),
+        }
+
+    # --- inside ---
+
+    def _id(self, text: str) -> bytes:
+        node = self._site.running()
+        listed = {entry.id for entry in self._site.entries()} | node.acquaintances().dht
+        return lookups.parse_id(text, sorted({*listed, node.id}))
+
+    def _check(self, wish: Wish) -> None:
+        if wish.name in OWN_NAMES and not wish.idx:
+            message = f"{wish.name} is what the node itself publishes: where it is."
+            raise Failed("invalid_request", message, "Choose another name.", param="name")
+        if wish.keep and not self._site.roles:
+            message = "This node only asks, and has another key after each start: it keeps nothing."
+            advice = "Keep values with a node that serves: tussah up --relay."
+            raise Failed("invalid_request", message, advice, param="keep")
+
+    async def _keep(self, table: Table, wish: Wish) -> None:
+        async def publish(dht: DhtCore) -> None:
+            dht.publish(time.time(), f"put {wish.idx} {wish.name}", self._build(wish))
+
+        try:
+            await table.run(publish)
+        except NoCapacity as error:
+            message = "This node keeps as many values as it may."
+            raise Failed("busy", message, "The value is stored once, as without --keep.") from error
+
+    def _build(self, wish: Wish) -> Build:
+        identity, name = self._site.identity, wish.name.encode()
+        return lambda expires: values.sign(identity, name, wish.content, expires, idx=wish.idx)
+
+    def _settings(self) -> dht_settings.Settings:
+        return dht_settings.DEV if self._site.profile.dev else dht_settings.DEFAULT
+
+    @asynccontextmanager
+    async def _table(self) -> AsyncIterator[Table]:
+        node, profile = self._site.running(), self._site.profile
+        try:
+            if self._site.roles:
+                yield _Own(node)
+                return
+            seeds = [Seed(p.key, address_list((p.endpoint,), 0)) for p in profile.bootstrap]
+            place = VisitConfig(
+                seeds=seeds,
+                network=profile.id,
+                bind=joining.anywhere(profile),
+                settings=self._settings(),
+            )
+            async with visit(place) as visiting:
+                yield visiting
+        except DhtError as error:
+            raise Failed("invalid_request", f"The DHT has no such key: {error}.") from error
+
+
+@final
+class _Own:
+    """The DHT that a node is one of."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    async def joined(self) -> None:
+        """Wait until it knows another one."""
+        while not self._node.acquaintances().dht:  # noqa: ASYNC110 - nothing signals the first
+            await trio.sleep(LOOK_SECONDS)
+
+    async def run(self, make: Callable[[DhtCore], Coroutine[object, None, T]]) -> T:
+        """Run a coroutine over it."""
+        return await self._node.run("dht", lambda stack: make(stack.dht))
+
+
+async def _records(table: Table, wanted: Sequence[AdnlId]) -> dict[AdnlId, DhtNode]:
+    """The newest records of these nodes, as far as they are up, in their order."""
+    found = await table.run(_known)
+    if any(one not in found for one in wanted):
+        with trio.move_on_after(lookups.LOOKUP_SECONDS):
+            await table.joined()
+            found |= await table.run(_known)
+            for one in [one for one in wanted if one not in found]:
+                nearest = await lookups.nearest(table, one)
+                found |= {keys.owner_id(record.id): record for record in nearest}
+    return {one: found[one] for one in wanted if one in found}
+
+
+async def _known(dht: DhtCore) -> dict[AdnlId, DhtNode]:
+    own = dht.record()
+    found = {node.id: node.record for node in dht.active()}
+    return found if own is None else {**found, keys.owner_id(own.id): own}
