@@ -176,3 +176,11 @@ class Closed(Unreachable):
 
 class GuardUnreachable(Unreachable):
     """The first relay of the path cannot be reached."""
+
+
+def only_one(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What went wrong, out of the groups that nurseries wrap it in."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

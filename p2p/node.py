@@ -18,7 +18,7 @@ from p2p.core import Event
 from p2p.dht import events as dht
 from p2p.drive import Driver, DriverStatistics, SystemClock
 from p2p.entropy import Entropy, SystemEntropy
-from p2p.errors import LocalError, TussahError
+from p2p.errors import LocalError, TussahError, only_one
 from p2p.identity import AdnlId, Identity
 from p2p.onion.cell import MAX_RELAYS
 from p2p.onion.core import (
@@ -176,7 +176,7 @@ async def open_node(
                     node.finish()
                 nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
-            raise _only_one(group) from None
+            raise only_one(group) from None
 
 
 @contextmanager
@@ -698,11 +698,3 @@ def _dialable(config: NodeConfig, bound: Endpoint | None) -> tuple[Endpoint, ...
     host = ip_address(bound.host)
     is_reached = host.is_global or (config.dev and not host.is_unspecified)
     return (bound,) if is_reached else ()
-
-
-def _only_one(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """What went wrong, out of the groups that nurseries wrap it in."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error

@@ -13,7 +13,7 @@ from p2p.dht.events import Joined
 from p2p.dht.settings import DEFAULT, Settings
 from p2p.drive import Driver, SystemClock
 from p2p.entropy import Entropy, SystemEntropy
-from p2p.errors import TussahError
+from p2p.errors import TussahError, only_one
 from p2p.identity import SEED_SIZE, Identity
 from p2p.ton import DhtNode
 from p2p.transport.udp import UdpTransport
@@ -39,32 +39,44 @@ class VisitConfig:
 async def visit(config: VisitConfig) -> AsyncIterator["Visit"]:
     """Ask a DHT under a key made for this visit alone. Raises `LocalError` if it cannot bind."""
     with closing(UdpTransport([config.bind])) as transport:
-        async with trio.open_nursery() as nursery:
-            clock = SystemClock()
-            visitor = Visitor(
-                Identity(config.entropy.token(SEED_SIZE)),
-                config.entropy,
-                started_at=clock.now(),
-                network=config.network,
-                settings=config.settings,
-            )
-            visiting = Visit(visitor, transport, clock)
-            try:
-                await nursery.start(visiting.driver.run)
-                visiting.driver.call("start", lambda core, now: core.start(now, config.seeds))
-                yield visiting
-            finally:
-                visitor.finish()
-            nursery.cancel_scope.cancel()
+        try:
+            async with trio.open_nursery() as nursery:
+                visiting = Visit(config, transport)
+                try:
+                    await visiting.start(nursery)
+                    yield visiting
+                finally:
+                    visiting.finish()
+                nursery.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            raise only_one(group) from None
 
 
 @final
 class Visit:
     """What `visit` gives."""
 
-    def __init__(self, visitor: Visitor, transport: UdpTransport, clock: SystemClock) -> None:
+    def __init__(self, config: VisitConfig, transport: UdpTransport) -> None:
+        self._seeds = config.seeds
         self._joined = trio.Event()
-        self.driver = Driver(visitor, transport, self, clock)
+        clock = SystemClock()
+        self._visitor = Visitor(
+            Identity(config.entropy.token(SEED_SIZE)),
+            config.entropy,
+            started_at=clock.now(),
+            network=config.network,
+            settings=config.settings,
+        )
+        self._driver = Driver(self._visitor, transport, self, clock)
+
+    async def start(self, nursery: trio.Nursery) -> None:
+        """Begin with the seeds. `visit` has called it."""
+        await nursery.start(self._driver.run)
+        self._driver.call("start", lambda core, now: core.start(now, self._seeds))
+
+    def finish(self) -> None:
+        """Give up what is under way. `visit` calls it."""
+        self._visitor.finish()
 
     def handle(self, now: float, event: Event) -> None:
         """See `Effects`: of all that is told, only whether there is somebody to ask matters."""
@@ -88,13 +100,13 @@ class Visit:
             finally:
                 done.set()
 
-        procedure = self.driver.call(
+        procedure = self._driver.call(
             "visit", lambda core, now: core.run(now, errand(make(core.dht)))
         )
         try:
             await done.wait()
         finally:
-            self.driver.call("cancel", lambda core, now: procedure.cancel())
+            self._driver.call("cancel", lambda core, now: procedure.cancel())
         if isinstance(outcome[0], TussahError):
             raise outcome[0]
         return outcome[0]

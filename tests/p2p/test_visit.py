@@ -9,7 +9,7 @@ from p2p.dht import value as values
 from p2p.dht.core import Seed
 from p2p.dht.counts import Count
 from p2p.dht.settings import DEV
-from p2p.errors import LocalError
+from p2p.errors import DhtError, LocalError
 from p2p.identity import Identity
 from p2p.ton import DhtKey
 from p2p.visit import VisitConfig, visit
@@ -68,7 +68,7 @@ async def test_another_networks_nodes_are_not_joined():
 
 async def test_what_a_procedure_raises_reaches_whoever_runs_it():
     async with visit(place([])) as visiting:
-        with pytest.raises(Exception, match="1 to 127 bytes"):
+        with pytest.raises(DhtError, match="1 to 127 bytes"):
             await visiting.run(lambda it: it.find_value(DhtKey(OWNER.id, b"", 0)))
 
 
@@ -77,3 +77,9 @@ async def test_a_socket_that_cannot_be_bound_is_said():
     with pytest.raises(LocalError, match=r"192\.0\.2\.1"):
         async with visit(config):
             pass
+
+
+async def test_what_the_block_raises_leaves_it_as_it_is():
+    with pytest.raises(KeyError, match="moth"):
+        async with visit(place([])):
+            raise KeyError("moth")
