@@ -162,6 +162,7 @@ class Daemon:
         """Do what the roles ask for, until `stop` and the drain after it."""
         async with trio.open_nursery() as parts:
             parts.start_soon(self.site.watch_join)
+            parts.start_soon(self.lookups.offer)
             self._roles.start(parts)
             await self.stopping.wait()
             await self._drain()

@@ -167,23 +167,31 @@ def routes(lookups: Lookups) -> list[BaseRoute]:
     async def get(request: Request) -> Response:
         name = request.query_params.get("name")
         idx = check_index(request.query_params.get("idx", "0"))
-        return local.answer(await lookups.get(str(request.path_params["id"]), name, idx))
+        return local.answer(await lookups.get(_id(request), name, idx))
 
     async def put(request: Request) -> Response:
         return local.answer(await lookups.put(parse(await local.read_json(request))))
 
     async def find_node(request: Request) -> Response:
-        return local.answer(await lookups.find_node(str(request.path_params["id"])))
+        return local.answer(await lookups.find_node(_id(request)))
 
     async def config(request: Request) -> Response:
         return local.answer(await lookups.config())
 
     return [
-        Route("/dht/values/{id}", get, methods=["GET"]),
+        Route("/dht/values", get, methods=["GET"]),
         Route("/dht/values", put, methods=["POST"]),
-        Route("/dht/nodes/{id}", find_node, methods=["GET"]),
+        Route("/dht/nodes", find_node, methods=["GET"]),
         Route("/dht/config", config, methods=["GET"]),
     ]
+
+
+def _id(request: Request) -> str:
+    """In the query, where a slash does no harm. Raises `Failed` (`invalid_request`)."""
+    try:
+        return request.query_params["id"]
+    except KeyError as error:
+        raise Failed("invalid_request", "The request needs an `id`.", param="id") from error
 
 
 def parse(body: object) -> Wish:

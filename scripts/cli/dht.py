@@ -4,7 +4,10 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from urllib.parse import quote, urlencode
+from typing import Annotated
+from urllib.parse import urlencode
+
+from cyclopts import Parameter
 
 from scripts.api import client
 from scripts.cli.client import reach
@@ -14,6 +17,9 @@ from scripts.failure import Document, Failed
 
 MAX_VALUE = 768
 """bytes of a value, as in `p2p.dht.value`."""
+
+MAX_FILE = 2 << 20
+"""bytes of a file that are read: more than a configuration, or a value, may have."""
 
 
 def get(
@@ -48,10 +54,8 @@ def get(
         from scripts import abroad
 
         return _show(abroad.get(_read(ton_config), key, name, idx), render.value, common)
-    query = {"idx": str(idx), **({} if name is None else {"name": name})}
-    return _show(
-        _call(common, f"/dht/values/{_quoted(key)}?{urlencode(query)}"), render.value, common
-    )
+    query = {"id": key, "idx": str(idx), **({} if name is None else {"name": name})}
+    return _show(_call(common, f"/dht/values?{urlencode(query)}"), render.value, common)
 
 
 def put(
@@ -59,7 +63,7 @@ def put(
     value: str | None = None,
     /,
     *,
-    file: str | None = None,
+    file: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     ttl: int = 3600,
     idx: int = 0,
     keep: bool = False,
@@ -112,7 +116,7 @@ def find_node(target: str, /, *, ton_config: str | None = None, common: Common =
         from scripts import abroad
 
         return _show(abroad.find_node(_read(ton_config), target), render.nodes, common)
-    return _show(_call(common, f"/dht/nodes/{_quoted(target)}"), render.nodes, common)
+    return _show(_call(common, f"/dht/nodes?{urlencode({'id': target})}"), render.nodes, common)
 
 
 def config(*, common: Common = PLAIN) -> int:
@@ -133,10 +137,6 @@ def _call(common: Common, target: str, body: Document | None = None) -> Document
     return client.call(reach(common.home), "GET" if body is None else "POST", target, body)
 
 
-def _quoted(text: str) -> str:
-    return quote(text, safe="")
-
-
 def _content(value: str | None, file: str | None) -> bytes:
     if (value is None) is (file is None):
         message = "Give the value, or the file that holds it: one of the two."
@@ -153,7 +153,10 @@ def _content(value: str | None, file: str | None) -> bytes:
 
 def _read(file: str) -> bytes:
     try:
-        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        if file == "-":
+            return sys.stdin.buffer.read(MAX_FILE)
+        with Path(file).open("rb") as opened:
+            return opened.read(MAX_FILE)
     except OSError as error:
         raise Failed("usage", f"{file} cannot be read: {error.strerror}.", param="file") from error
 

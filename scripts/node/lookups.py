@@ -13,16 +13,15 @@ from typing import Final, TypeVar, final
 import trio
 
 from p2p.adnl.address import address_list
-from p2p.dht import config
-from p2p.dht import key as keys
+from p2p.dht import config, records
 from p2p.dht import settings as dht_settings
 from p2p.dht import value as values
 from p2p.dht.core import DhtCore, Seed
 from p2p.dht.publishing import Build
-from p2p.errors import DhtError, NoCapacity
+from p2p.errors import DhtError, NoCapacity, RemoteError
 from p2p.identity import AdnlId
 from p2p.node import Node
-from p2p.ton import DhtNode
+from p2p.ton import DhtNode, DhtValue
 from p2p.visit import VisitConfig, visit
 from scripts import joining, lookups
 from scripts.api import dht as documents
@@ -31,7 +30,7 @@ from scripts.failure import Document, Failed
 from scripts.lookups import Table, Wanted
 from scripts.node.site import Site
 
-OWN_NAMES: Final = ("address", "libp2p")
+OWN_NAMES: Final = ("address", "libp2p", "dht.node")
 """What a node with a role publishes of itself."""
 
 LOOK_SECONDS: Final = 0.1
@@ -78,18 +77,59 @@ class Lookups:
         return documents.stored(made, took, kept=wish.keep, persistent=persistent)
 
     async def config(self) -> Document:
-        """The `dht-config` document: the nodes to begin with, by their own signed records."""
+        """The `dht-config` document: the nodes to begin with, by records that TON's tools read."""
         wanted = [peer.id for peer in self._site.profile.bootstrap]
         async with self._table() as table:
-            found = await _records(table, wanted)
-        if not found:
-            raise lookups.nobody()
+            found = await self._listings(table, wanted)
+            if not found:
+                await lookups.joined(table)
+                message = "No bootstrap node's record stands in the DHT."
+                advice = "They publish it some seconds after their start: try again."
+                raise Failed("not_found", message, advice)
         text = config.write(list(found.values()), self._settings())
         return {
             "schema": "tussah/dht-config/1",
             "missing": [one.hex() for one in wanted if one not in found],
             "config": json.loads(text),
         }
+
+    async def offer(self) -> None:
+        """Have a bootstrap node's record for `config` published, if this is one."""
+        site = self._site
+        if site.roles and site.identity.id in [peer.id for peer in site.profile.bootstrap]:
+            await _Own(site.running()).run(self._offer)
+
+    async def _offer(self, dht: DhtCore) -> None:
+        def build(expires: int) -> DhtValue | None:
+            own = dht.record()
+            return None if own is None else records.listing(self._site.identity, own, expires)
+
+        dht.publish(time.time(), "dht.node", build)
+
+    async def _listings(self, table: Table, wanted: Sequence[AdnlId]) -> dict[AdnlId, DhtNode]:
+        """The records of these nodes, as far as they can be had in time, in their order."""
+        found: dict[AdnlId, DhtNode] = {}
+        with trio.move_on_after(lookups.LOOKUP_SECONDS):
+            for one in wanted:
+                record = await table.run(self._own) if one == self._site.identity.id else None
+                record = record or await self._listing(table, one)
+                if record is not None:
+                    found[one] = record
+        return found
+
+    async def _own(self, dht: DhtCore) -> DhtNode | None:
+        own = dht.record()
+        return None if own is None else records.unnamed(self._site.identity, own)
+
+    async def _listing(self, table: Table, node: AdnlId) -> DhtNode | None:
+        await table.joined()
+        value = await table.run(lambda dht: dht.find_value(records.listing_key(node)))
+        if value is None:
+            return None
+        try:
+            return records.read_listing(value, private=self._site.profile.dev)
+        except RemoteError:  # its owner's own doing
+            return None
 
     # --- inside ---
 
@@ -159,22 +199,3 @@ class _Own:
     async def run(self, make: Callable[[DhtCore], Coroutine[object, None, T]]) -> T:
         """Run a coroutine over it."""
         return await self._node.run("dht", lambda stack: make(stack.dht))
-
-
-async def _records(table: Table, wanted: Sequence[AdnlId]) -> dict[AdnlId, DhtNode]:
-    """The newest records of these nodes, as far as they are up, in their order."""
-    found = await table.run(_known)
-    if any(one not in found for one in wanted):
-        with trio.move_on_after(lookups.LOOKUP_SECONDS):
-            await table.joined()
-            found |= await table.run(_known)
-            for one in [one for one in wanted if one not in found]:
-                nearest = await lookups.nearest(table, one)
-                found |= {keys.owner_id(record.id): record for record in nearest}
-    return {one: found[one] for one in wanted if one in found}
-
-
-async def _known(dht: DhtCore) -> dict[AdnlId, DhtNode]:
-    own = dht.record()
-    found = {node.id: node.record for node in dht.active()}
-    return found if own is None else {**found, keys.owner_id(own.id): own}

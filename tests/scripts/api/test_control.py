@@ -14,6 +14,7 @@ from inference.client import AskFailed
 from ledger.money import Nano
 from p2p.identity import AdnlId
 from scripts.api import asking, client, control, events, local
+from scripts.api.dht import Wish
 from scripts.api.server import serve
 from scripts.failure import Failed
 from scripts.log import configured
@@ -307,6 +308,68 @@ async def test_node_that_cannot_ask_says_why(path, operator):
     with pytest.raises(Failed, match="Nobody answers") as failed:
         await ask(path, QUESTION)
     assert failed.value.failure.meaning.exit == 4
+
+
+STORE = {"name": "moths", "value_hex": "00", "ttl_s": 60, "idx": 1, "keep": True}
+
+
+async def test_value_is_stored_as_it_was_wished(path, operator, validate):
+    validate(await called(client.call, path, "POST", "/dht/values", STORE), "dht-stored")
+    await called(client.call, path, "POST", "/dht/values", {"name": "moths", "value_hex": ""})
+    assert operator.lookups.wishes == [
+        Wish(name="moths", content=b"\0", idx=1, ttl=60, keep=True),
+        Wish(name="moths", content=b""),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"name": ""}, "name"),
+        ({"name": "m" * 128}, "name"),
+        ({"name": 7}, "name"),
+        ({"value_hex": "0"}, "value_hex"),
+        ({"value_hex": "00" * 769}, "value_hex"),
+        ({"value_hex": None}, "value_hex"),
+        ({"ttl_s": 0}, "ttl_s"),
+        ({"ttl_s": 3_601}, "ttl_s"),
+        ({"ttl_s": True}, "ttl_s"),
+        ({"ttl_s": 1.5}, "ttl_s"),
+        ({"idx": 16}, "idx"),
+        ({"idx": -1}, "idx"),
+        ({"keep": 1}, "keep"),
+        ({"kep": True}, "kep"),
+    ],
+)
+async def test_value_that_does_not_do_is_refused_by_name(path, operator, change, param):
+    with pytest.raises(Failed) as failed:
+        await called(client.call, path, "POST", "/dht/values", {**STORE, **change})
+    assert (failed.value.failure.code, failed.value.failure.param) == ("invalid_request", param)
+    assert operator.lookups.wishes == []
+
+
+@pytest.mark.parametrize("body", [[], "moths", {}, {"name": "moths"}, {"value_hex": "00"}])
+async def test_value_without_its_parts_is_refused(path, operator, body):
+    with pytest.raises(Failed) as failed:
+        await called(client.call, path, "POST", "/dht/values", body)
+    assert failed.value.failure.code == "invalid_request"
+
+
+@pytest.mark.parametrize(
+    ("target", "param"),
+    [
+        ("/dht/values", "id"),
+        ("/dht/nodes", "id"),
+        ("/dht/values?id=a&idx=x", "idx"),
+        ("/dht/values?id=a&idx=16", "idx"),
+        ("/dht/values?id=a&idx=99999999999999999999", "idx"),
+    ],
+)
+async def test_lookup_without_a_key_is_refused(path, operator, target, param):
+    with pytest.raises(Failed) as failed:
+        await called(client.call, path, "GET", target)
+    assert (failed.value.failure.code, failed.value.failure.param) == ("invalid_request", param)
+    assert operator.lookups.asked == []
 
 
 @pytest.mark.parametrize("kept", [1, 5], ids=["before the offer", "in mid-answer"])
