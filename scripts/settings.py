@@ -78,7 +78,7 @@ class Node:
     """IP address to listen on; empty: the one of this node in the profile's bootstrap list, else
     127.0.0.1 in a dev network and 0.0.0.0 in others."""
     port: int = _integer(0, low=0, high=65_535)
-    """TCP port to listen on; 0: as for `host`, else any free one."""
+    """TCP and UDP port to listen on; 0: as for `host`, else any free one."""
     announce: str = ""
     """IP address that others dial; empty: the one listened on."""
 

@@ -39,7 +39,7 @@ def new(
     host
         IP address at which the others reach this node.
     port
-        TCP port at which they do.
+        TCP and UDP port at which they do.
     chain
         The directory in which `tussah --home DIR localchain` runs; without one, all is free.
     """
