@@ -72,7 +72,7 @@ from p2p.errors import CodecError, RemoteError
 from p2p.identity import AdnlId
 from p2p.onion import events as onion
 from p2p.onion.cell import Code as Hop
-from p2p.overlay.directory import Entry
+from p2p.overlay.listing import Entry
 
 SHARE: Final = 0.95
 """Each inner party has this part of the time of the one outside it, to fail first and say why."""

@@ -15,7 +15,7 @@ from ledger.payment import PayTerms
 from ledger.tick import MAX_TICKS
 from p2p.errors import RemoteError
 from p2p.identity import AdnlId
-from p2p.overlay.directory import Entry
+from p2p.overlay.listing import Entry
 
 MAX_DRAWS: Final = 3
 """workers tried for one request"""

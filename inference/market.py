@@ -15,7 +15,7 @@ from ledger.tariff import Prices, quote
 from p2p.entropy import Entropy, choice
 from p2p.identity import AdnlId
 from p2p.overlay.advert import Model, Role
-from p2p.overlay.directory import Entry
+from p2p.overlay.listing import Entry
 
 FEW: Final = 20
 """operators: with fewer, a client is easily told from others, and warned with the number."""

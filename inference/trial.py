@@ -14,7 +14,7 @@ from p2p import codec
 from p2p.identity import AdnlId
 from p2p.onion import events
 from p2p.onion.cell import Code, FailCode
-from p2p.overlay.directory import Entry
+from p2p.overlay.listing import Entry
 
 SILENCE: Final = 30.0
 """seconds a worker may say nothing, beside twice the wait that it quoted"""

@@ -25,12 +25,12 @@ from p2p.errors import (
     Unreachable,
 )
 from p2p.identity import AdnlId
-from p2p.overlay import calls as directory
-from p2p.overlay.calls import Refusal, Refused
+from p2p.overlay import bodies
+from p2p.overlay.bodies import Refusal
 from p2p.wire import Kind, Link, Message
 
 FIRST: Final = 1 << 63
-"""Number of the first query; the directory's begin at 1, so their answers are told apart."""
+"""Number of the first query; those of `Sending` begin lower, so their answers are told apart."""
 
 
 def is_call(body: bytes) -> bool:
@@ -171,7 +171,7 @@ class Calls:
             raise CodecError("two calls of one number")
         open_of = self._open_of.get(link, 0)
         if not self._buckets.take(now, link.peer) or open_of >= defaults.CALLS_OPEN:
-            self._reply(link, number, directory.pack_refusal(Refusal.BUSY))
+            self._reply(link, number, bodies.pack_refusal(Refusal.BUSY))
             return
         self._open[link, number] = now + defaults.CALL_LIFE
         self._open_of[link] = open_of + 1
@@ -186,7 +186,7 @@ class Calls:
     def refuse(self, query: Query, reason: Refusal) -> None:
         """Say no to a `Query`."""
         if self._close(query.link, query.number):
-            self._reply(query.link, query.number, directory.pack_refusal(reason))
+            self._reply(query.link, query.number, bodies.pack_refusal(reason))
 
     # --- links ---
 
@@ -291,9 +291,7 @@ def _outcome(number: int, body: bytes) -> Replied | Unanswered:
     if is_call(body):
         return Unanswered(number, AnswerTooBig("an answer too long"))
     try:
-        refused = directory.read_done(body)
-    except CodecError as error:
+        bodies.read_done(body)
+    except (CodecError, Rejected) as error:
         return Unanswered(number, error)
-    if isinstance(refused, Refused):
-        return Unanswered(number, Rejected(refused.code))
     return Unanswered(number, CodecError("an answer to another call"))

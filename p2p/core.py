@@ -290,6 +290,11 @@ class Procedures:
         """Queue a procedure for the next `run`."""
         self._ready.append(procedure)
 
+    @property
+    def waiting(self) -> bool:
+        """Whether a procedure is ready to go on."""
+        return bool(self._ready)
+
     def forget(self, procedure: Procedure) -> None:
         """A procedure has ended."""
         self._live.pop(procedure, None)
@@ -305,7 +310,7 @@ class Procedures:
 
     def run(self) -> bool:
         """Resume every ready procedure until none is; whether there was one."""
-        ran = bool(self._ready)
+        ran = self.waiting
         while self._ready:
             procedure = self._ready.popleft()
             if not procedure.done:

@@ -14,7 +14,7 @@ from p2p.dht import records
 from p2p.dht.core import DhtCore
 from p2p.errors import DhtError, TussahError
 from p2p.identity import AdnlId, peer_id, short_id
-from p2p.overlay.directory import Entry
+from p2p.overlay.listing import Entry
 from p2p.ton import AdnlAddressList, DhtKey, DhtValue, PubEd25519
 from p2p.wire import Endpoint
 

@@ -39,7 +39,7 @@ from p2p.overlay import advert
 from p2p.overlay.advert import Fields, Role
 from p2p.overlay.announcer import NOBODY
 from p2p.overlay.core import Statistics as OverlayStatistics
-from p2p.overlay.directory import Directory, DirectoryStatus
+from p2p.overlay.listing import DirectoryStatus, Listing
 from p2p.sending import Tap as UdpTap
 from p2p.stack import Peer, Stack, StackConfig
 from p2p.store import Kept, NodeStore
@@ -221,7 +221,7 @@ class Node:
         """Where it listens for links."""
         self.udp: tuple[Endpoint, ...] = () if udp is None else udp.endpoints
         """Where its socket of ADNL is bound."""
-        self.directory: Directory = self._stack.directory
+        self.directory: Listing = self._stack.directory
         self.incoming: trio.MemoryReceiveChannel[Incoming] = self._inside.incoming
         """Circuits that end here: `accept` or `refuse` each within 6 s."""
         self.queries: trio.MemoryReceiveChannel[Query] = self._inside.queries
@@ -291,7 +291,9 @@ class Node:
         await self._inside.changed.next()
 
     async def publish(self, fields: Fields) -> None:
-        """Be listed, and stay so until `withdraw`; returns once a directory server agreed.
+        """Be listed, and stay so until `withdraw`; returns once a directory server holds that.
+
+        Others use it from the next directory epoch on.
 
         Cancelled, it goes on trying to be listed. Raises `ValueError` for fields that nobody would
         take.
@@ -435,7 +437,6 @@ class _Inside:
         self._queries, self.queries = trio.open_memory_channel[Query](QUERIES)
         self._incoming, self.incoming = trio.open_memory_channel[Incoming](INCOMING)
         self._published, self._listed = 0, _Signal()
-        self._refused: int | None = None
         self.misbehaved = 0
         self.seen: Callable[[PeerSeen], None] = lambda event: None
         """Told of the places that datagrams come from."""
@@ -482,12 +483,10 @@ class _Inside:
             case stack.DirectoryChanged():
                 self.changed.send()
             case stack.Published(seq):
-                self._published, self._refused = max(self._published, seq), None
+                self._published = max(self._published, seq)
                 self._listed.send()
-            case stack.PublishRefused(code):
-                if code != self._refused:  # it is tried again each second: once is enough to read
-                    log.warning("advert.refused", code=code)
-                self._refused = code
+            case stack.Split():
+                log.warning("directory.split")
             case stack.Contradiction():
                 log.warning("directory.contradiction")
             case PeerSeen():

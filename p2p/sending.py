@@ -178,9 +178,12 @@ class Sending:
         finally:
             del self._pending[number]
             self._timers.clear(number)
-        if isinstance(outcome, TussahError):
+        if not isinstance(outcome, TussahError):
+            return outcome
+        try:
             raise outcome
-        return outcome
+        finally:
+            del outcome  # its traceback holds this frame, which holds it: a ring
 
     def learn(self, public: bytes, addresses: AdnlAddressList) -> None:
         """See `Sender`. What waits for a way to this peer leaves."""

@@ -24,7 +24,7 @@ from p2p.dht import records
 from p2p.dht import settings as dht_settings
 from p2p.dht.core import DhtCore, Seed
 from p2p.entropy import Entropy
-from p2p.errors import AdvertError, CodecError, DirectoryStale, TlError
+from p2p.errors import CodecError, DirectoryStale, TlError
 from p2p.identity import AdnlId, Identity
 from p2p.kept import Kept as Kept
 from p2p.locator import Locator, format_multiaddr
@@ -35,21 +35,21 @@ from p2p.onion.core import CircuitId, Misbehaved, OnionConfig, OnionCore, OnionK
 from p2p.onion.handshake import Target
 from p2p.onion.noise import Kem, MlKem768
 from p2p.overlay import core as membership
-from p2p.overlay import exchange as overlay
+from p2p.overlay import directory_core
 from p2p.overlay import settings as overlay_settings
 from p2p.overlay.advert import Fields, Role, Rules
 from p2p.overlay.announcer import NOBODY, Announcer
-from p2p.overlay.calls import Refusal
+from p2p.overlay.bodies import Refusal
 from p2p.overlay.core import OverlayCore
-from p2p.overlay.directory import Directory, Verdict
-from p2p.overlay.exchange import Contradiction as Contradiction
-from p2p.overlay.exchange import DirectoryChanged as DirectoryChanged
-from p2p.overlay.exchange import Exchange
-from p2p.overlay.exchange import Joined as Joined
-from p2p.overlay.exchange import Published as Published
-from p2p.overlay.exchange import PublishRefused as PublishRefused
+from p2p.overlay.directory_core import DirectoryCore, Server
+from p2p.overlay.events import Contradiction as Contradiction
+from p2p.overlay.events import DirectoryChanged as DirectoryChanged
+from p2p.overlay.events import Joined as Joined
+from p2p.overlay.events import Published as Published
+from p2p.overlay.events import SayAgain
+from p2p.overlay.events import Split as Split
+from p2p.overlay.listing import Listing
 from p2p.overlay.records import DhtRecords
-from p2p.overlay.serve import DirectoryServer
 from p2p.rldp.core import RldpCore
 from p2p.sending import Sending
 from p2p.ton import DhtNode
@@ -129,7 +129,8 @@ class Stack:
         self._id, self._public = identity.id, identity.public
         self._config = config
         self._rules = Rules(network=config.network, dev=config.dev)
-        self._bootstrap = [peer.id for peer in config.bootstrap]
+        first = [peer.id for peer in config.bootstrap]
+        self._bootstrap = [peer for peer in first if peer != identity.id]
         keys = onion_keys or OnionKeys(entropy.fork("onion-keys"))
 
         self._procedures = Procedures()
@@ -139,13 +140,22 @@ class Stack:
             identity, entropy, config, self._sending, self._procedures, self.dht
         )
 
-        self.directory = Directory(self._rules, identity.id)
-        self._locator = Locator(identity.id, config.bootstrap, self.directory, self.dht)
-        self._exchange = Exchange(
-            self.directory, identity.id, self._bootstrap, self._rules, entropy.fork("sync")
+        self._directory = DirectoryCore(
+            identity.id,
+            self.overlay.call,
+            self._procedures,
+            entropy.fork("directory"),
+            rules=self._rules,
+            servers=[Server(peer, peer) for peer in first],
+            book=self.overlay.pulses,
+            discreet=not config.roles,
         )
-        self._server = _server(self.directory, self._rules, config, identity.id, entropy)
-        self._announcer = Announcer(identity, self._rules, entropy.fork("advert"), keys.public)
+        self.directory: Listing = self._directory.listing
+        self.overlay.attach(self._directory)
+        self._locator = Locator(identity.id, config.bootstrap, self.directory, self.dht)
+        self._announcer = Announcer(
+            identity, self._rules, entropy.fork("advert"), keys.public, beating=True
+        )
         self._onion = OnionCore(
             identity, keys, self.directory, entropy.fork("onion"), _onion_config(config)
         )
@@ -175,9 +185,10 @@ class Stack:
         for peer in self._config.bootstrap:
             self._sending.learn(peer.public, address_list(peer.endpoints, 0))
         self._announcer.listen(addresses, udp)
-        self._exchange.start(now)
         if self._config.roles:
             self._join(now, addresses, udp)
+        self._directory.restore(now, self._config.kept.adverts)
+        self._directory.start(now, serve=bool(self._config.roles and (addresses or udp)))
 
     def _join(self, now: float, addresses: tuple[Endpoint, ...], udp: tuple[Endpoint, ...]) -> None:
         self.overlay.join(now, self._bootstrap, serve=bool(addresses or udp))
@@ -207,7 +218,6 @@ class Stack:
         self._dialling.pop(link.peer, None)
         self._onion.link_up(now, link, link.peer, dialled=dialled)
         self._sending.link_up(link)
-        self._exchange.link_up(now, link.peer)
         self._calls.link_up(link)
 
     def link_down(self, now: float, link: Link) -> None:
@@ -223,7 +233,6 @@ class Stack:
         self._calls.link_down(link)
         if not links:
             del self._links[link.peer]
-            self._exchange.link_down(now, link.peer)
 
     def dial_failed(self, now: float, peer: AdnlId) -> None:
         """What `Dial` asked for cannot be had."""
@@ -231,7 +240,6 @@ class Stack:
         self._dialling.pop(peer, None)
         self._onion.dial_failed(now, peer)
         self._sending.unreachable(peer)
-        self._exchange.dial_failed(now, peer)
         self._calls.dial_failed(peer)
 
     def linked(self) -> tuple[AdnlId, ...]:
@@ -241,14 +249,18 @@ class Stack:
     def kept(self) -> Kept:
         """What helps the next start."""
         nodes = self.dht.snapshot().nodes
-        return Kept(nodes=tuple(tl.pack(node, boxed=False) for node in nodes))
+        return Kept(
+            nodes=tuple(tl.pack(node, boxed=False) for node in nodes),
+            adverts=tuple(self._directory.kept()),
+        )
 
     # --- commands: what we say of ourselves ---
 
     def publish(self, now: float, fields: Fields) -> int:
         """Say this of ourselves, and keep saying it.
 
-        `Published` of the seq returned, or of a greater one, follows once a server took it.
+        `Published` of the seq returned, or of a greater one, follows once a directory server
+        holds it.
         Raises `ValueError` for fields that nobody would take.
         """
         self._pass(now)
@@ -310,9 +322,10 @@ class Stack:
         `suspects`, which have just failed a circuit, stand in a path only if they must.
         """
         self._pass(now)
+        self._directory.use(now)
         if self.directory.is_stale(now):
             raise DirectoryStale("nobody has confirmed the directory for too long")
-        acquainted = self._exchange.acquainted()
+        acquainted = self._directory.acquainted()
         return self._onion.path(now, worker, relays, acquainted=acquainted, suspects=suspects)
 
     def open(self, now: float, path: Sequence[Target], request: bytes) -> CircuitId:
@@ -390,26 +403,23 @@ class Stack:
     def handle_timer(self, now: float) -> None:
         """Do what is due."""
         self._pass(now)
-        if self.directory.expire(now):
-            self._events.append(DirectoryChanged())
         self._announcer.renew(now)
         self._announce(now)
         self._sending.handle_timer(now)
         self.dht.handle_timer(now)
         self.overlay.handle_timer(now)
-        self._exchange.handle_timer(now)
+        self._directory.handle_timer(now)
         self._calls.handle_timer(now)
         self._onion.handle_timer(now)
 
     def next_deadline(self) -> float | None:
         """When something is due."""
         deadlines = (
-            self.directory.next_deadline(),
             self._announcer.due(),
             self._sending.next_deadline(),
             self.dht.next_deadline(),
             self.overlay.next_deadline(),
-            self._exchange.next_deadline(),
+            self._directory.next_deadline(),
             self._calls.next_deadline(),
             self._onion.next_deadline(),
         )
@@ -434,16 +444,13 @@ class Stack:
             "sends": len(self._sends),
             "events": len(self._events),
         }
-        served = {} if self._server is None else self._server.sizes()
         return {
             **self._onion.sizes(),
-            **self.directory.sizes(),
-            **self._exchange.sizes(),
+            **self._directory.sizes(),
             **self._sending.sizes(),
             **self.dht.sizes(),
             **self.overlay.sizes(),
             **self._calls.sizes(),
-            **served,
             **own,
         }
 
@@ -465,45 +472,25 @@ class Stack:
                 self._onion.receive(now, link, message.payload)
             case Kind.QUERY if calls.is_call(message.payload):
                 self._calls.asked(now, link, message.number, message.payload)
-            case Kind.QUERY if not self._sending.claims(message.payload):
-                self._answer(now, link, message)
             case Kind.ANSWER if message.number >= calls.FIRST:
                 self._calls.answered(link, message.number, message.payload)
             case Kind.MESSAGE | Kind.QUERY if self._sending.claims(message.payload):
                 self._sending.linked(link, message)
-            case Kind.ANSWER if message.number >= sending.FIRST:
-                self._sending.linked(link, message)
             case Kind.ANSWER:
-                self._exchange.answered(now, link.peer, message.number, message.payload)
+                self._sending.linked(link, message)
             case _:
                 raise CodecError("a kind of message that nobody here reads")
 
-    def _answer(self, now: float, link: Link, query: Message) -> None:
-        if self._server is None:
-            raise CodecError("a query to a node that answers none")
-        before = self.directory.version
-        answer = self._server.answer(now, link.peer, query.payload)
-        self._write(link, Message(Kind.ANSWER, query.number, answer))
-        if self.directory.version != before:
-            self._changed(now)
-
-    def _changed(self, now: float) -> None:
-        """The directory has news. If it is an advert of ours from a life before: go above it."""
-        self._events.append(DirectoryChanged())
-        newest = self.directory.newest(self._id)
-        if newest is not None and newest.buffer != self._announcer.advert:
-            self._announcer.outbid(now, newest.seq)
-            self._announce(now)
-
     def _announce(self, now: float) -> None:
-        """Bring what the announcer has issued since to the directory and to those who ask us."""
+        """Tell what the announcer has issued since, and give the pulse that is due."""
         seq, advert = self._announcer.seq, self._announcer.advert
         if advert is not None and seq > self._announced:
             self._announced = seq
-            self.directory.add(now, advert)
-            self._events.append(DirectoryChanged())
-            self._exchange.publish(now, seq, advert)
             self.overlay.broadcast(now, advert)
+            self._directory.say(now, seq, advert)
+        pulse = self._announcer.beat(now)
+        if pulse is not None:
+            self.overlay.pulse(now, [pulse])
         self._want_work(now)
 
     def _want_work(self, now: float) -> None:
@@ -530,9 +517,9 @@ class Stack:
         spoken = self.overlay.drain()
         for said_there in spoken:
             self._route_overlay(now, said_there)
-        said = self._exchange.drain()
-        for output in said:
-            self._route(now, output)
+        said = self._directory.drain()
+        for what in said:
+            self._route_directory(now, what)
         called = self._calls.drain()
         for call in called:
             self._route_calls(now, call)
@@ -541,22 +528,25 @@ class Stack:
             self._write_frames(link, frames)
         for event in events:
             self._route_circuits(now, event)
-        return bool(ran or sent or spoken or said or called or writes or events)
+        moved = ran or sent or spoken or said or called or writes or events
+        return bool(moved) or self._procedures.waiting
 
-    def _route(self, now: float, output: overlay.Output) -> None:
-        match output:
-            case overlay.Reach(peer):
-                self._reach(now, peer)
-            case overlay.Ask(peer, number, body):
-                for link in self._links.get(peer, [])[-1:]:  # none if it went down since
-                    self._write(link, Message(Kind.QUERY, number, body))
-            case overlay.Misled(peer, reason):
-                for link in self._links.get(peer, [])[-1:]:
-                    self._strike(link, reason)
+    def _route_directory(self, now: float, event: directory_core.Event) -> None:
+        match event:
+            case SayAgain(advert):
+                self.overlay.broadcast(now, advert)
             case DirectoryChanged():
-                self._changed(now)
+                self._events.append(event)
+                self._outbid(now)
             case _:
-                self._events.append(output)
+                self._events.append(event)
+
+    def _outbid(self, now: float) -> None:
+        """Go above an advert of ours from a life before."""
+        newest = self.directory.newest(self._id)
+        if newest is not None and newest.buffer != self._announcer.advert:
+            self._announcer.outbid(now, newest.seq)
+            self._announce(now)
 
     def _route_sending(self, now: float, output: sending.Output) -> None:
         match output:
@@ -571,23 +561,15 @@ class Stack:
 
     def _route_overlay(self, now: float, event: membership.Event) -> None:
         match event:
-            case membership.Broadcast(data=data, id=broadcast):
-                if self._believe(now, data):
+            case membership.Broadcast(id=broadcast, source=source, data=data):
+                if self._directory.offer(now, data, source):
                     self.overlay.accept(now, broadcast)
                 else:
                     self.overlay.refuse(now, broadcast)
-            case membership.Pulses() | membership.Cast() | membership.NeighboursChanged():
+            case membership.NeighboursChanged(neighbours):
+                self._directory.neighbours(now, neighbours)
+            case membership.Pulses() | membership.Cast():
                 pass
-
-    def _believe(self, now: float, advert: bytes) -> bool:
-        """Whether a broadcast is news for the directory, and so worth passing on."""
-        try:
-            is_new = self.directory.add(now, advert) is Verdict.NEW
-        except AdvertError:
-            return False
-        if is_new:
-            self._changed(now)
-        return is_new
 
     def _route_calls(self, now: float, output: calls.Output) -> None:
         match output:
@@ -615,7 +597,6 @@ class Stack:
     def _reach(self, now: float, peer: AdnlId) -> None:
         """See to it that there is a link, or that whoever wants it hears that there is none."""
         if peer in self._links:
-            self._exchange.link_up(now, peer)
             self._calls.link_up(self._links[peer][-1])
         elif peer in self._dialling:
             return
@@ -736,13 +717,3 @@ def _onion_config(config: StackConfig) -> OnionConfig:
         kem=config.kem,
         tap=config.tap,
     )
-
-
-def _server(
-    directory: Directory, rules: Rules, config: StackConfig, self_id: AdnlId, entropy: Entropy
-) -> DirectoryServer | None:
-    """Bootstrap nodes and those with a role answer directory calls; a pure client answers none."""
-    is_bootstrap = any(peer.id == self_id for peer in config.bootstrap)
-    if not config.roles and not is_bootstrap:
-        return None
-    return DirectoryServer(directory, rules, entropy.fork("directory-server"))

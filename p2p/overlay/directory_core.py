@@ -66,6 +66,9 @@ DEV_PATIENCE: Final = 0.2
 SERVER: Final = Role.DIRECTORY | Role.DIALABLE
 """What a node offers that can be asked for the list."""
 
+PARTIES: Final = Role.WORKER | Role.MINT
+"""Those who read what is asked, or sell what it is paid with: they should not know who asks."""
+
 Event: TypeAlias = Joined | DirectoryChanged | Published | SayAgain | Contradiction | Split
 
 _Finding: TypeAlias = compare.Finding | refresh.Finding | Heard
@@ -108,7 +111,8 @@ class DirectoryCore:
     """See the module. A `CallHandler`; `listing` may be asked at any time.
 
     `book` is where pulses are taken, `servers` are those of the network's settings: a node that is
-    one of them, or that knows of none, is where a network begins.
+    one of them, or that knows of none, is where a network begins. Who is `discreet`, as a pure
+    client is, shows itself to few and to no worker or mint: each server asked learns its address.
     """
 
     def __init__(
@@ -121,6 +125,7 @@ class DirectoryCore:
         rules: Rules,
         servers: Sequence[Server],
         book: PulseBook,
+        discreet: bool = False,
         calendar: Calendar | None = None,
         registry: Registry = nobody,
         read: Read = adverts.read,
@@ -129,6 +134,7 @@ class DirectoryCore:
         self._entropy = entropy
         self._book = book
         self._is_dev = rules.dev
+        self._is_discreet = discreet
         self._calendar = calendar or calendar_of(rules)
         self._begins = self_id in [server.peer for server in servers] or not servers
 
@@ -258,7 +264,7 @@ class DirectoryCore:
 
     def servers(self) -> list[AdnlId]:
         """A few to ask, of different operators: those that the list is fetched from come first."""
-        return self._servers.choose(self._now, self._listed_servers())
+        return self._servers.choose(self._now, self._asked_servers())
 
     def all_servers(self) -> list[AdnlId]:
         """Those of our list and of the settings, but for this node."""
@@ -299,7 +305,7 @@ class DirectoryCore:
                 case _Due.FINDINGS:
                     self._take_findings(now)
                 case _Due.FETCH:
-                    self._refresh.fetch(now, self._listed_servers(), self._last_servers())
+                    self._refresh.fetch(now, self._asked_servers(), self._last_servers())
                 case _Due.PUBLISHED:
                     self._publication.look(self.servers())
                 case _Due.COMPARE:
@@ -513,6 +519,22 @@ class DirectoryCore:
 
     def _is_server(self, peer: AdnlId) -> bool:
         return peer in self._listed_servers() or self._servers.is_first(peer)
+
+    def _asked_servers(self) -> dict[AdnlId, bytes]:
+        """Those of our list that we ask.
+
+        In a dev network, which has few relays, a discreet node keeps to those that have answered,
+        and at first to those of its settings: a path wants relays that have not seen it.
+        """
+        if not self._is_discreet:
+            return self._listed_servers()
+        keeps = self._is_dev and self._servers.first and not self._refresh.is_failing
+        return {
+            peer: group
+            for peer, group in self._listed_servers().items()
+            if (entry := self.listing.find(peer)) and not entry.advert.roles & PARTIES
+            if self._servers.keeps(peer) or not keeps
+        }
 
     def _listed_servers(self) -> dict[AdnlId, bytes]:
         """Those of our list, but for this node."""

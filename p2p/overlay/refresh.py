@@ -145,7 +145,7 @@ class Refresh:
         try:
             outcome = await fetch.run()
         except (DirectorySplit, Unreachable) as error:
-            outcome = error
+            outcome = error.with_traceback(None)  # it would hold this frame, which holds it
         self._report(Listed(epoch, outcome))
 
     async def _feel(self, peers: Sequence[AdnlId]) -> None:

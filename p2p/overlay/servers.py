@@ -73,6 +73,10 @@ class Servers:
         """Whether the settings name it."""
         return any(peer == server.peer for server in self.first)
 
+    def keeps(self, peer: AdnlId) -> bool:
+        """Whether it has answered of late, and is to be asked again."""
+        return peer in self._kept
+
     def keep(self, now: float, peers: Sequence[AdnlId]) -> None:
         """These were asked and are what they should be: ask them again."""
         least, most = (self._calendar.scaled(seconds) for seconds in KEPT_FOR)

@@ -8,7 +8,7 @@ from inference.market import Known
 from p2p.identity import AdnlId
 from p2p.node import Acquaintances
 from p2p.overlay.advert import Model, Role
-from p2p.overlay.directory import DirectoryStatus, Entry
+from p2p.overlay.listing import DirectoryStatus, Entry
 from scripts.api.common import ASSURANCE, ROLE_NAMES, address, moment, prices
 from scripts.failure import Document
 

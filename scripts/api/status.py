@@ -17,7 +17,7 @@ from ledger.totals import Minted, Totals
 from p2p.identity import AdnlId
 from p2p.node import Announced, NodeStatistics
 from p2p.overlay.advert import Role
-from p2p.overlay.directory import DirectoryStatus, Entry
+from p2p.overlay.listing import DirectoryStatus, Entry
 from p2p.wire import Endpoint
 from scripts.api.common import ROLE_NAMES, moment, prices
 from scripts.api.reach import reach

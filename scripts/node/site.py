@@ -10,7 +10,7 @@ from p2p.entropy import SystemEntropy
 from p2p.identity import Identity
 from p2p.node import Node
 from p2p.overlay.advert import Role
-from p2p.overlay.directory import Entry
+from p2p.overlay.listing import Entry
 from scripts import networks
 from scripts.api.status import Alert
 from scripts.failure import Failed

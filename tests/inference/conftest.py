@@ -6,7 +6,7 @@ import pytest
 
 from p2p.identity import Identity
 from p2p.overlay.advert import Fields, Model, OnionKey, Prices, Role, Rules, build, parse
-from p2p.overlay.directory import Entry
+from p2p.overlay.listing import Entry
 from p2p.wire import Endpoint
 
 NOW = 1_795_000_000.0

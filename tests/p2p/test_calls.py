@@ -19,8 +19,8 @@ from p2p.errors import (
     Unreachable,
 )
 from p2p.identity import AdnlId
-from p2p.overlay import calls as directory
-from p2p.overlay.calls import Refusal
+from p2p.overlay import bodies as directory
+from p2p.overlay.bodies import Refusal
 from p2p.wire import Kind, Link, Message
 
 PEER, OTHER = AdnlId(b"p" * 32), AdnlId(b"o" * 32)

@@ -19,8 +19,8 @@ from p2p.node import Acquaintances, Announced, NodeStatistics
 from p2p.onion.core import OnionStatistics
 from p2p.overlay.advert import Advert, Role
 from p2p.overlay.core import Statistics as OverlayStatistics
-from p2p.overlay.directory import DirectoryStatus, Entry
 from p2p.overlay.fields import Fields, Model, Prices
+from p2p.overlay.listing import DirectoryStatus, Entry
 from p2p.transport.carrier import CarrierStatistics
 from p2p.wire import Endpoint
 from scripts.api import answer, common, listing, money
