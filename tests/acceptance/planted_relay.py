@@ -1,4 +1,4 @@
-"""A relay that writes to its log what it cannot help seeing: whom its links lead to."""
+"""A relay that writes to its log what it cannot help seeing: who speaks to it, and from where."""
 
 import sys
 
@@ -12,8 +12,16 @@ class Gossip(Recorder):
 
     def meet(self, link, ours, theirs):
         super().meet(link, ours, theirs)
-        sys.stderr.write(f"link with {link.peer.hex()} at {format_endpoint(theirs)}\n")
-        sys.stderr.flush()
+        _tell(link.peer, theirs)
+
+    def meet_udp(self, peer, ours, theirs):
+        super().meet_udp(peer, ours, theirs)
+        _tell(peer, theirs)
+
+
+def _tell(peer, endpoint):
+    sys.stderr.write(f"met {peer.hex()} at {format_endpoint(endpoint)}\n")
+    sys.stderr.flush()
 
 
 if __name__ == "__main__":

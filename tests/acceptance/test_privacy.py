@@ -368,7 +368,7 @@ async def test_no_relay_joins_asker_and_worker_and_the_worker_knows_neither_aske
     kinds = {
         "relay": ("Passage", "Port", "Meter", "Hop", "LinkCore", "End", "Relayed"),
         "worker": ("WorkerCore", "Order", "Job", "EndCircuit", "Streams", "FakeEngine"),
-        "stranger": ("Stack", "Directory", "Libp2pCarrier", "Links"),
+        "stranger": ("Stack", "Listing", "Libp2pCarrier", "Links"),
     }
     missing = [
         (role, kind) for role in kinds for kind in kinds[role] if (role, kind) not in watch.walked
