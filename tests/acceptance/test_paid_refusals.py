@@ -69,11 +69,12 @@ def test_what_cannot_be_paid_for_is_refused_and_costs_nothing(network, tmp_path)
     check_paid(client, at_once=2)
     until(lambda: is_up(pauper))
 
+    before = paid.listed_at(pauper, mint)
     kill(mint)
     refused("mint down", client)
     refused("mint down, no credits", pauper)
     back(mint)
-    until(mint.status)
+    until(lambda: paid.listed_at(pauper, mint) not in (None, before))
     refused("no credits, empty wallet", pauper)
 
     kill(chain)
