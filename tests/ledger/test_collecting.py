@@ -86,7 +86,7 @@ async def all_fetched(village):
 async def test_change_under_keys_that_nobody_else_has_seen_is_proof_and_no_coin(
     village, autojump_clock, monkeypatch
 ):
-    purse, worker = village.customer.purse, await village.up(Role.RELAY)
+    purse, worker = village.customer.purse, await village.worker()
     tagging = Tagging(village.mint, village.now, monkeypatch)
     (payment,) = await sessions(village, worker, 1)
     tagging.knows(payment)
@@ -107,7 +107,7 @@ async def test_change_under_keys_that_nobody_else_has_seen_is_proof_and_no_coin(
 async def test_coins_of_a_lock_that_a_mint_does_not_know_are_free_once_no_clock_can_differ(
     slowly, village, autojump_clock
 ):
-    worker = await village.up(Role.RELAY)
+    worker = await village.worker()
     payment = await village.customer.purse.prepare(terms(village, worker))
     expiry = payment.terms.expiry
     village.customer.purse.collect(payment, locked=False, revealed=0, owed=0)
@@ -131,7 +131,7 @@ async def test_after_a_restart_each_change_has_a_moment_of_its_own(
     slowly, village, autojump_clock, circuits, state
 ):
     """Whether its session was cut off, or its change was due while this node was away."""
-    worker = await village.up(Role.RELAY)
+    worker = await village.worker()
     payments = await sessions(village, worker, 6)
     if state == "over":
         circuits.fail = True
@@ -159,7 +159,7 @@ async def test_after_a_restart_each_change_has_a_moment_of_its_own(
 async def test_between_two_circuits_for_change_there_is_a_pause_were_both_due_at_once(
     slowly, village, autojump_clock, circuits
 ):
-    worker = await village.up(Role.RELAY)
+    worker = await village.worker()
     payments = await sessions(village, worker, 4)
     circuits.fail = True
     for payment in payments:
@@ -182,7 +182,7 @@ async def test_between_two_circuits_for_change_there_is_a_pause_were_both_due_at
 
 
 async def test_a_full_disk_ends_no_task_and_loses_no_change(village, autojump_clock):
-    purse, worker = village.customer.purse, await village.up(Role.RELAY)
+    purse, worker = village.customer.purse, await village.worker()
     (payment,) = await sessions(village, worker, 1)
     await fill_disk(village.customer.store, is_full=True)
     purse.collect(payment, locked=True, revealed=1, owed=1)
@@ -195,7 +195,7 @@ async def test_a_full_disk_ends_no_task_and_loses_no_change(village, autojump_cl
 async def test_a_disk_that_fills_up_while_change_is_fetched_ends_no_task(
     village, autojump_clock, circuits
 ):
-    purse, worker = village.customer.purse, await village.up(Role.RELAY)
+    purse, worker = village.customer.purse, await village.worker()
     (payment,) = await sessions(village, worker, 1)
     circuits.fail = True
     purse.collect(payment, locked=True, revealed=1, owed=1)

@@ -66,7 +66,7 @@ async def test_purchase_is_told_of_before_anything_is_promised(village, autojump
 
 
 async def test_credits_are_got_as_the_asker_says(village, autojump_clock):
-    purse, worker, wanted = village.customer.purse, await village.up(Role.RELAY), []
+    purse, worker, wanted = village.customer.purse, await village.worker(), []
 
     async def buy(mint):
         wanted.append(mint)
@@ -79,7 +79,7 @@ async def test_credits_are_got_as_the_asker_says(village, autojump_clock):
 
 async def test_what_is_not_revealed_comes_back(village, autojump_clock):
     purse = village.customer.purse
-    worker = await village.up(Role.RELAY)
+    worker = await village.worker()
     payment = await purse.prepare(terms(village, worker))
     assert isinstance(await locked(village, worker, payment), Locked)
     assert isinstance(await settled(village, worker, payment, 7), Settled)
@@ -92,7 +92,7 @@ async def test_what_is_not_revealed_comes_back(village, autojump_clock):
 
 async def test_spend_that_never_left_is_free_at_once(village, autojump_clock):
     purse = village.customer.purse
-    worker = await village.up(Role.RELAY)
+    worker = await village.worker()
     payment = await purse.prepare(terms(village, worker))
     assert (await purse.holdings()).value < BUNDLE
     purse.release(payment)
@@ -101,7 +101,7 @@ async def test_spend_that_never_left_is_free_at_once(village, autojump_clock):
 
 async def test_spend_that_was_never_locked_comes_back_once_it_cannot_be(village, autojump_clock):
     purse = village.customer.purse
-    worker = await village.up(Role.RELAY)
+    worker = await village.worker()
     payment = await purse.prepare(terms(village, worker))
     purse.collect(payment, locked=False, revealed=0, owed=0)
     await until_value(village, BUNDLE)
@@ -111,7 +111,7 @@ async def test_spend_that_was_never_locked_comes_back_once_it_cannot_be(village,
 
 async def test_silent_worker_keeps_nothing_after_expiry(village, autojump_clock):
     purse = village.customer.purse
-    worker = await village.up(Role.RELAY)
+    worker = await village.worker()
     payment = await purse.prepare(terms(village, worker))
     await locked(village, worker, payment)
     purse.collect(payment, locked=True, revealed=3, owed=3)
@@ -124,7 +124,7 @@ async def test_a_worker_that_takes_more_than_its_receipt_says_leaves_evidence(
     village, autojump_clock, taken, warned
 ):
     purse = village.customer.purse
-    worker = await village.up(Role.RELAY)
+    worker = await village.worker()
     payment = await purse.prepare(terms(village, worker))
     await locked(village, worker, payment)
     await settled(village, worker, payment, taken)
@@ -142,7 +142,7 @@ async def test_a_worker_that_takes_more_than_its_receipt_says_leaves_evidence(
 
 async def test_coins_are_in_one_session_only(village, autojump_clock):
     purse = village.customer.purse
-    worker = await village.up(Role.RELAY)
+    worker = await village.worker()
     await purse.buy()
     payments = [
         await purse.prepare(terms(village, worker, session=bytes([n]) * 32)) for n in range(6)
@@ -158,7 +158,7 @@ def _coins(payment):
 
 
 async def test_restart_in_mid_answer_loses_nothing(village, autojump_clock):
-    worker = await village.up(Role.RELAY)
+    worker = await village.worker()
     payment = await village.customer.purse.prepare(terms(village, worker))
     await locked(village, worker, payment)
     village.customer.stop.cancel()
@@ -262,7 +262,7 @@ async def test_mint_that_is_delisted_while_an_ask_waits_leaves_no_coins_set_asid
     village, autojump_clock, monkeypatch
 ):
     purse = village.customer.purse
-    worker = await village.up(Role.RELAY)
+    worker = await village.worker()
     await purse.buy()
     wanted, common = terms(village, worker), purse._mints.common
     found = [village.mint.node.id]
@@ -280,7 +280,7 @@ async def test_mint_that_is_delisted_while_an_ask_waits_leaves_no_coins_set_asid
 
 async def test_a_full_disk_is_said_and_nothing_is_set_aside(village, autojump_clock):
     purse, store = village.customer.purse, village.customer.store
-    worker = await village.up(Role.RELAY)
+    worker = await village.worker()
     await purse.buy()
     await fill_disk(store, is_full=True)
     for ask in (lambda: purse.prepare(terms(village, worker)), purse.buy):
@@ -299,7 +299,7 @@ async def prepared(village, worker):
 async def test_too_many_writes_are_said_and_nothing_is_set_aside(
     village, autojump_clock, monkeypatch
 ):
-    purse, worker = village.customer.purse, await village.up(Role.RELAY)
+    purse, worker = village.customer.purse, await village.worker()
     await purse.buy()
     with monkeypatch.context() as patch:
         patch.setattr("ledger.store.WAITING", 0)
@@ -314,7 +314,7 @@ async def test_coins_that_are_released_while_the_disk_is_full_come_back(
     village, autojump_clock, stop
 ):
     purse, store = village.customer.purse, village.customer.store
-    payment = await prepared(village, await village.up(Role.RELAY))
+    payment = await prepared(village, await village.worker())
     await fill_disk(store, is_full=True)
     purse.release(payment)
     await trio.sleep(10)
@@ -329,7 +329,7 @@ async def test_coins_that_are_released_while_the_disk_is_full_come_back(
 
 async def test_coins_set_free_by_one_session_are_there_for_the_next(village, autojump_clock):
     """Also if the disk has not yet heard of it."""
-    purse, worker = village.customer.purse, await village.up(Role.RELAY)
+    purse, worker = village.customer.purse, await village.worker()
     most = BUNDLE.value // TICK.value
     for number in range(3):
         wanted = terms(village, worker, ticks=most, session=bytes([number]) * 32)
@@ -381,7 +381,7 @@ async def test_mint_that_signs_with_another_key_is_accused_and_asked_no_more(
 
 async def test_number_of_a_secret_is_never_used_twice(village, autojump_clock):
     purse = village.customer.purse
-    worker = await village.up(Role.RELAY)
+    worker = await village.worker()
     for n in range(3):
         payment = await purse.prepare(terms(village, worker, session=bytes([n]) * 32))
         purse.release(payment)

@@ -110,6 +110,12 @@ class Village:
         self.count += 1
         return await self.nursery.start(self._run, roles, coins, number or self.count)
 
+    async def worker(self):
+        """A newcomer who earns, once it knows the mint."""
+        worker = await self.up(Role.RELAY)
+        await self.met(worker)
+        return worker
+
     async def _store(self, task_status):
         """In memory, as a virtual clock does not wait for threads; it outlives its node."""
         async with Store.open(None) as store:
