@@ -9,7 +9,6 @@ import argparse
 import os
 import signal
 import sys
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
@@ -35,7 +34,7 @@ from p2p.errors import Insufficient, LocalError
 from p2p.identity import Identity
 from p2p.wire import Endpoint
 from scripts import log as logs
-from scripts import networks
+from scripts import networks, process
 from scripts.api import local
 from scripts.api import server as http
 from scripts.api.connection import Limits
@@ -310,20 +309,13 @@ def child(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--block-time", type=float, default=BLOCK_TIME)
     chosen = parser.parse_args(argv)
-    threading.Thread(target=_end_with_input, daemon=True).start()
+    process.end_with_input()
     wanted = Wanted(port=chosen.port, block_time=chosen.block_time)
     try:
         return main(wanted, home=Home(chosen.home), ready=lambda document: None)
     except Failed as failed:
         sys.stderr.write(f"{failed.failure}\n")
         return failed.failure.meaning.exit
-
-
-def _end_with_input() -> None:
-    """Nothing is ever written to us: the end of input is the end of our parent."""
-    while os.read(sys.stdin.fileno(), 4096):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,6 @@ so nothing outlives the parent, however it dies.
 import os
 import shutil
 import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +20,7 @@ from typing import Final, final
 from p2p.entropy import SystemEntropy
 from p2p.identity import AdnlId
 from p2p.wire import Endpoint
-from scripts import funds, interrupts, networks
+from scripts import forked, funds, interrupts, networks
 from scripts.api import client as control
 from scripts.failure import Document, Failed
 from scripts.home import Home, write_private
@@ -64,20 +62,17 @@ class Party:
     name: str
     role: str
     home: Home
-    command: Sequence[str]
-    process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+    program: Sequence[str]
+    process: forked.Process | None = field(default=None, init=False)
 
     def start(self) -> None:
         """Start the process in a session of its own: Ctrl-C is the parent's to handle."""
-        with self.home.log.open("ab") as log:
-            self.process = subprocess.Popen(  # noqa: S603 - our own program
-                [*self.command, "--home", str(self.home.path)],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                env=_environment(),
-            )
+        self.process = forked.Process(
+            [*self.program, "--home", str(self.home.path)],
+            name=self.name,
+            output=self.home.log,
+            environment=_environment(),
+        )
 
     def call(self, method: str, target: str, body: Document | None = None) -> Document:
         """A request to the party's control API."""
@@ -95,7 +90,7 @@ class Party:
 
     def check(self) -> None:
         """Raise `Failed` if the process has ended by itself."""
-        if self.process is None or self.process.poll() is not None:
+        if not self.lives:
             status = self.process.returncode if self.process else None
             lines = self.home.log.read_text("utf-8", "replace").splitlines()[-LOG_LINES:]
             message = f"{self.name} ended with status {status}. Its log ends:\n" + "\n".join(lines)
@@ -104,7 +99,7 @@ class Party:
     @property
     def lives(self) -> bool:
         """Whether there is a process."""
-        return self.process is not None and self.process.poll() is None
+        return self.process is not None and self.process.returncode is None
 
     def ask_to_stop(self) -> None:
         """Let the process drain and end; one that is not up yet ends at once."""
@@ -118,8 +113,7 @@ class Party:
         if self.lives:
             self.process.kill()
         self.process.wait()
-        if self.process.stdin is not None:
-            self.process.stdin.close()
+        self.process.let_go()
 
 
 @final
@@ -152,8 +146,8 @@ class Plan:
     """Added to every party's command line."""
     config: Mapping[str, str] = field(default_factory=dict)
     """By role or name: lines of TOML for the settings."""
-    commands: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """By name: another program for the party."""
+    programs: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By name: another program for the party, as `forked.Process` takes it."""
 
     def names(self) -> Iterator[tuple[str, str]]:
         """Role and name of every party, in the order of their start."""
@@ -213,7 +207,7 @@ def _chain(network: Network) -> Chain | None:
     """The chain of the network, which listens where it is told to."""
     for party in network.of(CHAIN):
         endpoint = Endpoint(LOOPBACK, free_port())
-        party.command = [*party.command, "--port", str(endpoint.port)]
+        party.program = [*party.program, "--port", str(endpoint.port)]
         key = networks.persistent_identity(party.home, SystemEntropy())
         return Chain(network=LOCAL, servers=(Server(endpoint=endpoint, key=key.public),))
     return None
@@ -227,11 +221,11 @@ def _mints(network: Network) -> tuple[AdnlId, ...]:
 
 
 def _party(plan: Plan, role: str, name: str, directory: Path) -> Party:
-    usual = [sys.executable, "-m", MODULE, *plan.arguments]
+    usual = ["-m", MODULE, *plan.arguments]
     if role == CHAIN:
-        usual = [sys.executable, "-m", "scripts.localchain"]
-    command = plan.commands.get(name, usual)
-    return Party(name=name, role=role, home=Home(directory / name), command=command)
+        usual = ["-m", "scripts.localchain"]
+    program = plan.programs.get(name, usual)
+    return Party(name=name, role=role, home=Home(directory / name), program=program)
 
 
 def _settings(role: str) -> str:

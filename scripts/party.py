@@ -6,9 +6,7 @@ With `--record` it is watched, and two more requests on its control socket tell 
 
 import argparse
 import os
-import signal
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from scripts import daemon, settings
+from scripts import daemon, process, settings
 from scripts.api import local
 from scripts.daemon import Daemon
 from scripts.failure import Document, Failed
@@ -31,7 +29,7 @@ def main(argv: Sequence[str] | None = None, recorder: Recorder | None = None) ->
     parser.add_argument("--record", action="store_true")
     chosen = parser.parse_args(argv)
     home = Home(chosen.home)
-    threading.Thread(target=_end_with_input, daemon=True).start()
+    process.end_with_input()
     try:
         wanted, _ = settings.load(flags={}, environ=os.environ, file=home.config)
         if not chosen.record:
@@ -47,13 +45,6 @@ def main(argv: Sequence[str] | None = None, recorder: Recorder | None = None) ->
 
 def _up(document: Document) -> None:
     """The control API tells when the node is up; nothing need be said."""
-
-
-def _end_with_input() -> None:
-    """Nothing is ever written to us: the end of input is the end of our parent."""
-    while os.read(sys.stdin.fileno(), 4096):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _routes(recorder: Recorder) -> daemon.Routes:

@@ -1,6 +1,8 @@
 """A node as an operating-system process: what signals mean, and how it ends."""
 
+import os
 import signal
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Protocol, final
@@ -8,6 +10,17 @@ from typing import Protocol, final
 import trio
 
 from scripts.failure import CODES, Document, unwrap
+
+
+def end_with_input() -> None:
+    """From now on, the end of standard input is a SIGTERM: whoever holds the other end is gone."""
+    threading.Thread(target=_await_end, daemon=True).start()
+
+
+def _await_end() -> None:
+    while os.read(0, 4096):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 class Running(Protocol):

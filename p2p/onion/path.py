@@ -193,9 +193,9 @@ def pick_path(
 
     No two of them share id, operator or subnet. Without `guards` the first relay is drawn like the
     others, which gives a bad relay more chances over time. Relays that are `acquainted`, that know
-    the asker's address for another reason, stand behind the guard only if no others can;
-    `suspects`, that have just failed a circuit, and those that give no sign of life only if there
-    is no path without them even so.
+    the asker's address for another reason, stand behind the guard only if no others can, not even
+    those that give no sign of life; `suspects`, that have just failed a circuit, only if there is
+    no path without them even so.
     Raises `NoPath`; `ValueError` for a number of relays that no circuit has.
     """
     if not 0 <= relays <= MAX_RELAYS:
@@ -216,8 +216,14 @@ def pick_path(
     middles = [relay for relay in pool if not relay.clashes(guard) and not relay.clashes(end)]
     lasts = [relay for relay in lasts if not relay.clashes(guard) and not relay.clashes(end)]
     attached = bool(end.attachments)
-    suspects = (*suspects, *(relay.id for relay in pool if not relay.live))
-    for shunned in ((*acquainted, *suspects), suspects, acquainted):
+    silent = [relay.id for relay in pool if not relay.live]
+    for shunned in (
+        (*acquainted, *suspects, *silent),
+        (*acquainted, *suspects),
+        (*suspects, *silent),
+        suspects,
+        acquainted,
+    ):
         with suppress(NoPath):
             strange = _apart(middles, shunned), _apart(lasts, shunned)
             rest = _rest(entropy, *strange, relays - 1, attached=attached)

@@ -37,8 +37,6 @@ KEYS = {
     *("chain", "parties", "checks", "wall_s"),
 }
 
-RUNNING = "party.*--home .*tussah-"
-
 
 def run(capsys, plan):
     """Exit status, document and the talk beside it."""
@@ -48,8 +46,7 @@ def run(capsys, plan):
 
 
 def planted(name, script):
-    command = [sys.executable, str(HERE / script), "--record"]
-    return replace(FREE, commands={name: command})
+    return replace(FREE, programs={name: [str(HERE / script), "--record"]})
 
 
 def red(document):
@@ -89,10 +86,11 @@ def test_worker_that_is_told_who_asks_turns_a_check_red(capsys):
     assert red(document) == ["worker"]
 
 
-def test_party_that_does_not_start_ends_the_demo_and_everything_else(capsys):
-    broken = [sys.executable, "-c", "import sys; sys.exit('no disk left')"]
+def test_party_that_does_not_start_ends_the_demo_and_everything_else(capsys, tmp_path):
+    broken = tmp_path / "broken.py"
+    broken.write_text("import sys; sys.exit('no disk left')")
     with pytest.raises(Failed) as failed:
-        demo.main(QUESTION, plan=replace(FREE, commands={"worker-2": broken}))
+        demo.main(QUESTION, plan=replace(FREE, programs={"worker-2": [str(broken)]}))
     message = failed.value.failure.message
     assert message.startswith("worker-2 ended with status 1")
     assert "no disk left" in message
@@ -107,17 +105,19 @@ def test_nothing_outlives_a_demo_that_is_killed():
     with process:
         while "The network keeps running" not in (line := process.stdout.readline()):
             assert line
-        children = children_of(process.pid)
+        children = [*descendants_of(process.pid)]
         assert len(children) >= 7
         process.kill()
     for child in children:
         wait_gone(child)
 
 
-def children_of(pid):
-    """Processes whose parent it is (Linux)."""
+def descendants_of(pid):
+    """Processes that it has begun, or that these have (Linux)."""
     tasks = Path(f"/proc/{pid}/task/{pid}/children")
-    return [int(child) for child in tasks.read_text().split()]
+    for child in map(int, tasks.read_text().split()):
+        yield child
+        yield from descendants_of(child)
 
 
 def wait_gone(pid):

@@ -64,7 +64,7 @@ def check(name, asking, within=SOON):
 
 
 def alive(network, role):
-    return [party for party in network.of(role) if party.process.poll() is None]
+    return [party for party in network.of(role) if party.lives]
 
 
 def by_id(network, identity):

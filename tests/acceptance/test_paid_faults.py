@@ -104,7 +104,7 @@ def check_missed(session, mint, worker):
 
 def start(party):
     """A party comes back from its home; it need not be up yet."""
-    party.process.stdin.close()
+    party.process.let_go()
     party.start()
 
 

@@ -145,7 +145,7 @@ def steal(copy, thief):
 
 
 def back(party):
-    party.process.stdin.close()
+    party.process.let_go()
     party.start()
 
 

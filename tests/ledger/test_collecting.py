@@ -14,7 +14,6 @@ from ledger.messages import Err, Locked
 from ledger.money import ZERO, Nano
 from ledger.policy import DEV, MAIN
 from p2p.errors import Unreachable
-from p2p.overlay.advert import Role
 from tests.ledger import village as villages
 from tests.ledger.tagging import Tagging
 from tests.ledger.village import TICK, fill_disk, locked, settled, terms, until_value

@@ -2,13 +2,11 @@
 
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 
 import pytest
 
-from scripts import interrupts, parties
+from scripts import forked, interrupts, parties
 from scripts.interrupts import held
 from scripts.parties import Plan
 
@@ -76,23 +74,31 @@ def test_ignored_signal_stays_ignored():
 # --- a network of processes ---
 
 
-SLEEPER = [sys.executable, "-c", "import time; time.sleep(600)"]
-
-PLAN = Plan(relays=1, workers=1, commands={"relay-1": SLEEPER})
-
-
-def check_nothing_is_left(tmp_path, plan=PLAN):
-    with pytest.raises(KeyboardInterrupt), parties.running(plan):
-        pytest.fail("it was interrupted before")
-    assert list(tmp_path.iterdir()) == []
+@pytest.fixture
+def program(tmp_path):
+    return tmp_path / "program.py"
 
 
 @pytest.fixture(autouse=True)
-def temporary(monkeypatch, tmp_path):
+def temporary(monkeypatch, tmp_path, program):
+    program.write_text("import time; time.sleep(600)")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
-def test_interrupted_as_its_directory_is_made_a_network_leaves_none(monkeypatch, tmp_path):
+@pytest.fixture
+def check_nothing_is_left(tmp_path, program):
+    def check():
+        plan = Plan(relays=1, workers=1, programs={"relay-1": [str(program)]})
+        with pytest.raises(KeyboardInterrupt), parties.running(plan):
+            pytest.fail("it was interrupted before")
+        assert not [*tmp_path.glob("tussah-*")]
+
+    return check
+
+
+def test_interrupted_as_its_directory_is_made_a_network_leaves_none(
+    monkeypatch, check_nothing_is_left
+):
     make = tempfile.mkdtemp
 
     def struck(**options):
@@ -101,32 +107,29 @@ def test_interrupted_as_its_directory_is_made_a_network_leaves_none(monkeypatch,
         return made
 
     monkeypatch.setattr(tempfile, "mkdtemp", struck)
-    check_nothing_is_left(tmp_path)
+    check_nothing_is_left()
 
 
-def test_interrupted_as_a_process_is_made_a_network_leaves_none(monkeypatch, tmp_path):
-    made = []
+def test_interrupted_as_a_process_is_made_a_network_leaves_none(monkeypatch, check_nothing_is_left):
+    made, begin = [], forked.Process
 
-    class Struck(subprocess.Popen):
-        def __init__(self, *words, **options):
-            super().__init__(*words, **options)
-            made.append(self)
-            strike()
+    def struck(*words, **options):
+        made.append(begin(*words, **options))
+        strike()
+        return made[-1]
 
-    monkeypatch.setattr(parties.subprocess, "Popen", Struck)
-    check_nothing_is_left(tmp_path)
+    monkeypatch.setattr(forked, "Process", struck)
+    check_nothing_is_left()
     (process,) = made
     assert process.returncode == -signal.SIGTERM
 
 
-def test_process_that_does_not_end_is_ended_by_a_second_interrupt(monkeypatch, tmp_path):
+def test_process_that_does_not_end_is_ended_by_a_second_interrupt(
+    monkeypatch, tmp_path, program, check_nothing_is_left
+):
     """It would be given ten seconds."""
     stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=1);"
-    plan = Plan(
-        relays=1,
-        workers=1,
-        commands={"relay-1": [sys.executable, "-c", f"{stubborn} time.sleep(600)"]},
-    )
+    program.write_text(f"{stubborn} time.sleep(600)")
     looks = []
 
     def look(seconds):
@@ -137,5 +140,5 @@ def test_process_that_does_not_end_is_ended_by_a_second_interrupt(monkeypatch, t
             strike()
 
     monkeypatch.setattr(parties.time, "sleep", look)
-    check_nothing_is_left(tmp_path, plan)
+    check_nothing_is_left()
     assert len(looks) == 2

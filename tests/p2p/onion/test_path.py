@@ -134,6 +134,15 @@ def test_relay_without_a_sign_of_life_is_gone_around_if_there_are_others(seed):
     assert guard.id not in [hop.id for hop in rest]
 
 
+@given(st.integers(0, 1_000))
+def test_silence_is_no_reason_to_be_joined_by_a_relay_that_knows_the_asker(seed):
+    """In a young network some have not beaten yet; that they fail can be made good, this cannot."""
+    relays = [a_relay(number, live=number != 1) for number in range(4)]
+    knows = relays[0].id
+    _, *rest, _ = pick(Listing(relays), seed=seed, acquainted=[knows])
+    assert knows not in [hop.id for hop in rest]
+
+
 def test_silence_replaces_no_guard():
     guards = Guards(seeded(1))
     relays = [a_relay(number) for number in range(9)]
