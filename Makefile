@@ -19,10 +19,10 @@ demo: setup ## a small network on loopback, one private answer; Q="your question
 	@$(BIN)/tussah demo --processes $${Q:+-- "$$Q"}
 
 test: setup check ## format, lint, types, import rules and every quick test
-	$(BIN)/pytest -q -n $(JOBS)
+	$(BIN)/pytest -q -n $(JOBS) --dist worksteal
 
 test-slow: setup ## soak and long fuzz tests
-	$(BIN)/pytest -q -n $(JOBS) -m slow
+	$(BIN)/pytest -q -n $(JOBS) --dist worksteal -m slow
 
 fuzz: setup ## send a node of ADNL N datagrams (1000000) that are wrong in every way
 	TUSSAH_FUZZ=$(N) $(BIN)/pytest -q -n 0 -m slow tests/p2p/adnl/test_fuzz.py

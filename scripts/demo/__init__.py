@@ -18,7 +18,7 @@ from p2p.identity import short_id
 from scripts import funds, networks, parties
 from scripts.api import client as control
 from scripts.demo import books as books_of
-from scripts.demo import checks, report
+from scripts.demo import checks, finding, report
 from scripts.demo.story import Run, Witness
 from scripts.failure import CODES, Document
 from scripts.networks import LOCAL
@@ -93,6 +93,8 @@ def _say(stream: TextIO, text: str) -> None:
 
 def _run(network: Network, question: str, say: Say) -> Run:
     client = network.party("client")
+    all_found = finding.found(network)
+    say("\n" + "\n".join(finding.told(all_found)) + "\n")
     before = bought = None
     if network.profile.chain is not None:
         before = books_of.given(network)
@@ -114,7 +116,7 @@ def _run(network: Network, question: str, say: Say) -> Run:
     markers = _markers(about, question, result, _accounts(client) if books else ())
     witnesses = [_witness(party, about[party.name], markers) for party in nodes]
     path = _path(witnesses, result)
-    held = list(checks.checks(result, witnesses, path))
+    held = [finding.check(all_found), *checks.checks(result, witnesses, path)]
     held.append(checks.logs(markers, network))
     held += checks.money(result, books)
     return Run(
@@ -124,6 +126,7 @@ def _run(network: Network, question: str, say: Say) -> Run:
         path=path,
         checks=held,
         books=books,
+        found=all_found,
     )
 
 

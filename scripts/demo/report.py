@@ -33,6 +33,7 @@ def document(run: Run, wall_s: float) -> Document:
         "timing_ms": run.result["timing_ms"],
         "path": [witness.name for witness in run.path],
         "chain": None if run.books is None else books_of.document(run.books),
+        "found": [found.document() for found in run.found],
         "parties": [_party(witness, run) for witness in run.witnesses],
         "checks": [asdict(check) for check in run.checks],
         "wall_s": round(wall_s, 1),

@@ -40,6 +40,36 @@ class Witness:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What one party knows of the others, and whence."""
+
+    name: str
+    bootstrap: int
+    """nodes that its invitation named, itself among them"""
+    dht: int
+    """nodes of the DHT that have answered it"""
+    members: int
+    """members of the overlay that it knows"""
+    listed: int
+    """nodes in its list"""
+    epoch: int
+    root: str
+    """Hash over the list: equal roots, equal lists."""
+
+    def document(self) -> Document:
+        """As it stands in the demonstration's document."""
+        return {
+            "name": self.name,
+            "bootstrap": self.bootstrap,
+            "dht": self.dht,
+            "members": self.members,
+            "listed": self.listed,
+            "epoch": self.epoch,
+            "root": self.root,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """The question, how it ended, and who saw what."""
 
@@ -51,6 +81,8 @@ class Run:
     checks: Sequence[Check]
     books: Books | None
     """None: a network that answers for free."""
+    found: Sequence[Found]
+    """How the parties found each other."""
 
 
 def ton(nano: object) -> str:

@@ -34,7 +34,7 @@ FREE = replace(demo.PLAN, mints=0, config=FAKE)
 
 KEYS = {
     *("schema", "nodes", "model", "question", "answer", "usage", "cost", "timing_ms", "path"),
-    *("chain", "parties", "checks", "wall_s"),
+    *("chain", "found", "parties", "checks", "wall_s"),
 }
 
 
@@ -69,6 +69,10 @@ def test_demo_measures_that_nobody_joins_asker_and_answer(capsys):
     assert saw[worker]["prompt"]
     assert saw[worker]["answer"]
     assert not saw[worker]["client_id"]
+    assert len({found["root"] for found in document["found"]}) == 1
+    for found in document["found"]:
+        asks = found["name"] == "client"
+        assert (found["dht"] == found["members"] == 0) is asks
     assert document["question"] == QUESTION
     assert document["answer"] in talk
     assert "Every process was stopped" in talk
