@@ -84,7 +84,7 @@ async def town(nursery, opened):
 
 async def meet(core, driver):
     """Let a node look for its neighbours until it has found some."""
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         while not await procedure(driver, lambda dht: dht.find_nodes(core.identity.id)):
             pass
 
@@ -93,7 +93,7 @@ async def procedure(driver, make):
     """The result of a procedure of a node's DHT."""
     answer, result = trio.open_memory_channel(1)
     driver.call("procedure", lambda it, now: it.start(now, make(it.dht), answer))
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         return await result.receive()
 
 
@@ -126,7 +126,7 @@ class Foreign:
 
     async def hear(self):
         """A line of JSON from it."""
-        with trio.fail_after(60):
+        with trio.fail_after(120):
             while b"\n" not in self._rest:
                 self._rest += await self._process.stdout.receive_some() or b"null\n"
         line, _, self._rest = self._rest.partition(b"\n")
