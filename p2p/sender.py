@@ -8,7 +8,7 @@ step its queries, and answers what reaches it by a `Handler`.
 from typing import Final, Protocol
 
 from p2p.identity import AdnlId
-from p2p.ton import AdnlAddressList
+from p2p.ton import AdnlAddress, AdnlAddressList
 
 MAX_DATAGRAM_PAYLOAD: Final = 8_192
 """bytes of a payload, and of its answer, that ADNL carries in parts; what is longer takes RLDP2."""
@@ -36,6 +36,24 @@ class Sender(Protocol):
 
     def learn(self, public: bytes, addresses: AdnlAddressList) -> None:
         """A peer's key (32 bytes of Ed25519), and where it says that it can be reached."""
+
+
+class UdpSender(Sender, Protocol):
+    """A `Sender` that can be told where to ask: for who must know that a peer is reached there."""
+
+    async def query_at(
+        self,
+        peer: AdnlId,
+        address: AdnlAddress,
+        payload: bytes,
+        *,
+        timeout: float,  # noqa: ASYNC109 (of the protocol: how long a core waits in its own time)
+    ) -> bytes:
+        """Ask as `query` does, but by a datagram to this address and in no other way.
+
+        The peer's key must have been learnt. Who answers was reached there; by `query` it may have
+        been over a link, or back through a NAT, in which it alone has made a hole for us.
+        """
 
 
 class Handler(Protocol):

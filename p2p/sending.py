@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias, final
 
 from p2p.adnl import events as from_adnl
+from p2p.adnl.address import to_endpoint
 from p2p.adnl.core import AdnlCore
 from p2p.core import Event, Mailbox, Send
 from p2p.errors import AnswerTooBig, Closed, NoCapacity, Timeout, TussahError, Unreachable
@@ -22,12 +23,13 @@ from p2p.rldp.core import RldpCore
 from p2p.sender import MAX_DATAGRAM_PAYLOAD, Handler
 from p2p.timers import Timers
 from p2p.ton import (
+    AdnlAddress,
     AdnlAddressList,
     Rldp2Complete,
     Rldp2Confirm,
     Rldp2MessagePart,
 )
-from p2p.wire import Kind, Link, Message
+from p2p.wire import Endpoint, Kind, Link, Message
 
 QUERIES_PENDING: Final = 1_024
 """queries of a node under way: a dozen lookups, and the calls of a directory epoch."""
@@ -165,15 +167,36 @@ class Sending:
         max_answer: int = MAX_DATAGRAM_PAYLOAD,
     ) -> bytes:
         """See `Sender`."""
+        pending = _Pending(peer, max_answer, self._now + timeout)
+        return await self._outcome(pending, lambda number: self._ask(number, pending, payload))
+
+    async def query_at(
+        self,
+        peer: AdnlId,
+        address: AdnlAddress,
+        payload: bytes,
+        *,
+        timeout: float,  # noqa: ASYNC109 (of the protocol: how long a core waits in its own time)
+    ) -> bytes:
+        """See `UdpSender`."""
+        endpoint = to_endpoint(address)
+        if not self._udp or endpoint is None:
+            raise Unreachable("no datagram leads there")
+        pending = _Pending(peer, MAX_DATAGRAM_PAYLOAD, self._now + timeout)
+        return await self._outcome(
+            pending, lambda number: self._ask_over_udp(number, pending, payload, at=endpoint)
+        )
+
+    async def _outcome(self, pending: _Pending, ask: Callable[[int], None]) -> bytes:
+        """What a query comes to that `ask` puts under a number."""
         if len(self._pending) >= QUERIES_PENDING:
             raise NoCapacity("too many queries are under way")
         self._numbers += 1
         number = self._numbers
-        pending = _Pending(peer, max_answer, self._now + timeout)
         self._pending[number] = pending
         self._timers.set(number, pending.until)
         try:
-            self._ask(number, pending, payload)
+            ask(number)
             outcome = await pending.box.get()
         finally:
             del self._pending[number]
@@ -298,10 +321,7 @@ class Sending:
         elif not self._reaches(peer):
             self._park(peer, number, payload)
         elif longest <= MAX_DATAGRAM_PAYLOAD:
-            self._over_udp += 1
-            self._show(peer, True, payload)
-            ticket = self._adnl.query(self._now, self._local, peer, payload, patience)
-            self._adnl_tickets[ticket] = number
+            self._ask_over_udp(number, pending, payload)
         else:
             self._over_rldp += 1
             self._show(peer, True, payload)
@@ -309,6 +329,15 @@ class Sending:
                 self._now, peer, payload, timeout=patience, max_answer=pending.max_answer
             )
             self._rldp_tickets[transfer] = number
+
+    def _ask_over_udp(
+        self, number: int, pending: _Pending, payload: bytes, *, at: Endpoint | None = None
+    ) -> None:
+        self._over_udp += 1
+        self._show(pending.peer, True, payload)
+        patience = pending.until - self._now
+        ticket = self._adnl.query(self._now, self._local, pending.peer, payload, patience, at=at)
+        self._adnl_tickets[ticket] = number
 
     def _answered(self, number: int, answer: bytes) -> None:
         pending = self._pending.get(number)

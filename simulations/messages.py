@@ -5,12 +5,14 @@ A `Seat` is a node's place in a `MessageWorld`. It is the `Sender` of its cores 
 whole, without ADNL, RLDP2 or a link around them; a `Fabric` says when, if at all. So what depends
 on packets, channels and ciphers is out of sight here, and 10,000 nodes are in reach.
 
-What a peer's address is good for is kept: a node can speak to whom it has learnt where to find,
-else to whom it has heard from, and a node behind a NAT hears only answers and, for a minute, whom
-it has spoken to. Addresses that a node claims and does not have lead nowhere.
+What a peer's address is good for is kept, as in ADNL: a node speaks to whom it has heard from the
+way that it heard, else to where it has learnt that the peer is. A node behind a NAT hears only
+answers and, for a minute, whom it has spoken to. Addresses that a node claims and does not have
+lead nowhere.
 """
 
 import heapq
+import math
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar, final
@@ -28,11 +30,14 @@ from p2p.errors import (
 )
 from p2p.identity import AdnlId, Identity, short_id
 from p2p.sender import MAX_DATAGRAM_PAYLOAD, Handler
-from p2p.ton import AdnlAddressList, AdnlAddressUdp
+from p2p.ton import AdnlAddress, AdnlAddressList, AdnlAddressUdp
 from p2p.transport.fabric import EPOCH, Fabric
 
 OVERHEAD: Final = 96
 """bytes around a payload: an ADNL packet in a channel, its message and query id."""
+
+HEARD_LIFE: Final = 120.0
+"""seconds a peer is where it was heard last, as in ADNL; then where it is said to be."""
 
 HOLE_LIFE: Final = 60.0
 """seconds a NAT lets in whom its node has sent to (simulated; real ones keep 30 to 300)."""
@@ -188,9 +193,16 @@ class Letter:
 @dataclass(slots=True)
 class _Acquaintance:
     addresses: AdnlAddressList | None = None
-    heard: bool = False
-    spoken: float = float("-inf")
+    heard: float = -math.inf
+    """When something came from it."""
+    spoken: float = -math.inf
     """When we last sent: whoever it is may answer through our NAT for a while."""
+
+    def way(self, now: float) -> "tuple[bool, AdnlAddressList | None]":
+        """Whether there is any, and to which addresses; None: back whence it was heard."""
+        if self.heard + HEARD_LIFE >= now or self.addresses is None:
+            return self.heard > -math.inf, None
+        return True, self.addresses
 
 
 @final
@@ -259,23 +271,44 @@ class Seat:
         max_answer: int = MAX_DATAGRAM_PAYLOAD,
     ) -> bytes:
         """See `Sender`."""
-        if len(self._waiting) >= QUERIES_PENDING:
-            raise NoCapacity("too many queries are under way")
-        number, self._queries = self._queries, self._queries + 1
+        number = self._number()
         if not self._post(peer, payload, number, answer=False):
             raise Unreachable("nothing says where this peer is")
+        answer = await self._answer(number, timeout)
+        if len(answer) > max_answer:
+            raise AnswerTooBig("more than was asked for")
+        return answer
 
+    async def query_at(
+        self,
+        peer: AdnlId,
+        address: AdnlAddress,
+        payload: bytes,
+        *,
+        timeout: float,  # noqa: ASYNC109 (of the protocol: how long a core waits in its own time)
+    ) -> bytes:
+        """See `UdpSender`."""
+        number = self._number()
+        there = AdnlAddressList((address,), 0, 0, 0, 0)
+        self._send(peer, Letter(self, payload, number, False, there))
+        return await self._answer(number, timeout)
+
+    def _number(self) -> int:
+        if len(self._waiting) >= QUERIES_PENDING:
+            raise NoCapacity("too many queries are under way")
+        self._queries += 1
+        return self._queries
+
+    async def _answer(self, number: int, patience: float) -> bytes:
         mailbox: Mailbox[bytes | Timeout] = Mailbox()
         self._waiting[number] = mailbox
-        self._world.at(self._world.now + timeout, lambda: self._answered(number, Timeout()))
+        self._world.at(self._world.now + patience, lambda: self._answered(number, Timeout()))
         try:
             answer = await mailbox.get()
         finally:
             self._waiting.pop(number, None)
         if isinstance(answer, Timeout):
             raise answer
-        if len(answer) > max_answer:
-            raise AnswerTooBig("more than was asked for")
         return answer
 
     def learn(self, public: bytes, addresses: AdnlAddressList) -> None:
@@ -289,7 +322,7 @@ class Seat:
         if not self.up or not self._lets_in(letter):
             return False
         peer = letter.sender.identity.id
-        self._acquaintance(peer).heard = True
+        self._acquaintance(peer).heard = self._world.now
         if letter.answer and letter.query is not None:
             self._answered(letter.query, letter.payload)
         elif (core := self._core(letter.payload)) is not None:
@@ -338,13 +371,15 @@ class Seat:
         raise Livelock(self.index, now)
 
     def _post(self, peer: AdnlId, payload: bytes, query: int | None, *, answer: bool) -> bool:
-        known = self._book.get(peer)
-        if not self.up or known is None or (known.addresses is None and not known.heard):
-            return False
-        known.spoken = self._world.now
-        towards = None if answer else known.addresses
-        self._world.post(self, peer, Letter(self, payload, query, answer, towards))
-        return True
+        leads, towards = self._acquaintance(peer).way(self._world.now)
+        if leads:
+            self._send(peer, Letter(self, payload, query, answer, None if answer else towards))
+        return leads
+
+    def _send(self, peer: AdnlId, letter: Letter) -> None:
+        if self.up:
+            self._acquaintance(peer).spoken = self._world.now
+            self._world.post(self, peer, letter)
 
     def _lets_in(self, letter: Letter) -> bool:
         if letter.answer:

@@ -127,18 +127,31 @@ class AdnlCore:
         self._out.say(now, to, pack(AdnlMessageCustom(payload)))
 
     def query(
-        self, now: float, local: AdnlId, peer: AdnlId, payload: bytes, timeout: float
+        self,
+        now: float,
+        local: AdnlId,
+        peer: AdnlId,
+        payload: bytes,
+        timeout: float,
+        *,
+        at: Endpoint | None = None,
     ) -> Ticket:
         """Ask a peer once: `Answered` or `Failed` of the ticket follows within `timeout` seconds.
 
-        Raises `NoCapacity` while too many queries are outstanding.
+        With `at` the query goes there at once and nowhere else, if the peer's key is known: who
+        answers was reached there, wherever its packets come from. Raises `NoCapacity` while too
+        many queries are outstanding.
         """
         _check(payload)
         if self._queries.full:
             raise NoCapacity("too many queries are outstanding")
         to = self._reach(now, local, peer)
         ticket = self._queries.ask(now, to, timeout)
-        self._out.say(now, to, pack(AdnlMessageQuery(ticket, payload)))
+        message = pack(AdnlMessageQuery(ticket, payload))
+        if at is None:
+            self._out.say(now, to, message)
+        else:
+            self._out.say_at(now, to, at, message)
         return ticket
 
     def forget(self, now: float, ticket: Ticket) -> None:

@@ -69,10 +69,16 @@ class Outgoing:
 
     def say(self, now: float, peer: Peer, message: bytes) -> None:
         """Send a boxed message, in parts if it must be; behind what waits, if anything does."""
-        pieces = [message] if len(message) <= MAX_WHOLE else [pack(part) for part in split(message)]
-        for piece in pieces:
+        for piece in _pieces(message):
             if peer.queue or not self._send(now, peer, piece):
                 self._let_wait(now, peer, piece)
+
+    def say_at(self, now: float, peer: Peer, to: Endpoint, message: bytes) -> None:
+        """Send a message there, now or not at all; what is known of the peer stays so."""
+        self._told(peer)
+        if peer.curve is not None:
+            for piece in _pieces(message):
+                self._to(now, peer, peer.state(now), to, piece)
 
     def reply(self, now: float, peer: Peer, to: Endpoint, message: bytes) -> None:
         """Send a short message directly, there and now or not at all; what is known stays so."""
@@ -122,9 +128,11 @@ class Outgoing:
             return True
 
         to = self._find(now, peer)
-        if to is None:
-            return False
-        if state is State.STALE and now < peer.probe_next:
+        return to is not None and self._to(now, peer, state, to, message)
+
+    def _to(self, now: float, peer: Peer, state: State, to: Endpoint, message: bytes) -> bool:
+        """Send to an endpoint as the state of the peer demands; whether it has left."""
+        if state is State.READY or (state is State.STALE and now < peer.probe_next):
             self._in_channel(now, peer, to, message)
             return True
         if state is State.STALE:
@@ -231,3 +239,7 @@ class Outgoing:
 
     def _grace(self) -> float:
         return OWED_LEAST + OWED_MORE * self._entropy.uniform()
+
+
+def _pieces(message: bytes) -> list[bytes]:
+    return [message] if len(message) <= MAX_WHOLE else [pack(part) for part in split(message)]

@@ -20,8 +20,9 @@ from p2p.dht.value import Freshness
 from p2p.entropy import Entropy
 from p2p.errors import LocalError, RemoteError, TlError, TussahError
 from p2p.identity import AdnlId, short_id
-from p2p.sender import Sender
+from p2p.sender import UdpSender
 from p2p.ton import (
+    AdnlAddress,
     AdnlAddressList,
     DhtFindNode,
     DhtFindValue,
@@ -51,7 +52,7 @@ class Asking:
         self,
         own: AdnlId,
         network: int | None,
-        sender: Sender,
+        sender: UdpSender,
         table: Table,
         entropy: Entropy,
         settings: Settings,
@@ -114,16 +115,18 @@ class Asking:
 
     async def meet(self, public: bytes, addresses: AdnlAddressList) -> bool:
         """Ask a node for its record of which we have none; whether it is in the table now."""
+        if not addresses.addrs:
+            return False
+        address, question = addresses.addrs[0], tl.pack(DhtGetSignedAddressList())
         self._sender.learn(public, addresses)
-        peer = short_id(public)
         try:
-            answer = await self._query(peer, tl.pack(DhtGetSignedAddressList()))
+            answer = await self._query(short_id(public), address, question)
         except TussahError:
             return False
         node = self.believe(answer) if isinstance(answer, DhtNode) else None
-        if node is None or node.id != peer:
+        if node is None or node.public != public:
             return False
-        if _same_place(node.addresses, addresses):
+        if address in node.addresses.addrs:
             self._table.answered(self.now, node)
         else:
             self._table.introduce(self.now, node)
@@ -174,7 +177,7 @@ class Asking:
             node = known
         self._sender.learn(node.public, node.addresses)
         try:
-            answer = await self._query(node.id, question)
+            answer = await self._query(node.id, self._table.address(node), question)
         except LocalError:
             return None
         except TussahError:
@@ -184,17 +187,17 @@ class Asking:
         self._table.answered(self.now, node)
         return answer
 
-    async def _query(self, peer: AdnlId, question: bytes) -> tl.TlObject:
-        """Raises what a `Sender` does, and `TlError` for an answer that is none."""
+    async def _query(self, peer: AdnlId, address: AdnlAddress, question: bytes) -> tl.TlObject:
+        """Ask at this address and no other: where else a peer is reached proves nothing.
+
+        Raises what a `Sender` does, and `TlError` for an answer that is none.
+        """
         self._counts.add(Count.ASKED)
         timeout = between(self._settings.query_timeout, self._entropy)
-        answer = await self._sender.query(peer, self._prefix + question, timeout=timeout)
+        asked = self._sender.query_at(peer, address, self._prefix + question, timeout=timeout)
+        answer = await asked
         try:
             return tl.parse_any(answer)
         except TlError:
             self._counts.add(Count.MALFORMED)
             raise
-
-
-def _same_place(one: AdnlAddressList, other: AdnlAddressList) -> bool:
-    return any(address in other.addrs for address in one.addrs)

@@ -1,8 +1,9 @@
 """A node of the DHT: finds and stores for the layers above, and, as a server, serves others.
 
-It is spoken to as a `Handler` and speaks through a `Sender`, so it knows ids and never addresses
-or packets. What takes several steps (`find_value`, `find_nodes`, `store`) is awaited as a procedure
-of the stack. A client asks bare, answers nothing, and stands in nobody's table.
+It is spoken to as a `Handler` and speaks through a `UdpSender`: a node is asked at the address of
+its record and nowhere else, since that is what the DHT is about. What takes several steps
+(`find_value`, `find_nodes`, `store`) is awaited as a procedure of the stack. A client asks bare,
+answers nothing, and stands in nobody's table.
 """
 
 import math
@@ -33,7 +34,7 @@ from p2p.dht.value import Freshness
 from p2p.entropy import Entropy
 from p2p.errors import DhtError, NoCapacity, RemoteError
 from p2p.identity import AdnlId, Identity
-from p2p.sender import Sender
+from p2p.sender import UdpSender
 from p2p.ton import AdnlAddressList, DhtKey, DhtNode, DhtValue
 
 PREFIXES: Final = tuple(
@@ -70,7 +71,7 @@ class DhtCore:
     def __init__(
         self,
         identity: Identity,
-        sender: Sender,
+        sender: UdpSender,
         procedures: Procedures,
         entropy: Entropy,
         *,

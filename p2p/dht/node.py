@@ -93,12 +93,16 @@ def pack_nodes(nodes: Sequence[Node]) -> bytes:
 
 
 def reachable_addresses(addresses: AdnlAddressList, *, private: bool) -> AdnlAddressList:
-    """The list without what nobody could send to. Raises `DhtError` if nothing is left."""
+    """The list without what nobody could send to, IPv4 first, which more nodes can.
+
+    Raises `DhtError` if nothing is left.
+    """
     if len(addresses.addrs) > MAX_ADDRESSES:
         raise DhtError("too many addresses")
     kept = tuple(one for one in addresses.addrs if _is_reachable(one, private=private))
     if not kept:
         raise DhtError("no address that can be reached")
+    kept = tuple(sorted(kept, key=lambda one: isinstance(one, AdnlAddressUdp6)))
     return AdnlAddressList(
         kept, addresses.version, addresses.reinit_date, addresses.priority, addresses.expire_at
     )

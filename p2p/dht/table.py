@@ -26,6 +26,7 @@ from typing import Final, NamedTuple, final
 from p2p.dht.node import Node, distance
 from p2p.dht.settings import Settings
 from p2p.identity import AdnlId
+from p2p.ton import AdnlAddress
 
 ID_BITS: Final = 256
 
@@ -130,6 +131,12 @@ class Table:
         """The node of this id, whether it can be reached or not."""
         contact = self._contacts.get(node)
         return None if contact is None else contact.node
+
+    def address(self, node: Node) -> AdnlAddress:
+        """Where to ask a node: at its first address, or at another if it has missed something."""
+        contact = self._contacts.get(node.id)
+        missed = 0 if contact is None else contact.missed
+        return node.addresses.addrs[missed % len(node.addresses.addrs)]
 
     def is_active(self, node: AdnlId) -> bool:
         """Whether a node is one of those that are asked and named."""

@@ -4,7 +4,7 @@ from itertools import count
 
 import pytest
 
-from p2p.adnl.address import address_list
+from p2p.adnl.address import address_list, to_address
 from p2p.adnl.core import AdnlCore
 from p2p.core import Procedures, Send
 from p2p.entropy import seeded
@@ -58,10 +58,16 @@ class End:
         self.outcomes = []
 
     def ask(self, peer, payload, **limits):
+        return self._start(self.sending.query(peer.id, payload, **{"timeout": 5.0, **limits}))
+
+    def ask_at(self, peer, endpoint, payload):
+        asked = self.sending.query_at(peer.id, to_address(endpoint), payload, timeout=5.0)
+        return self._start(asked)
+
+    def _start(self, query):
         async def question():
             try:
-                answer = await self.sending.query(peer.id, payload, **{"timeout": 5.0, **limits})
-                self.outcomes.append(answer)
+                self.outcomes.append(await query)
             except TussahError as error:
                 self.outcomes.append(error)
 
@@ -172,6 +178,33 @@ def test_open_link_comes_before_udp(near, here, there):
     assert here.outcomes == [PING + bytes(100_000) + b"!"]
     assert there.echo.heard == [(here.id, PING)]
     assert here.sending.statistics().over_udp == here.sending.statistics().over_rldp == 0
+
+
+def test_query_at_an_address_takes_no_link(near, here, there):
+    near.link()
+    here.ask_at(there, there.endpoint, PING)
+    near.settle()
+    assert here.outcomes == [PING + b"!"]
+    assert here.sending.statistics().over_udp == 1
+    assert here.sending.statistics().over_links == 0
+
+
+def test_query_at_an_address_where_the_peer_is_not_is_not_answered_over_a_link(near, here, there):
+    near.link()
+    here.ask_at(there, Endpoint("192.0.2.99", 1), PING)
+    near.settle()
+    near.wait(5.1)
+    assert isinstance(here.outcomes[0], Timeout)
+    assert near.wants == []
+
+
+def test_node_without_a_socket_asks_at_no_address(there):
+    here = End(1, udp=False)
+    street = Street(here, there)
+    here.knows(there)
+    here.ask_at(there, there.endpoint, PING)
+    street.settle()
+    assert isinstance(here.outcomes[0], Unreachable)
 
 
 def test_link_is_asked_for_once_and_what_waits_leaves_over_it(street, here, there):

@@ -6,7 +6,7 @@ from p2p.entropy import seeded
 from p2p.errors import AnswerTooBig, Livelock, LocalError, Timeout, Unreachable
 from p2p.identity import Identity
 from p2p.transport.fabric import EPOCH, Constant
-from simulations.messages import HOLE_LIFE, MessageWorld
+from simulations.messages import HEARD_LIFE, HOLE_LIFE, MessageWorld
 from simulations.network.datagrams import Datagrams
 
 DELAY = 0.1
@@ -103,9 +103,9 @@ def test_a_node_behind_a_nat_hears_answers_but_nothing_sent_to_its_address():
     introduce(a, b)
     introduce(b, a)
 
-    assert w.finish(a.start(a.query(b.identity.id, b"abc", timeout=3.0)), within=5.0) == b"cba"
     with pytest.raises(Timeout):
         w.finish(b.start(b.query(a.identity.id, b"abc", timeout=3.0)), within=5.0)
+    assert w.finish(a.start(a.query(b.identity.id, b"abc", timeout=3.0)), within=5.0) == b"cba"
 
 
 def test_a_nat_lets_in_whom_its_node_has_spoken_to_for_a_while():
@@ -117,6 +117,35 @@ def test_a_nat_lets_in_whom_its_node_has_spoken_to_for_a_while():
 
     assert w.finish(b.start(b.query(a.identity.id, b"abc", timeout=3.0)), within=5.0) == b"cba"
     w.run(w.now + 2 * HOLE_LIFE)
+    with pytest.raises(Timeout):
+        w.finish(b.start(b.query(a.identity.id, b"abc", timeout=3.0)), within=5.0)
+
+
+def test_a_nat_lets_nobody_in_who_asks_at_the_address_whatever_its_node_has_said():
+    w = world()
+    a, b = seat(w, 1, reachable=False), seat(w, 2)
+    introduce(a, b)
+    introduce(b, a)
+    a.send(b.identity.id, b"hello")
+    w.run(w.now + 1.0)
+
+    there = a.addresses.addrs[0]
+    with pytest.raises(Timeout):
+        w.finish(b.start(b.query_at(a.identity.id, there, b"abc", timeout=3.0)), within=5.0)
+    back = a.start(a.query_at(b.identity.id, b.addresses.addrs[0], b"abc", timeout=3.0))
+    assert w.finish(back, within=5.0) == b"cba"
+
+
+def test_who_was_heard_is_found_again_though_it_was_said_to_be_elsewhere():
+    w = world()
+    a, b, c = seat(w, 1), seat(w, 2), seat(w, 3)
+    introduce(a, b)
+    b.learn(a.identity.public, c.addresses)
+    a.send(b.identity.id, b"hello")
+    w.run(w.now + 1.0)
+    assert w.finish(b.start(b.query(a.identity.id, b"abc", timeout=3.0)), within=5.0) == b"cba"
+
+    w.run(w.now + 2 * HEARD_LIFE)
     with pytest.raises(Timeout):
         w.finish(b.start(b.query(a.identity.id, b"abc", timeout=3.0)), within=5.0)
 

@@ -39,8 +39,8 @@ class Node:
     def send(self, other, payload=b"hello"):
         self.core.send(self.net.now, self.id, other.id, payload)
 
-    def query(self, other, payload=b"hello", timeout=5.0):
-        return self.core.query(self.net.now, self.id, other.id, payload, timeout)
+    def query(self, other, payload=b"hello", timeout=5.0, **where):
+        return self.core.query(self.net.now, self.id, other.id, payload, timeout, **where)
 
     def heard(self, kind=Message):
         """The events of a kind told so far."""

@@ -300,6 +300,49 @@ def test_a_ping_that_is_none_is_dropped(net, ready):
     assert second.told == []
 
 
+SOMEWHERE = Endpoint("10.0.9.9", 3_000)
+
+
+@pytest.mark.parametrize("size", [5, 3_000])
+@pytest.mark.parametrize("acquainted", [False, True])
+def test_a_query_to_an_address_is_answered_from_there(net, request, acquainted, size):
+    first, second = request.getfixturevalue("ready" if acquainted else "pair")
+    ticket = first.query(second, bytes(size), at=second.place)
+    net.run()
+    assert first.answered() == {ticket: bytes(size)}
+
+
+@pytest.mark.parametrize("acquainted", [False, True])
+def test_a_query_to_an_address_goes_nowhere_else(net, request, acquainted):
+    """Whoever is elsewhere cannot say that it is there, as well as it may be known and heard."""
+    first, second = request.getfixturevalue("ready" if acquainted else "pair")
+    net.run()
+    net.carried.clear()
+    ticket = first.query(second, at=SOMEWHERE)
+    net.run()
+    assert {to for _, to, _ in net.carried} == {SOMEWHERE}
+    net.wait(5.1)
+    assert first.failed() == {ticket: Timeout}
+
+
+def test_a_query_to_an_address_leaves_what_is_known_of_the_peer(net, ready):
+    first, second = ready
+    first.query(second, at=SOMEWHERE)
+    first.send(second, b"where you are")
+    net.run()
+    assert second.payloads() == [b"where you are"]
+
+
+def test_a_query_to_an_address_of_nobody_known_is_not_sent(net, pair):
+    first, _ = pair
+    stranger = net.node(3)
+    ticket = first.query(stranger, at=stranger.place)
+    net.run()
+    assert net.carried == []
+    net.wait(5.1)
+    assert first.failed() == {ticket: Timeout}
+
+
 # --- what a peer is owed ---
 
 

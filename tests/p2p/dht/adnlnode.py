@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from p2p.adnl.address import to_endpoint
 from p2p.adnl.core import AdnlCore
 from p2p.adnl.events import Answered, Failed, Message, Query
 from p2p.core import Mailbox, Procedures
@@ -38,11 +39,10 @@ class AdnlNode:
 
     # --- Sender ---
 
-    def send(self, peer, payload):
-        self.adnl.send(self._now, self.identity.id, peer, payload)
-
-    async def query(self, peer, payload, *, timeout, max_answer=8192):  # noqa: ASYNC109 (the seam)
-        ticket = self.adnl.query(self._now, self.identity.id, peer, payload, timeout)
+    async def query_at(self, peer, address, payload, *, timeout):  # noqa: ASYNC109 (the seam)
+        ticket = self.adnl.query(
+            self._now, self.identity.id, peer, payload, timeout, at=to_endpoint(address)
+        )
         mailbox = self._waiting[ticket] = Mailbox()
         try:
             ended = await mailbox.get()

@@ -57,13 +57,15 @@ class Sender:
     def __init__(self):
         self.answers = {}
         self.learnt = {}
+        self.addresses = {}
         self.asked = []
 
     def send(self, peer, payload):
         raise AssertionError("the DHT only asks")
 
-    async def query(self, peer, payload, *, timeout, max_answer=8192):  # noqa: ASYNC109 (the seam's)
+    async def query_at(self, peer, address, payload, *, timeout):  # noqa: ASYNC109 (the seam's)
         self.asked.append((peer, payload))
+        self.addresses[peer] = address
         if peer not in self.answers:
             raise Timeout
         return self.answers[peer](payload)
@@ -302,6 +304,7 @@ def test_who_introduces_itself_is_asked_at_its_address_and_only_then_named():
 
     assert [node.id for node in lone.core.active()] == [ASKER.id]
     assert lone.sender.learnt[ASKER.public] == record(ASKER).addr_list
+    assert lone.sender.addresses[ASKER.id] == record(ASKER).addr_list.addrs[0]
 
 
 def test_who_does_not_answer_there_is_not_named():
@@ -338,6 +341,17 @@ def test_a_newer_record_in_front_of_a_query_replaces_the_older():
         lone.ask(DhtPing(1), record=record(ASKER, version=version, index=index))
     lone.tick(NOW + 1)
     assert lone.sender.learnt[ASKER.public] == address_of(5)
+
+
+def test_a_node_that_does_not_answer_at_one_address_is_asked_at_the_other():
+    lone, addresses = Lone(), address_of(1).addrs + address_of(2).addrs
+    introduced = nodes.build(ASKER, replace(address_of(1), addrs=addresses), 1, NETWORK)
+    lone.ask(DhtPing(1), record=introduced)
+    asked = []
+    for seconds in (0, 10, 20):
+        lone.tick(NOW + seconds)
+        asked.append(lone.sender.addresses[ASKER.id])
+    assert asked == [addresses[0], addresses[1], addresses[0]]
 
 
 def test_a_node_may_introduce_itself_by_a_message():

@@ -126,6 +126,12 @@ def test_of_several_addresses_those_that_can_be_reached_are_used():
     assert node.record == record
 
 
+def test_addresses_of_ipv4_come_first():
+    six = AdnlAddressUdp6(bytes.fromhex("2a01" + "00" * 13 + "01"), 1)
+    record = nodes.build(OWNER, listed(six, PUBLIC), 5, 7)
+    assert nodes.check(record, 7).addresses.addrs == (PUBLIC, six)
+
+
 def test_nine_addresses_are_too_many():
     nodes.check(nodes.build(OWNER, listed(*[PUBLIC] * 8), 5, 7), 7)
     with pytest.raises(DhtError, match="too many"):
