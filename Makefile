@@ -2,8 +2,10 @@
 .PHONY: help setup demo test test-slow fuzz check format lock clean
 
 BIN := .venv/bin
-# Tests start processes and load a model: two workers fill two cores.
-JOBS ?= auto
+# Tests of processes wait most of their time: one worker more than there are cores.
+JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+# A hundred processes are started: without it each would compile every module again.
+unexport PYTHONDONTWRITEBYTECODE
 N ?= 1000000
 # As typed: make would expand a $$ in it.
 override Q := $(value Q)

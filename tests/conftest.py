@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import gc
 import signal
 import sys
 
@@ -17,3 +18,9 @@ structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.__stderr
 # A shell's background job ignores SIGINT, and so would every process that a test interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish():
+    """What has been imported and collected stays: the collector need not look through it again."""
+    gc.collect()
+    gc.freeze()

@@ -1,8 +1,11 @@
 """Both sides of the ledger's seams, for the tests that both must pass."""
 
+import time
+
 import pytest
 import trio
 
+from p2p.drive import SystemClock
 from simulations.book import MemoryBook
 from tests.ledger.parties import Customer, Desk, SqlTwin
 
@@ -28,10 +31,13 @@ def customer(desk):
 
 
 @pytest.fixture
-async def village():
-    """A mint, relays, and a customer with coins, on a chain."""
+async def village(monkeypatch):
+    """A mint, relays, and a customer with coins, on a chain; who starts late knows the time too."""
     from tests.ledger.village import Village  # TON's machine comes for some platforms only
 
+    began = time.time() - trio.current_time()
+    clock = {"wall": lambda: began + trio.current_time(), "monotonic": trio.current_time}
+    monkeypatch.setattr(SystemClock.__init__, "__kwdefaults__", clock)
     async with trio.open_nursery() as nursery:
         village = await Village(nursery).built()
         yield village
