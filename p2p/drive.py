@@ -131,8 +131,7 @@ class Driver(Generic[C]):
         self._round()
         task_status.started()
         while True:
-            await self._wait()
-            self._round()
+            await self._take_on()
 
     def statistics(self) -> DriverStatistics:
         """A snapshot of the counters."""
@@ -144,13 +143,22 @@ class Driver(Generic[C]):
             sends=self._sends,
         )
 
-    async def _wait(self) -> None:
+    async def _take_on(self) -> None:
+        """Take what arrives, and what is due or was left for the loop when the wait ends for it.
+
+        One scope for many arrivals: a new one for each would cost as much as a small step.
+        """
         try:
-            with trio.CancelScope() as self._waiting:
-                self._reschedule()
-                await self._transport.wait()
+            with trio.CancelScope() as scope:
+                self._waiting = scope
+                while not scope.cancel_called:
+                    self._reschedule()
+                    await self._transport.wait()
+                    self._round()
         finally:
             self._waiting = None
+        if scope.cancelled_caught:
+            self._round()
 
     def _round(self) -> None:
         inbox = self._transport.take()

@@ -181,6 +181,18 @@ async def test_posted_command_joins_the_next_step_before_datagrams(setting, auto
     assert setting.driver.statistics().steps == 2
 
 
+async def test_command_posted_and_timers_wake_the_loop_after_many_arrivals(setting, autojump_clock):
+    for number in range(5):
+        setting.pipe.put(b"%d" % number)
+        await wait_all_tasks_blocked()
+    setting.diary.clear()
+    setting.driver.post("at", lambda core, now: core.at(now, 5.0, "due"))
+    await wait_all_tasks_blocked()
+    await trio.sleep(5.1)
+    assert setting.diary == [("timer", "due")]
+    assert setting.driver.statistics().steps == 1 + 5 + 1 + 1
+
+
 async def test_command_posted_by_an_effect_is_not_forgotten(setting, autojump_clock):
     setting.effects.at["a"] = lambda: setting.driver.post(
         "say", lambda core, now: core.say(now, "posted")
