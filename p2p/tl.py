@@ -73,9 +73,18 @@ def parse_any(buffer: bytes) -> TlObject:
 
 def parse_prefix(buffer: bytes) -> tuple[TlObject, bytes]:
     """The value of any constructor that `buffer` begins with, and the rest; or `TlError`."""
-    value, end = _read(_BINDING.read_any, buffer, 0)
-    assert isinstance(value, TlObject)
+    value, end = parse_at(buffer, 0)
     return value, buffer[end:]
+
+
+def parse_at(buffer: bytes, at: int) -> tuple[TlObject, int]:
+    """The value of any constructor that begins there, and where it ends; or `TlError`.
+
+    TL fills up to multiples of four from the start of the buffer: `at` is one of them.
+    """
+    value, end = _read(_BINDING.read_any, buffer, at)
+    assert isinstance(value, TlObject)
+    return value, end
 
 
 def _read(read: Reader, buffer: bytes, at: int) -> tuple[object, int]:

@@ -256,7 +256,8 @@ def _read_bytes(buffer: bytes, at: int, into: list[object]) -> int:
     return stop
 
 
-def _write_bytes(out: list[bytes], value: object) -> None:
+def write_bytes(out: list[bytes], value: object) -> None:
+    """Writes a `bytes`: for who writes by hand what is written all the time."""
     if not isinstance(value, bytes) or len(value) > MAX_BYTES:
         raise ValueError("not bytes, or too many")
     size = len(value)
@@ -294,7 +295,7 @@ PLAIN: Final = {
     "long": _number(struct.Struct("<q")),
     "int128": _raw(16),
     "int256": _raw(32),
-    "bytes": Kind(bytes, _read_bytes, _write_bytes),
+    "bytes": Kind(bytes, _read_bytes, write_bytes),
     "Bool": Kind(bool, _read_bool, _write_bool),
 }
 """The types that no declaration makes."""

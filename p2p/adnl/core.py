@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, final
 
+from p2p.adnl import payloads
 from p2p.adnl.address import MAX_ENDPOINTS, address_list, endpoints
 from p2p.adnl.drops import Drop
 from p2p.adnl.events import (
@@ -124,7 +125,7 @@ class AdnlCore:
         """
         _check(payload)
         to = self._reach(now, local, peer)
-        self._out.say(now, to, pack(AdnlMessageCustom(payload)))
+        self._out.say(now, to, payloads.custom(payload))
 
     def query(
         self,
@@ -147,7 +148,7 @@ class AdnlCore:
             raise NoCapacity("too many queries are outstanding")
         to = self._reach(now, local, peer)
         ticket = self._queries.ask(now, to, timeout)
-        message = pack(AdnlMessageQuery(ticket, payload))
+        message = payloads.query(ticket, payload)
         if at is None:
             self._out.say(now, to, message)
         else:
@@ -168,7 +169,7 @@ class AdnlCore:
         if peer is None:
             self._out.drops[Drop.ANSWER_LATE] += 1
         elif payload is not None:
-            self._out.say(now, peer, pack(AdnlMessageAnswer(token.query_id, payload)))
+            self._out.say(now, peer, payloads.answer(token.query_id, payload))
 
     def add_peer(
         self, now: float, public: bytes, addresses: AdnlAddressList | Sequence[Endpoint]
@@ -326,7 +327,7 @@ class AdnlCore:
     def _take_query(self, now: float, peer: Peer, query_id: bytes, query: bytes) -> None:
         if query.startswith(AdnlPing.tl.id):
             pong = pack(AdnlPong(parse(AdnlPing, query).value))
-            self._out.say(now, peer, pack(AdnlMessageAnswer(query_id, pong)))
+            self._out.say(now, peer, payloads.answer(query_id, pong))
             return
         token = self._queries.open(now, peer, query_id)
         self._out.events.append(Query(peer.local.id, peer.id, query, token))

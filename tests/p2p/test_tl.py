@@ -60,6 +60,7 @@ def test_a_value_comes_back_boxed_bare_and_before_a_rest(value):
     assert tl.parse(type(value), bare, boxed=False) == value
     assert tl.parse_any(packed) == value
     assert tl.parse_prefix(packed + b"rest") == (value, b"rest")
+    assert tl.parse_at(b"head" + packed + b"rest", 4) == (value, 4 + len(packed))
 
 
 @given(anything, st.data())
