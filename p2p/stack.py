@@ -163,6 +163,8 @@ class Stack:
         self._calls = Calls()
 
         self._now = 0.0
+        self._deadline: float | None = None
+        self._is_touched = True
         self._links: dict[AdnlId, list[Link]] = {}
         self._strikes: dict[Link, int] = {}
         self._dialling: dict[AdnlId, None] = {}
@@ -413,7 +415,12 @@ class Stack:
         self._onion.handle_timer(now)
 
     def next_deadline(self) -> float | None:
-        """When something is due."""
+        """When something is due: looked up anew only if something has happened since."""
+        if self._is_touched:
+            self._deadline, self._is_touched = self._soonest(), False
+        return self._deadline
+
+    def _soonest(self) -> float | None:
         deadlines = (
             self._announcer.due(),
             self._sending.next_deadline(),
@@ -464,6 +471,7 @@ class Stack:
         if now < self._now:
             raise ValueError(f"time falls from {self._now!r} to {now!r}")
         self._now = now
+        self._is_touched = True
         self._sending.at(now)
 
     def _dispatch(self, now: float, link: Link, message: Message) -> None:
@@ -529,6 +537,7 @@ class Stack:
         for event in events:
             self._route_circuits(now, event)
         moved = ran or sent or spoken or said or called or writes or events
+        self._is_touched |= bool(moved)
         return bool(moved) or self._procedures.waiting
 
     def _route_directory(self, now: float, event: directory_core.Event) -> None:
