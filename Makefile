@@ -1,5 +1,5 @@
 # `make demo` asks a real model a private question on this machine; `make test` is the gate.
-.PHONY: help setup demo test test-slow fuzz check format lock clean
+.PHONY: help setup demo test quick test-slow fuzz check lint types format lock clean
 
 BIN := .venv/bin
 # Tests of processes wait most of their time: one worker more than there are cores.
@@ -20,20 +20,28 @@ setup: ## prepare .venv (done by the others as needed)
 demo: setup ## a small network on loopback, one private answer; Q="your question"
 	@$(BIN)/tussah demo --processes $${Q:+-- "$$Q"}
 
-test: setup check ## format, lint, types, import rules and every quick test
+test: setup lint ## format, lint, types, import rules and every quick test
+	@$(MAKE) --no-print-directory -j2 types quick
+
+quick:
 	$(BIN)/pytest -q -n $(JOBS) --dist worksteal
 
-test-slow: setup ## soak and long fuzz tests
+test-slow: setup ## soak, big simulations, long fuzz and many more examples of each property
 	$(BIN)/pytest -q -n $(JOBS) --dist worksteal -m slow
+	$(BIN)/pytest -q -n $(JOBS) --dist worksteal --hypothesis-profile long
 
 fuzz: setup ## send a node of ADNL N datagrams (1000000) that are wrong in every way
 	TUSSAH_FUZZ=$(N) $(BIN)/pytest -q -n 0 -m slow tests/p2p/adnl/test_fuzz.py
 
-check: setup ## format, lint, types, import rules
+check: setup lint types ## format, lint, types, import rules
+
+lint:
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+types:
+	$(BIN)/mypy
 
 format: setup ## rewrite the sources as the formatter wants them
 	$(BIN)/ruff format .
