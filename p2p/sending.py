@@ -9,14 +9,23 @@ and drains it until it has nothing more to say.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias, final
 
 from p2p.adnl import events as from_adnl
 from p2p.adnl.address import to_endpoint
-from p2p.adnl.core import AdnlCore
+from p2p.adnl.core import AdnlCore, Seen
 from p2p.core import Event, Mailbox, Send
-from p2p.errors import AnswerTooBig, Closed, NoCapacity, Timeout, TussahError, Unreachable
+from p2p.errors import (
+    AdnlError,
+    AnswerTooBig,
+    Closed,
+    NoCapacity,
+    Timeout,
+    TussahError,
+    Unreachable,
+)
 from p2p.identity import AdnlId, short_id
 from p2p.rldp import events as from_rldp
 from p2p.rldp.core import RldpCore
@@ -93,6 +102,8 @@ class _Pending:
     peer: AdnlId
     max_answer: int
     until: float
+    shown: bool = False
+    """Over UDP rather than over a link, which does not tell where our socket is."""
     box: "Mailbox[bytes | TussahError]" = field(default_factory=Mailbox)
     link: Link | None = None
     """Over which it went, if over one."""
@@ -165,9 +176,10 @@ class Sending:
         *,
         timeout: float,  # noqa: ASYNC109 (of the protocol: how long a core waits in its own time)
         max_answer: int = MAX_DATAGRAM_PAYLOAD,
+        shown: bool = False,
     ) -> bytes:
-        """See `Sender`."""
-        pending = _Pending(peer, max_answer, self._now + timeout)
+        """See `Sender`. If it is to be `shown` where we are, over UDP though there be a link."""
+        pending = _Pending(peer, max_answer, self._now + timeout, shown)
         return await self._outcome(pending, lambda number: self._ask(number, pending, payload))
 
     async def query_at(
@@ -213,6 +225,24 @@ class Sending:
         self._adnl.add_peer(self._now, public, addresses)
         if self._reaches(peer := short_id(public)):
             self._unpark(peer)
+
+    # --- of UDP alone ---
+
+    def send_there(self, public: bytes, endpoint: Endpoint, payload: bytes) -> None:
+        """A datagram to the node of this key at this very place, or nothing if none can leave."""
+        if self._udp:
+            self._over_udp += 1
+            self._show(short_id(public), True, payload)
+            with suppress(NoCapacity, AdnlError):
+                self._adnl.send_there(self._now, self._local, public, endpoint, payload)
+
+    def seen(self, peer: AdnlId) -> Seen | None:
+        """The key of a peer, and where its datagrams have come from of late."""
+        return self._adnl.seen(self._now, self._local, peer)
+
+    def spoken_to(self, peer: AdnlId, seconds: float) -> bool:
+        """Whether a datagram has left for a peer within so many seconds."""
+        return self._adnl.spoken_to(self._now, self._local, peer, seconds)
 
     # --- links ---
 
@@ -315,7 +345,8 @@ class Sending:
     def _ask(self, number: int, pending: _Pending, payload: bytes) -> None:
         peer, longest = pending.peer, max(len(payload), pending.max_answer)
         patience = pending.until - self._now
-        if (link := self._link(peer)) is not None:
+        link = None if pending.shown and self._reaches(peer) else self._link(peer)
+        if link is not None:
             pending.link = link
             self._write(link, Kind.QUERY, number, payload)
         elif not self._reaches(peer):

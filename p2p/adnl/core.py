@@ -10,7 +10,7 @@ nor sent again, except that one is taken at most once.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, final
+from typing import Final, NamedTuple, final
 
 from p2p.adnl import payloads
 from p2p.adnl.address import MAX_ENDPOINTS, address_list, endpoints
@@ -32,6 +32,7 @@ from p2p.adnl.outgoing import NOP, Outgoing, Published
 from p2p.adnl.peer import Pair, Peer
 from p2p.adnl.queries import Queries
 from p2p.adnl.table import Contact, Table
+from p2p.adnl.whereabouts import IDLE
 from p2p.core import Event, Send, Source
 from p2p.defaults import CLOCK_SLACK
 from p2p.entropy import Entropy
@@ -66,6 +67,13 @@ from p2p.wire import Endpoint
 
 MAX_ADDRESSES: Final = 128
 """bytes of an address list in a packet: TON drops packets with a longer one."""
+
+
+class Seen(NamedTuple):
+    """A peer that has spoken to us of late: its key, and where from."""
+
+    public: bytes
+    endpoint: Endpoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,6 +205,33 @@ class AdnlCore:
         if met is None or (met.public is None and contact is None):
             return bool(told)
         return met.where.known(now, told)
+
+    def send_there(
+        self, now: float, local: AdnlId, public: bytes, endpoint: Endpoint, payload: bytes
+    ) -> None:
+        """One short message to the node of this key at this very place, now or not at all.
+
+        What is known of where the peer is stays so. Raises `NoCapacity` as `send` does, and
+        `AdnlError` for a key that is none.
+        """
+        _check(payload)
+        to = self._reach(now, local, short_id(public))
+        if to.public is None:
+            to.identify(public)
+        self._out.reply(now, to, endpoint, pack(AdnlMessageCustom(payload)))
+
+    def seen(self, now: float, local: AdnlId, peer: AdnlId) -> Seen | None:
+        """The key of a peer, and where it spoke to us from within the last two minutes."""
+        met = self._table.find(Pair(local, peer))
+        if met is None or met.public is None or met.where.endpoint is None:
+            return None
+        is_recent = met.where.heard is not None and now - met.where.heard < IDLE
+        return Seen(met.public, met.where.endpoint) if is_recent else None
+
+    def spoken_to(self, now: float, local: AdnlId, peer: AdnlId, seconds: float) -> bool:
+        """Whether a packet has left for a peer in so many seconds before now."""
+        met = self._table.find(Pair(local, peer))
+        return met is not None and now - met.spoken <= seconds
 
     def set_addresses(self, now: float, local: AdnlId, addresses: AdnlAddressList) -> None:
         """What our packets say of where we are; an empty list means: whence the packet comes.

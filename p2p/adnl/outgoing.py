@@ -182,6 +182,7 @@ class Outgoing:
         """The number of a packet about to leave."""
         self._table.touch(now, peer)
         peer.where.speak(now)
+        peer.spoken = now
         peer.owed = None
         peer.sent += 1
         return peer.sent

@@ -79,6 +79,7 @@ class Peer:
         "queued",
         "reinit_date",
         "sent",
+        "spoken",
         "touched",
         "where",
         "window",
@@ -106,6 +107,8 @@ class Peer:
         """Where it was heard in its channel."""
 
         # what leaves
+        self.spoken = float("-inf")
+        """When a packet left for it last."""
         self.bucket = bucket
         """Leave to send direct packets."""
         self.queue: deque[Waiting] = deque()

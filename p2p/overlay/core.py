@@ -20,6 +20,7 @@ from p2p.errors import AnswerTooBig, CodecError, Unreachable
 from p2p.identity import AdnlId, Identity
 from p2p.overlay import broadcast as broadcasts
 from p2p.overlay import fec_part, liveness, membership, pulse
+from p2p.overlay.asking import Caller
 from p2p.overlay.broadcast import Broadcast as Broadcast
 from p2p.overlay.broadcast import BroadcastId, Broadcasts
 from p2p.overlay.discovery import Discovery, Records
@@ -217,11 +218,17 @@ class OverlayCore:
 
     def cast(self, now: float, body: bytes) -> None:
         """Tell some neighbours. Raises `ValueError` for a body longer than 944 bytes."""
-        self._tell(self._pack_cast(body), self._settings.fanout)
+        self._tell(self.seal_cast(body), self._settings.fanout)
 
     def cast_to(self, now: float, peer: AdnlId, body: bytes) -> None:
         """Tell one peer, member or not. Raises `ValueError` as `cast` does."""
-        self._sender.send(peer, self._pack_cast(body))
+        self._sender.send(peer, self.seal_cast(body))
+
+    def seal_cast(self, body: bytes) -> bytes:
+        """A cast as it travels. Raises `ValueError` as `cast` does."""
+        if len(body) > MAX_CAST:
+            raise ValueError("a cast holds 944 bytes")
+        return self._envelope.seal_message(tl.pack(TussahCast(body)))
 
     async def call(
         self,
@@ -230,12 +237,17 @@ class OverlayCore:
         *,
         timeout: float,  # noqa: ASYNC109 (of the protocol, as in `Sender.query`)
         max_answer: int,
+        query: Caller | None = None,
     ) -> bytes:
-        """The body of a peer's reply, at most `max_answer` bytes. Raises what a query raises."""
+        """The body of a peer's reply, at most `max_answer` bytes. Raises what a query raises.
+
+        `query` carries it in place of the sender's.
+        """
+        ask = query or self._sender.query
         question = self._envelope.seal_query(TussahCall(body))
         most = max_answer + REPLY_OVERHEAD
         try:
-            answer = await self._sender.query(peer, question, timeout=timeout, max_answer=most)
+            answer = await ask(peer, question, timeout=timeout, max_answer=most)
         except Unreachable:
             self._discovery.unanswered(peer)
             raise
@@ -426,12 +438,7 @@ class OverlayCore:
     def _send_gathered(self) -> None:
         self._casts_sent += 1
         body = pulse.pack_cast(self._gathering.take())
-        self._tell(self._pack_cast(body), self._settings.fanout)
-
-    def _pack_cast(self, body: bytes) -> bytes:
-        if len(body) > MAX_CAST:
-            raise ValueError("a cast holds 944 bytes")
-        return self._envelope.seal_message(tl.pack(TussahCast(body)))
+        self._tell(self.seal_cast(body), self._settings.fanout)
 
     def _tell(self, payload: bytes, most: int, but: AdnlId | None = None) -> int:
         drawn = self._members.draw(most, but)
