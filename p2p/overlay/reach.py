@@ -11,7 +11,7 @@ ten minutes lasts: then the address may be published.
 Procedures do not know the time: what they have found is put aside and makes a timer due at once.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, TypeAlias, final
@@ -124,8 +124,8 @@ _TRIALS: Final = {Transport.UDP: _Due.UDP, Transport.TCP: _Due.TCP}
 class Reach:
     """`listen` where this node does, tell what is `reached`; `drain` what is known when it changes.
 
-    `servers` are those to ask, of different operators; `spoken_to` says whether we have sent
-    anything to a peer of late.
+    `servers` are those to ask, of different operators; `spoken_to` says whether a router may let a
+    peer in over a transport because we have spoken to it.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class Reach:
         rules: Rules,
         calendar: Calendar,
         servers: Callable[[], Sequence[AdnlId]],
-        spoken_to: Callable[[AdnlId], bool],
+        spoken_to: Callable[[AdnlId, Transport], bool],
     ) -> None:
         self._asking = asking
         self._procedures = procedures
@@ -151,6 +151,7 @@ class Reach:
         self._repeat = calendar.scaled(AGAIN)
 
         self._ports: Mapping[Transport, int] = {}
+        self._believed: tuple[Transport, ...] = ()
         self._known: dict[Transport, Reachability] = {}
         self._trials: dict[Transport, _Trial] = {}
         self._failures = dict.fromkeys(Transport, 0)
@@ -162,18 +163,24 @@ class Reach:
 
     # --- commands ---
 
-    def listen(self, now: float, ports: Mapping[Transport, int]) -> None:
-        """This node listens on these ports: find out whether they can be reached."""
+    def listen(
+        self, now: float, ports: Mapping[Transport, int], believed: Collection[Transport] = ()
+    ) -> None:
+        """This node listens on these ports: find out whether they can be reached.
+
+        Its operator says that those `believed` can: then one failure changes nothing.
+        """
         self._ports = dict(ports)
+        self._believed = tuple(believed)
         for transport in ports:
             self._know(Reachability(transport=transport, dialable=Dialable.UNKNOWN, reason=NOT_YET))
         self._timers.set(_Due.LOOK, now)
 
     def reached(self, now: float, peer: AdnlId, nonce: bytes) -> None:
         """A peer has shown a nonce. Who was spoken to proves nothing: a router lets it in."""
-        for trial in self._trials.values():
+        for transport, trial in self._trials.items():
             if nonce in trial.nonces and not trial.nonces[nonce]:
-                trial.nonces[nonce] = not self._spoken_to(peer)
+                trial.nonces[nonce] = not self._spoken_to(peer, transport)
 
     # --- asking ---
 
@@ -247,8 +254,7 @@ class Reach:
     def _consider(self, now: float, transport: Transport, endpoint: Endpoint) -> None:
         """Try an address if it is another, in doubt, or was judged long ago."""
         known = self._known[transport]
-        is_in_doubt = known.dialable is Dialable.UNKNOWN or self._failures[transport] == 1
-        is_due = is_in_doubt or now >= self._judged[transport] + self._repeat
+        is_due = self._failures[transport] == 1 or now >= self._judged[transport] + self._repeat
         if transport in self._trials:
             return
         if is_due or known.endpoint != endpoint:
@@ -308,11 +314,12 @@ class Reach:
         """That we can be reached is believed until the second failure."""
         self._failures[transport] += 1
         was = self._known[transport].dialable
-        if was is not Dialable.YES or self._failures[transport] >= LOST_AFTER:
-            no = Dialable.NO
-            self._know(
-                Reachability(transport=transport, dialable=no, endpoint=endpoint, reason=words)
-            )
+        believed = was is Dialable.YES or transport in self._believed
+        if believed and self._failures[transport] < LOST_AFTER:
+            self._doubt(transport, endpoint, words)
+            return
+        no = Dialable.NO
+        self._know(Reachability(transport=transport, dialable=no, endpoint=endpoint, reason=words))
 
     def _doubt(self, transport: Transport, endpoint: Endpoint | None, words: str) -> None:
         """Nothing could be found out: what was known stays."""

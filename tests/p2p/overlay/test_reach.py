@@ -42,7 +42,7 @@ class Street:
             rules=Rules(network=7, dev=dev),
             calendar=DEV if dev else OPEN,
             servers=lambda: SERVERS[:servers],
-            spoken_to=lambda peer: peer in self.acquainted,
+            spoken_to=lambda peer, transport: peer in self.acquainted,
         )
 
     async def __call__(self, peer, body, /, *, timeout, max_answer):  # noqa: ASYNC109
