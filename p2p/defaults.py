@@ -250,6 +250,9 @@ LINK_SETUP_TIMEOUT = 10.0
 LINK_SETUP_BYTES = 65_536
 """bytes: read from a peer before its greeting; a set-up takes about 1 kB."""
 
+LINKS_KEPT = 512
+"""links a relay keeps to nodes that cannot be dialled: as many of them name one relay at most."""
+
 LINKS_ARRIVING = 128
 """inbound connections not yet greeted: 3 ms of CPU each."""
 

@@ -30,6 +30,7 @@ from p2p.onion.events import Failed as Failed
 from p2p.onion.events import Incoming as Incoming
 from p2p.onion.events import Lost as Lost
 from p2p.onion.events import Misbehaved as Misbehaved
+from p2p.onion.events import NotKept as NotKept
 from p2p.onion.events import Opened as Opened
 from p2p.onion.events import Pong as Pong
 from p2p.onion.events import Reset as Reset
@@ -117,6 +118,7 @@ class OnionCore:
             me=identity.id,
             network=config.network,
             listed=config.relay or config.endpoint,
+            keeps=config.relay,
             view=view,
             timers=self._timers,
             entropy=entropy,
@@ -151,6 +153,13 @@ class OnionCore:
         self._enter(now)
         self._relay.dial_failed(now, peer)
         self._circuits.dial_failed(now, peer)
+
+    def attach(self, relays: Sequence[AdnlId], *, asks: bool) -> None:
+        """These keep our links. It `asks` while nobody can dial us: `NotKept` tells who refused.
+
+        Whom we dial is asked in our HELLO, so that a link that was there before is of use too.
+        """
+        self._links.attach(relays, asks=asks)
 
     # --- circuits ---
 
@@ -468,7 +477,8 @@ class OnionCore:
             case Due.PADDING:
                 self._links.pad(now, link)
             case Due.REST:
-                self._links.idle(now, link, keep=link.peer in self._guards)
+                keep = link.peer in self._guards or self._links.is_of_use(link)
+                self._links.idle(now, link, keep=keep)
             case Due.HALF:
                 link.halves.pop(key.circuit)
             case Due.LANE:

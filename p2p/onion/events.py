@@ -92,6 +92,13 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True)
+class NotKept:
+    """A relay that was asked to keep our link, since we cannot be dialled, does not."""
+
+    relay: AdnlId
+
+
+@dataclass(frozen=True, slots=True)
 class Incoming:
     """Someone asks this endpoint: answer with `accept` or `refuse` within 6 s."""
 

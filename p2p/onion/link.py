@@ -27,6 +27,12 @@ MAX_FRAMES = 54
 LISTED = 1
 """HELLO flag: the sender is in the directory."""
 
+ASKS = 2
+"""HELLO flag: the sender, who dialled, cannot be dialled, and asks for the link to be kept."""
+
+KEEPS = 4
+"""HELLO flag: the sender keeps it, so that circuits reach the other over it."""
+
 DIALLER_BIT = 1 << 31
 """Set in the circuit numbers chosen by the side that dialled, so that both choose freely."""
 
@@ -210,6 +216,10 @@ class LinkCore:
         self.hello: Hello | None = None
         """The peer's."""
         self.strikes = 0
+        self.asks = False
+        """We have asked the peer to keep the link."""
+        self.is_attachment = False
+        """The peer has asked for that, and we do."""
         self.condemned = False
         """It will be closed; nothing more is read from it."""
         self.counted_listed = False

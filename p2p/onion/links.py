@@ -1,6 +1,7 @@
 """All links of a node, and the one way by which its circuits send on them."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import final
 
 from p2p import defaults
@@ -9,8 +10,8 @@ from p2p.entropy import Entropy
 from p2p.errors import OnionError
 from p2p.identity import AdnlId
 from p2p.onion.cell import Command, DestroyReason, Frame, handshake_frames
-from p2p.onion.events import CloseLink, Misbehaved
-from p2p.onion.link import LISTED, Hello, LinkCore, Port, Side, unpack_grants
+from p2p.onion.events import CloseLink, Misbehaved, NotKept
+from p2p.onion.link import ASKS, KEEPS, LISTED, Hello, LinkCore, Port, Side, unpack_grants
 from p2p.onion.path import DirectoryView
 from p2p.onion.timers import Due, Key, Timers
 
@@ -28,6 +29,7 @@ class Links:
         me: AdnlId,
         network: int,
         listed: bool,
+        keeps: bool,
         view: DirectoryView,
         timers: Timers,
         entropy: Entropy,
@@ -51,6 +53,14 @@ class Links:
         self._by_source: dict[Source, LinkCore] = {}
         self._by_peer: dict[AdnlId, list[LinkCore]] = {}
         self._unlisted = 0
+        self._keeps = keeps
+        """We keep links to nodes that cannot be dialled."""
+        self._kept = 0
+        """Such links."""
+        self._attachments: tuple[AdnlId, ...] = ()
+        """Relays that are to keep links to us."""
+        self._asks = False
+        """Nobody can dial us."""
         self._dirty: dict[int, LinkCore] = {}
 
     # --- links ---
@@ -78,6 +88,7 @@ class Links:
     def forget(self, link: LinkCore) -> list[Port]:
         """Drop a link that is gone; the ports whose circuits must be told."""
         self._unlisted -= not link.counted_listed
+        self._kept -= link.is_attachment
         del self._by_number[link.number], self._by_source[link.source]
         siblings = self._by_peer[link.peer]
         siblings.remove(link)
@@ -110,6 +121,14 @@ class Links:
                 best = link
         return best
 
+    def attach(self, relays: Sequence[AdnlId], *, asks: bool) -> None:
+        """Keep the links to these; ask all whom we dial from now on to keep theirs, or do not."""
+        self._attachments, self._asks = tuple(relays), asks
+
+    def is_of_use(self, link: LinkCore) -> bool:
+        """Whether a link is kept for circuits to come."""
+        return link.is_attachment or link.peer in self._attachments
+
     def listed(self, link: LinkCore) -> bool:
         """Whether the peer is a node of the directory, and says so."""
         return link.claims_listing and self._view.relay(link.peer) is not None
@@ -124,7 +143,10 @@ class Links:
         link.hello = hello
         self._timers.clear(Key(Due.HELLO, link.number))
         if not link.greeted:
+            self._keep(link, hello)
             self._greet(now, link)
+        elif link.asks and not hello.flags & KEEPS:
+            self.events.append(NotKept(link.peer))
         if hello.network != self._network:
             self.condemn(link, "network")
 
@@ -302,6 +324,7 @@ class Links:
         links = self._by_number.values()
         return {
             "links": len(self._by_number),
+            "kept": self._kept,
             "ports": sum(len(link.ports) for link in links),
             "halves": sum(len(link.halves) for link in links),
             "queued": self.queued,
@@ -312,10 +335,17 @@ class Links:
     # --- inside ---
 
     def _greet(self, now: float, link: LinkCore) -> None:
-        link.greet(Hello(network=self._network, unix=int(now), flags=self._flags))
+        link.asks = link.dialled and self._asks
+        flags = self._flags | ASKS * link.asks | KEEPS * link.is_attachment
+        link.greet(Hello(network=self._network, unix=int(now), flags=flags))
         link.written = now
         self._draw_silence(link)
         self._dirty[link.number] = link
+
+    def _keep(self, link: LinkCore, hello: Hello) -> None:
+        if self._keeps and hello.flags & ASKS and self._kept < defaults.LINKS_KEPT:
+            link.is_attachment = True
+            self._kept += 1
 
     def _draw_silence(self, link: LinkCore) -> None:
         least, most = (

@@ -34,7 +34,8 @@ class Announcer:
     """`say` or `leave`, and call `renew` at `due`; `advert` is what stands, of number `seq`.
 
     Outside a dev network an advert needs a nonce that takes work: while `wants_work` names a day,
-    nothing is issued. One that is `beating` has a `beat` to give whenever `due`.
+    nothing is issued. One that is `beating` has a `beat` to give whenever `due`. One that is
+    `patient` says nothing while nobody can reach the node, instead of refusing to.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Announcer:
         onion_key: Callable[[int], bytes],
         *,
         beating: bool = False,
+        patient: bool = False,
     ) -> None:
         self._identity = identity
         self._rules = rules
@@ -59,6 +61,7 @@ class Announcer:
         self._due: float | None = None
         self._issued = float("-inf")
         self._beating = beating
+        self._patient = patient
         self._heart: Heart | None = None
         self._busy = False
         self._now = 0.0
@@ -87,7 +90,10 @@ class Announcer:
 
     def say(self, now: float, fields: Fields) -> None:
         """Say this from now on. Raises `ValueError`, changing nothing, if nobody would take it."""
-        advert.build(self._identity, self._complete(now, fields), now, self._rules)
+        complete = self._complete(now, fields)
+        if self._has_no_way(complete):
+            complete = replace(complete, attachments=(self._identity.id,))
+        advert.build(self._identity, complete, now, self._rules)
         self._fields = fields
         self._issue(now, fields)
 
@@ -155,15 +161,21 @@ class Announcer:
             self.renew(now)
 
     def _issue(self, now: float, fields: Fields) -> None:
-        self._now, self._issued = now, now
+        self._now = now
         self._due = self._next_issue(now, fields)
-        if self.wants_work(now) is not None:
-            return
         seq = max(int(now), self.seq + 1)
         complete = self._complete(now, replace(fields, seq=seq))
+        if self.wants_work(now) is not None or self._has_no_way(complete):
+            return
+        self._issued = now
         self.advert = advert.build(self._identity, complete, now, self._rules)
         self.seq = seq
         self._heart = self._new_heart(now) if complete.anchors is not None else None
+
+    def _has_no_way(self, fields: Fields) -> bool:
+        """Whether to wait for an address or an attachment."""
+        is_nowhere = bool(fields.roles) and not fields.addresses and not fields.attachments
+        return self._patient and is_nowhere
 
     def _new_heart(self, now: float) -> Heart:
         heart = Heart(self._identity, self.seq, int(now), self._rules.epoch)
@@ -185,16 +197,22 @@ class Announcer:
     def _life(self, fields: Fields) -> int:
         return fields.life or int(self._rules.lives[1] if self._beating else self._rules.usual_life)
 
+    def _reach(self, roles: Role) -> Role:
+        """What being dialled makes of a node: a relay keeps links to those who cannot be."""
+        if not self._addresses:
+            return NOBODY
+        attachment = Role.ATTACHMENT if Role.RELAY in roles else NOBODY
+        return Role.DIALABLE | Role.DIRECTORY | attachment
+
     def _complete(self, now: float, fields: Fields) -> Fields:
         fields = replace(fields, work=None if self._work is None else self._work[1])
         if not fields.roles:
             return fields
         day = int(now // DAY)
         anchors = anchors_of(self._identity, fields.seq) if self._beating else None
-        reach = Role.DIALABLE | Role.DIRECTORY if self._addresses else NOBODY
         return replace(
             fields,
-            roles=fields.roles | reach,
+            roles=fields.roles | self._reach(fields.roles),
             addresses=self._addresses,
             udp=self._udp,
             life=self._life(fields),

@@ -42,7 +42,8 @@ def test_nothing_is_said_unasked(announcer, nodes):
 def test_the_rest_is_filled_in(announcer, nodes):
     announcer.say(nodes.now, RELAY)
     advert = said(announcer, nodes.now, nodes.rules)
-    assert advert.roles == Role.RELAY | Role.DIALABLE | Role.DIRECTORY
+    offers = Role.DIALABLE | Role.DIRECTORY | Role.ATTACHMENT
+    assert advert.roles == Role.RELAY | offers
     assert advert.addresses == HERE
     assert advert.onion.day == int(nodes.now // 86_400)
     assert advert.onion.key == key_of(advert.onion.day)
@@ -57,6 +58,20 @@ def test_who_cannot_be_dialled_does_not_say_so(nodes):
     assert advert.addresses == ()
     with pytest.raises(ValueError, match="no way to reach it"):
         announcer.say(nodes.now, Fields(roles=Role.WORKER))
+
+
+def test_a_patient_one_waits_until_there_is_a_way(nodes):
+    announcer = Announcer(nodes.identity(1), nodes.rules, seeded(1), key_of, patient=True)
+    announcer.say(nodes.now, Fields(roles=Role.WORKER))
+    assert announcer.advert is None
+    announcer.attach(nodes.now + 3.0, (nodes.id(2),))
+    assert said(announcer, nodes.now + 3.0, nodes.rules).attachments == (nodes.id(2),)
+    announcer.attach(nodes.now + 6.0, ())
+    before = announcer.advert
+    announcer.renew(announcer.due())
+    assert announcer.advert == before
+    with pytest.raises(ValueError, match="life"):
+        announcer.say(nodes.now + 20.0, Fields(roles=Role.WORKER, life=5))
 
 
 def test_what_nobody_would_take_changes_nothing(announcer, nodes):
