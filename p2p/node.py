@@ -41,7 +41,7 @@ from p2p.overlay.announcer import NOBODY
 from p2p.overlay.core import Statistics as OverlayStatistics
 from p2p.overlay.listing import DirectoryStatus, Listing
 from p2p.sending import Tap as UdpTap
-from p2p.stack import Peer, Stack, StackConfig
+from p2p.stack import Peer, Reachability, Stack, StackConfig, Transport
 from p2p.store import Kept, NodeStore
 from p2p.transport.carrier import Carrier, CarrierStatistics, Meet, Tap
 from p2p.transport.joint import JointTransport
@@ -90,6 +90,8 @@ class NodeConfig:
     """Where others can reach this node, if that is not where it listens; port 0: the same port."""
     store: NodeStore | None = None
     """What it keeps over restarts; None: nothing, as a pure client, who is another each time."""
+    judged: bool = True
+    """Strangers find out whether it can be reached, if it has a role."""
     roles: Role = NOBODY
     allow_direct: bool = False
     entropy: Entropy = field(default_factory=SystemEntropy)
@@ -236,7 +238,8 @@ class Node:
         if self._config.store is not None:
             self._nursery.start_soon(self._keep_on, self._config.store)
         addresses, udp = _dialable(self._config, self.endpoint), self._udp_addresses()
-        self._driver.call("start", lambda core, now: core.start(now, addresses, udp))
+        ports = self._ports()
+        self._driver.call("start", lambda core, now: core.start(now, addresses, udp, ports))
         log.info(
             "node.started",
             dialable=bool(addresses),
@@ -266,9 +269,30 @@ class Node:
             return ()
         return tuple(dict.fromkeys(a for e in self.udp for a in _dialable(self._config, e)))
 
+    def _ports(self) -> dict[Transport, int]:
+        """Where it listens, and so may be reached: a client wants nobody to try."""
+        if not self._config.roles or not self._config.judged:
+            return {}
+        said = self._config.announce[0].port if self._config.announce else 0
+        ports = {Transport.UDP: said or self.udp[0].port} if self.udp else {}
+        if self.endpoint is not None:
+            ports[Transport.TCP] = said or self.endpoint.port
+        return ports
+
     def announced(self) -> Announced:
-        """Where it tells others to reach it, whether they can or not; empty of who only asks."""
-        return Announced(_dialable(self._config, self.endpoint), self._udp_addresses())
+        """Where it tells others to reach it now; empty of who only asks."""
+        if not self._config.roles:
+            return Announced((), ())
+        holds = self._stack.holds()
+        return Announced(holds.tcp, holds.udp)
+
+    def attachments(self) -> tuple[AdnlId, ...]:
+        """The relays over whose links circuits reach it, if nobody can dial it."""
+        return self._stack.attachments()
+
+    def reach(self) -> list[Reachability]:
+        """What strangers have found out of each transport; empty of who only asks."""
+        return self._stack.reach()
 
     # --- who is there ---
 

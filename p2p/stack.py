@@ -6,32 +6,40 @@ to the DHT or the overlay; calls of the layers above have a map as body. All nam
 stack finds out where a peer is, asks the carrier once for a link, and tells whoever waits.
 """
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, final
 
-from p2p import calls, sending, tl, wire
+from p2p import attaching, calls, reaching, sending, tl, wire
 from p2p.adnl.address import address_list
 from p2p.adnl.core import AdnlCore
 from p2p.adnl.limits import Limits
+from p2p.attaching import Attached, Attaching, Seek
 from p2p.calls import Calls, Query
 from p2p.calls import Replied as Replied
 from p2p.calls import Unanswered as Unanswered
 from p2p.core import Event, Procedure, Procedures, Send, Source
 from p2p.dht import core as dht_core
-from p2p.dht import records
 from p2p.dht import settings as dht_settings
-from p2p.dht.core import DhtCore, Seed
+from p2p.dht.core import DhtCore
 from p2p.entropy import Entropy
 from p2p.errors import CodecError, DirectoryStale, TlError
 from p2p.identity import AdnlId, Identity
 from p2p.kept import Kept as Kept
-from p2p.locator import Locator, format_multiaddr
+from p2p.locator import Locator
 from p2p.locator import Peer as Peer
 from p2p.onion import core as onion
 from p2p.onion.cell import MAX_RELAYS
-from p2p.onion.core import CircuitId, Misbehaved, OnionConfig, OnionCore, OnionKeys, OnionStatistics
+from p2p.onion.core import (
+    CircuitId,
+    Misbehaved,
+    NotKept,
+    OnionConfig,
+    OnionCore,
+    OnionKeys,
+    OnionStatistics,
+)
 from p2p.onion.handshake import Target
 from p2p.onion.noise import Kem, MlKem768
 from p2p.overlay import core as membership
@@ -40,8 +48,10 @@ from p2p.overlay import settings as overlay_settings
 from p2p.overlay.advert import Fields, Role, Rules
 from p2p.overlay.announcer import NOBODY, Announcer
 from p2p.overlay.bodies import Refusal
+from p2p.overlay.bodies import Transport as Transport
 from p2p.overlay.core import OverlayCore
 from p2p.overlay.directory_core import DirectoryCore, Server
+from p2p.overlay.epochs import calendar_of
 from p2p.overlay.events import Contradiction as Contradiction
 from p2p.overlay.events import DirectoryChanged as DirectoryChanged
 from p2p.overlay.events import Joined as Joined
@@ -49,7 +59,11 @@ from p2p.overlay.events import Published as Published
 from p2p.overlay.events import SayAgain
 from p2p.overlay.events import Split as Split
 from p2p.overlay.listing import Listing
+from p2p.overlay.reach import Reachability as Reachability
 from p2p.overlay.records import DhtRecords
+from p2p.presence import Presence
+from p2p.reaching import Holds as Holds
+from p2p.reaching import Knock, Reaching
 from p2p.rldp.core import RldpCore
 from p2p.sending import Sending
 from p2p.ton import DhtNode
@@ -154,7 +168,39 @@ class Stack:
         self.overlay.attach(self._directory)
         self._locator = Locator(identity.id, config.bootstrap, self.directory, self.dht)
         self._announcer = Announcer(
-            identity, self._rules, entropy.fork("advert"), keys.public, beating=True
+            identity,
+            self._rules,
+            entropy.fork("advert"),
+            keys.public,
+            beating=True,
+            patient=bool(config.roles),
+        )
+        self._presence = Presence(
+            identity,
+            udp=config.udp,
+            version=config.started_at,
+            sending=self._sending,
+            dht=self.dht,
+            overlay=self.overlay,
+            directory=self._directory,
+            announcer=self._announcer,
+        )
+        self._reaching = Reaching(
+            identity.id,
+            self._procedures,
+            entropy.fork("reaching"),
+            rules=self._rules,
+            sending=self._sending,
+            overlay=self.overlay,
+            directory=self._directory,
+        )
+        self._links: dict[AdnlId, list[Link]] = {}
+        self._attaching = Attaching(
+            identity.id,
+            self.directory,
+            entropy.fork("attaching"),
+            calendar=calendar_of(self._rules),
+            linked=self._links.__contains__,
         )
         self._onion = OnionCore(
             identity, keys, self.directory, entropy.fork("onion"), _onion_config(config)
@@ -165,9 +211,8 @@ class Stack:
         self._now = 0.0
         self._deadline: float | None = None
         self._is_touched = True
-        self._links: dict[AdnlId, list[Link]] = {}
         self._strikes: dict[Link, int] = {}
-        self._dialling: dict[AdnlId, None] = {}
+        self._dialling: dict[AdnlId, tuple[Endpoint, ...]] = {}
         self._announced = 0
         self._work_wanted: int | None = None
         self._sends: list[Send] = []
@@ -176,42 +221,29 @@ class Stack:
     # --- commands: links ---
 
     def start(
-        self, now: float, addresses: tuple[Endpoint, ...] = (), udp: tuple[Endpoint, ...] = ()
+        self,
+        now: float,
+        addresses: tuple[Endpoint, ...] = (),
+        udp: tuple[Endpoint, ...] = (),
+        ports: Mapping[Transport, int] | None = None,
     ) -> None:
         """Take part; `addresses` is where others can dial this node, `udp` where its socket is.
 
         A node that nobody knows only asks: it stands in no table of the DHT and is no member of the
-        overlay.
+        overlay. One that names the `ports` on which it listens has strangers find out whether they
+        can be reached, and moves to where it can.
         """
         self._pass(now)
         for peer in self._config.bootstrap:
             self._sending.learn(peer.public, address_list(peer.endpoints, 0))
-        self._announcer.listen(addresses, udp)
+        self._announcer.listen(addresses, udp if addresses else ())
         if self._config.roles:
-            self._join(now, addresses, udp)
+            nodes = _records(self._config.kept)
+            self._presence.join(now, self._config.bootstrap, nodes, tcp=addresses, udp=udp)
+            self._reaching.listen(now, ports or {}, tcp=addresses, udp=udp)
+            self._attach(now, not addresses)
         self._directory.restore(now, self._config.kept.adverts)
         self._directory.start(now, serve=bool(self._config.roles and (addresses or udp)))
-
-    def _join(self, now: float, addresses: tuple[Endpoint, ...], udp: tuple[Endpoint, ...]) -> None:
-        self.overlay.join(now, self._bootstrap, serve=bool(addresses or udp))
-        if not self._config.udp:
-            return
-        seeds = [Seed(p.public, address_list(p.endpoints, 0)) for p in self._config.bootstrap]
-        self.dht.bootstrap(now, seeds)
-        self.dht.bootstrap(now, _records(self._config.kept))
-        if udp:
-            self._serve(now, addresses, udp)
-
-    def _serve(
-        self, now: float, addresses: tuple[Endpoint, ...], udp: tuple[Endpoint, ...]
-    ) -> None:
-        """Be a server of the DHT, where everybody may look up where we are."""
-        listed = address_list(udp, self._config.started_at)
-        self._sending.publish(listed)
-        self.dht.serve(now, listed)
-        identity, links = self._identity, [format_multiaddr(e, self._public) for e in addresses]
-        self.dht.publish(now, "address", lambda end: records.address(identity, listed, end))
-        self.dht.publish(now, "libp2p", lambda end: records.libp2p(identity, links, end))
 
     def link_up(self, now: float, link: Link, dialled: bool) -> None:
         """A link is open; `dialled` if this node asked for it."""
@@ -219,7 +251,9 @@ class Stack:
         self._links.setdefault(link.peer, []).append(link)
         self._dialling.pop(link.peer, None)
         self._onion.link_up(now, link, link.peer, dialled=dialled)
+        self._attaching.link_up(now, link.peer)
         self._sending.link_up(link)
+        self._reaching.link_up(now, link, dialled)
         self._calls.link_up(link)
 
     def link_down(self, now: float, link: Link) -> None:
@@ -232,9 +266,11 @@ class Stack:
         self._strikes.pop(link, None)
         self._onion.link_down(now, link)
         self._sending.link_down(link)
+        self._reaching.link_down(link)
         self._calls.link_down(link)
         if not links:
             del self._links[link.peer]
+            self._attaching.link_down(now, link.peer)
 
     def dial_failed(self, now: float, peer: AdnlId) -> None:
         """What `Dial` asked for cannot be had."""
@@ -242,11 +278,24 @@ class Stack:
         self._dialling.pop(peer, None)
         self._onion.dial_failed(now, peer)
         self._sending.unreachable(peer)
+        self._reaching.dial_failed(peer)
         self._calls.dial_failed(peer)
 
     def linked(self) -> tuple[AdnlId, ...]:
         """The peers to whom a link is open."""
         return tuple(self._links)
+
+    def reach(self) -> list[Reachability]:
+        """What strangers have found out, for each transport that this node listens on."""
+        return self._reaching.known()
+
+    def attachments(self) -> tuple[AdnlId, ...]:
+        """The relays over whose links circuits reach a node that cannot be dialled."""
+        return self._attaching.relays()
+
+    def holds(self) -> Holds:
+        """Where others are told to reach this node."""
+        return Holds(self._presence.tcp, self._presence.udp)
 
     def kept(self) -> Kept:
         """What helps the next start."""
@@ -411,6 +460,8 @@ class Stack:
         self.dht.handle_timer(now)
         self.overlay.handle_timer(now)
         self._directory.handle_timer(now)
+        self._reaching.handle_timer(now)
+        self._attaching.handle_timer(now)
         self._calls.handle_timer(now)
         self._onion.handle_timer(now)
 
@@ -427,6 +478,8 @@ class Stack:
             self.dht.next_deadline(),
             self.overlay.next_deadline(),
             self._directory.next_deadline(),
+            self._reaching.next_deadline(),
+            self._attaching.next_deadline(),
             self._calls.next_deadline(),
             self._onion.next_deadline(),
         )
@@ -454,6 +507,8 @@ class Stack:
         return {
             **self._onion.sizes(),
             **self._directory.sizes(),
+            **self._reaching.sizes(),
+            **self._attaching.sizes(),
             **self._sending.sizes(),
             **self.dht.sizes(),
             **self.overlay.sizes(),
@@ -528,6 +583,12 @@ class Stack:
         said = self._directory.drain()
         for what in said:
             self._route_directory(now, what)
+        reached = self._reaching.drain()
+        for output in reached:
+            self._route_reaching(now, output)
+        attached = self._attaching.drain()
+        for wish in attached:
+            self._route_attaching(now, wish)
         called = self._calls.drain()
         for call in called:
             self._route_calls(now, call)
@@ -536,7 +597,7 @@ class Stack:
             self._write_frames(link, frames)
         for event in events:
             self._route_circuits(now, event)
-        moved = ran or sent or spoken or said or called or writes or events
+        moved = ran or sent or spoken or said or reached or attached or called or writes or events
         self._is_touched |= bool(moved)
         return bool(moved) or self._procedures.waiting
 
@@ -547,6 +608,7 @@ class Stack:
             case DirectoryChanged():
                 self._events.append(event)
                 self._outbid(now)
+                self._attaching.look(now)
             case _:
                 self._events.append(event)
 
@@ -577,8 +639,38 @@ class Stack:
                     self.overlay.refuse(now, broadcast)
             case membership.NeighboursChanged(neighbours):
                 self._directory.neighbours(now, neighbours)
-            case membership.Pulses() | membership.Cast():
+            case membership.Cast(peer, body):
+                self._reaching.hear(now, peer, body)
+            case membership.Pulses():
                 pass
+
+    def _route_reaching(self, now: float, output: reaching.Output) -> None:
+        match output:
+            case Knock(peer, endpoint) if peer not in self._dialling:
+                self._dial(peer, (endpoint,))
+            case Knock(peer, endpoint) if endpoint in self._dialling[peer]:
+                pass
+            case Knock(peer):  # a link to another endpoint would prove nothing of this one
+                self._reaching.dial_failed(peer)
+            case Holds(tcp, udp):
+                self._presence.move(now, tcp, udp)
+                self._attach(now, not tcp)
+                self._announce(now)
+            case _:
+                self._reaching.ring(now, output)
+
+    def _attach(self, now: float, wanted: bool) -> None:
+        self._attaching.want(now, wanted)
+        self._onion.attach(self._attaching.chosen(), asks=wanted)
+
+    def _route_attaching(self, now: float, output: attaching.Output) -> None:
+        self._onion.attach(self._attaching.chosen(), asks=self._attaching.wanted)
+        match output:
+            case Seek(relay):
+                self._reach(now, relay)
+            case Attached(relays):
+                self._announcer.attach(now, relays)
+                self._announce(now)
 
     def _route_calls(self, now: float, output: calls.Output) -> None:
         match output:
@@ -593,6 +685,8 @@ class Stack:
         match event:
             case onion.Dial(peer):
                 self._reach(now, peer)
+            case NotKept(relay):
+                self._attaching.refused(now, relay)
             case onion.CloseLink(Link() as link, reason):
                 if reason != "idle" or not self._keeps(link):
                     self._events.append(HangUp(link))
@@ -636,7 +730,7 @@ class Stack:
             self._sending.unreachable(peer)
 
     def _dial(self, peer: AdnlId, endpoints: tuple[Endpoint, ...]) -> None:
-        self._dialling[peer] = None
+        self._dialling[peer] = endpoints
         self._events.append(Dial(peer, endpoints))
 
     def _write(self, link: Link, message: Message) -> None:

@@ -87,6 +87,7 @@ def _config(
         listen=listen,
         udp=(listen or anywhere(profile),),
         announce=_announced(settings.node.announce, listen),
+        judged=listen is not None and not ip_address(listen.host).is_loopback,
         roles=roles,
         allow_direct=settings.worker.allow_direct,
         tap=recorder.message if recorder else None,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2p import codec, tl, wire
+from p2p import codec, defaults, tl, wire
 from p2p.calls import Query
 from p2p.core import step
 from p2p.dht.value import overlay_id
@@ -82,6 +82,7 @@ class Net:
         self.now = START
         self.nodes = {}
         self.events = {}
+        self.listening = {}
         self.dials = []
         self._agenda = []
         self._order = count()
@@ -89,11 +90,12 @@ class Net:
 
     # --- nodes ---
 
-    def start(self, number, roles=NOBODY, **settings):
+    def start(self, number, roles=NOBODY, *, dialable=True, **settings):
         node = stack(number, roles, **settings)
         self.nodes[number] = node
         self.events.setdefault(number, [])
-        listens = (endpoint(number),) if roles else ()
+        listens = (endpoint(number),) if roles and dialable else ()
+        self.listening[number] = listens
         self.call(number, lambda core, now: core.start(now, listens))
         return node
 
@@ -157,7 +159,7 @@ class Net:
         other = by_id.get(dial.peer)
         if number not in self.nodes:
             return
-        if other is None or endpoint(other) not in dial.endpoints:
+        if other is None or not set(self.listening[other]) & set(dial.endpoints):
             self.call(number, lambda core, now: core.dial_failed(now, dial.peer))
             return
         here, there = Link(dial.peer, next(_links)), Link(id_of(number), next(_links))
@@ -397,6 +399,77 @@ def test_a_circuit_over_three_relays_carries_data_both_ways(village):
     assert heard(village, 6) == text[::-1]
     assert village.told(6, Ended)
     assert village.nodes[6].statistics().circuits == 1
+
+
+# --- who cannot be dialled ---
+
+
+@pytest.fixture
+def quay(net):
+    """Relays 1 (bootstrap) to 4, client 6, and worker 5, whom nobody can dial."""
+    for number in (1, 2, 3, 4, 7):
+        net.start(number, Role.RELAY)
+        net.publish(number, RELAY)
+    net.start(6)
+    net.start(5, Role.WORKER, dialable=False)
+    net.publish(5, WORKER)
+    net.run(3 * SEEN)
+    return net
+
+
+def test_who_cannot_be_dialled_says_which_relays_hold_its_links(quay):
+    advert = quay.nodes[6].directory.find(id_of(5)).advert
+    assert advert.addresses == ()
+    assert Role.DIALABLE not in advert.roles
+    assert len(advert.attachments) == 3
+    assert advert.attachments == quay.nodes[5].attachments()
+    assert set(advert.attachments) <= set(quay.nodes[5].linked())
+
+
+def test_a_circuit_reaches_who_cannot_be_dialled_over_its_own_link(quay):
+    path, _, _ = ask(quay)
+    assert path[-2].id in quay.nodes[5].attachments()
+    assert heard(quay, 5) == b"question"
+    assert heard(quay, 6) == b"noitseuq"
+    assert id_of(5) not in [peer for _, peer in quay.dials]
+
+
+def test_links_to_who_cannot_be_dialled_outlive_idleness(quay):
+    held = quay.nodes[5].attachments()
+    quay.run(700)
+    assert quay.nodes[5].attachments() == held
+    dialled = [peer for number, peer in quay.dials if number == 5 and peer in held]
+    assert len(dialled) == len(held)
+    keeping = [number for number in (1, 2, 3, 4, 7) if quay.nodes[number].sizes()["links.kept"]]
+    assert {id_of(number) for number in keeping} >= set(held)
+
+
+def test_a_relay_that_is_lost_is_replaced_and_circuits_come_over_another(quay):
+    guard = ask(quay)[0][0].id
+    first = [peer for peer in quay.nodes[5].attachments() if peer not in (guard, id_of(1))]
+    lost = next(number for number in (2, 3, 4, 7) if id_of(number) in first)
+    quay.crash(lost)
+    quay.run(5 * SEEN)
+    now_held = quay.nodes[5].attachments()
+    assert len(now_held) == 3
+    assert id_of(lost) not in now_held
+    assert quay.nodes[6].directory.find(id_of(5)).advert.attachments == now_held
+    quay.events[5].clear()
+    quay.events[6].clear()
+    ask(quay)
+    assert heard(quay, 6) == b"noitseuq"
+
+
+def test_a_relay_that_keeps_enough_links_says_so_and_another_is_taken(net, monkeypatch):
+    monkeypatch.setattr(defaults, "LINKS_KEPT", 0)
+    for number in (1, 2, 3):
+        net.start(number, Role.RELAY)
+        net.publish(number, RELAY)
+    net.start(5, Role.WORKER, dialable=False)
+    net.publish(5, WORKER)
+    net.run(2 * SEEN)
+    assert net.nodes[5].attachments() == ()
+    assert {id_of(2), id_of(3)} < {peer for number, peer in net.dials if number == 5}
 
 
 def test_no_path_is_chosen_from_a_stale_directory(village):
