@@ -18,6 +18,7 @@ from p2p.identity import AdnlId
 from p2p.node import Announced, NodeStatistics
 from p2p.overlay.advert import Role
 from p2p.overlay.listing import DirectoryStatus, Entry
+from p2p.overlay.reach import Reachability
 from p2p.wire import Endpoint
 from scripts.api.common import ROLE_NAMES, moment, prices
 from scripts.api.reach import reach
@@ -76,6 +77,10 @@ class NodeState:
     udp: Sequence[Endpoint]
     """Where its sockets of ADNL are bound."""
     announced: Announced
+    verdicts: Sequence[Reachability]
+    """What strangers have found out of each transport."""
+    attachments: Sequence[AdnlId]
+    """Relays that keep a link to it."""
     bootstrap: int
     """Other nodes that the network's profile names."""
     node: NodeStatistics
@@ -108,6 +113,8 @@ def status(state: NodeState) -> Document:
             udp=state.udp,
             announced=state.announced,
             serves_dht=state.node.dht.serving,
+            verdicts=state.verdicts,
+            attachments=state.attachments,
         ),
         "network": {
             **_network(state.entries, state.node.directory),

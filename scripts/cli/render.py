@@ -248,8 +248,23 @@ def _reach(reach: Mapping[str, object]) -> Iterator[Row]:
         "reach",
         f"{reach['mode']}{tried}: {', '.join(listens)}" if listens else str(reach["mode"]),
     )
+    for transport in _list(reach, "transports"):
+        yield "", f"{str(transport['transport']).upper()}: {_tried(transport)}"
+    if attachments := _strings(reach["attachments"]):
+        yield "", f"links kept by {', '.join(map(_short, attachments))}"
     if reach["advice"] is not None:
         yield "", str(reach["advice"])
+
+
+def _tried(transport: Mapping[str, object]) -> str:
+    """What strangers have found of one transport."""
+    match transport["dialable"]:
+        case "yes":
+            return f"others can dial {transport['endpoint']}"
+        case "no":
+            return "others cannot dial it"
+        case _:
+            return str(transport["reason"])
 
 
 def _found(network: Mapping[str, object]) -> Iterator[Row]:

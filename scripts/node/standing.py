@@ -56,6 +56,8 @@ class Standing:
             endpoint=node.endpoint,
             udp=node.udp,
             announced=node.announced(),
+            verdicts=node.reach(),
+            attachments=node.attachments(),
             bootstrap=sum(peer.id != node.id for peer in site.profile.bootstrap),
             node=node.statistics(),
             entries=site.entries(),

@@ -18,9 +18,11 @@ from p2p.identity import Identity
 from p2p.node import Acquaintances, Announced, NodeStatistics
 from p2p.onion.core import OnionStatistics
 from p2p.overlay.advert import Advert, Role
+from p2p.overlay.bodies import Transport
 from p2p.overlay.core import Statistics as OverlayStatistics
 from p2p.overlay.fields import Fields, Model, Prices
 from p2p.overlay.listing import DirectoryStatus, Entry
+from p2p.overlay.reach import Dialable, Reachability
 from p2p.transport.carrier import CarrierStatistics
 from p2p.wire import Endpoint
 from scripts.api import answer, common, listing, money
@@ -123,6 +125,8 @@ def state(**changes):
         "entries": ENTRIES,
         "joined": True,
         "asking": 0,
+        "verdicts": (),
+        "attachments": (),
         "worker": None,
         "purse": None,
         "alerts": (),
@@ -170,6 +174,8 @@ def test_status_of_a_relay_that_serves(validate):
         "udp": ["[::1]:4001"],
         "announced": {"tcp": ["[::1]:4001"], "udp": ["[::1]:4001"]},
         "dht": "server",
+        "transports": [],
+        "attachments": [],
         "checked_at": None,
         "advice": None,
     }
@@ -199,6 +205,32 @@ def test_status_of_a_node_that_listens_where_nobody_gets_to_says_what_to_do(vali
     assert document["reach"]["mode"] == "outbound"
     assert "node.announce" in document["reach"]["advice"]
     assert "TCP and UDP port 4001" in document["reach"]["advice"]
+
+
+def test_status_says_what_strangers_found_and_who_keeps_links(validate):
+    place = Endpoint("9.8.7.6", 4001)
+    verdicts = (
+        Reachability(transport=Transport.UDP, dialable=Dialable.YES, endpoint=place, since=5.0),
+        Reachability(
+            transport=Transport.TCP,
+            dialable=Dialable.NO,
+            endpoint=place,
+            reason="no stranger could reach TCP port 4001",
+        ),
+    )
+    document = status(
+        state(
+            roles=("worker",),
+            endpoint=Endpoint("0.0.0.0", 4001),
+            verdicts=verdicts,
+            attachments=(b"r" * 32,),
+        )
+    )
+    validate(document, "status")
+    reach = document["reach"]
+    assert (reach["mode"], reach["attachments"]) == ("relayed", [(b"r" * 32).hex()])
+    assert [each["dialable"] for each in reach["transports"]] == ["yes", "no"]
+    assert reach["advice"] == "No stranger could reach TCP port 4001."
 
 
 def test_status_of_a_worker_that_could_not_start(validate):

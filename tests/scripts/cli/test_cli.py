@@ -541,6 +541,11 @@ def test_status_for_people(capsys):
                 "mode": "direct",
                 "addresses": ["127.0.0.1:4001"],
                 "udp": ["127.0.0.1:4001"],
+                "transports": [
+                    {"transport": "udp", "dialable": "yes", "endpoint": "127.0.0.1:4001"},
+                    {"transport": "tcp", "dialable": "no", "endpoint": None},
+                ],
+                "attachments": ["cd" * 32],
                 "checked_at": None,
                 "advice": "Leave it.",
             },
@@ -568,6 +573,9 @@ def test_status_for_people(capsys):
     assert capsys.readouterr().out == (
         "node       abababab - worker\n"
         "reach      direct (nobody has tried): TCP 127.0.0.1:4001, UDP 127.0.0.1:4001\n"
+        "           UDP: others can dial 127.0.0.1:4001\n"
+        "           TCP: others cannot dial it\n"
+        "           links kept by cdcdcdcd\n"
         "           Leave it.\n"
         "network    moths: joining, 1 relay, 0 workers, 2 links\n"
         "found by   1 bootstrap node, 3 nodes of the DHT, 2 members of the overlay, 1 neighbour "
