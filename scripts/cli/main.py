@@ -19,6 +19,7 @@ COMMANDS = {
     "down": "Stop the node; running answers finish.",
     "ask": "Ask a question, privately.",
     "status": "Show how the node is.",
+    "doctor": "Check the node, and say what to do.",
     "peers": "Show who is on the network.",
     "id": "Show who this node is.",
     "models": "Show which models can be asked.",

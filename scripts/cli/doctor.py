@@ -1,0 +1,138 @@
+"""`tussah doctor`: what is well with this node, what is not, and what to do about it."""
+
+import shutil
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, NamedTuple, cast
+
+from scripts.api import client
+from scripts.cli.client import reach
+from scripts.cli.common import PLAIN, Common, give, out
+from scripts.cli.words import at_home
+from scripts.failure import Document, Failed
+from scripts.home import Home
+
+OK, WARN, FAIL = "ok", "warn", "fail"
+
+DISK_FAIL, DISK_WARN = 50 * 2**20, 1 * 2**30
+"""bytes free: what the stores need to go on, and what a model's download should leave."""
+
+MUTE: Final = ("joining_network", "chain_unreachable")
+"""Alerts that have a check of their own."""
+
+
+class Finding(NamedTuple):
+    """The outcome of one check."""
+
+    check: str
+    state: str
+    message: str
+    advice: str | None = None
+
+
+def doctor(*, common: Common = PLAIN) -> int:
+    """Check this node and say what to do. Exits with 1 if something must be done."""
+    home = common.home
+    findings = [*_home(home), *_node(home)]
+    is_well = all(finding.state != FAIL for finding in findings)
+    if common.as_json:
+        checks = [finding._asdict() for finding in findings]
+        give({"schema": "tussah/doctor/1", "healthy": is_well, "checks": checks})
+    else:
+        for finding in findings:
+            advice = at_home(finding.advice or "", home.path)
+            out(f"{finding.state:<4}  {finding.message} {advice}".rstrip() + "\n")
+    return 0 if is_well else 1
+
+
+def _home(home: Home) -> Iterator[Finding]:
+    """What can be seen of the home without the node."""
+    if not home.path.is_dir():
+        yield Finding("home", OK, f"{home.path} does not exist yet; the first start makes it.")
+        return
+    if home.path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        shut = f"Close it: chmod 700 {home.path}"
+        yield Finding("home", FAIL, f"Others on this machine may enter {home.path}.", shut)
+    else:
+        yield Finding("home", OK, f"Only its owner may enter {home.path}.")
+    free = shutil.disk_usage(home.path).free
+    state = FAIL if free < DISK_FAIL else WARN if free < DISK_WARN else OK
+    advice = None if state == OK else "Make room: a full disk stops payments and downloads."
+    yield Finding("disk", state, f"{free / 2**30:.1f} GiB are free for it.", advice)
+
+
+def _node(home: Home) -> Iterator[Finding]:
+    try:
+        status = client.call(reach(home), "GET", "/status")
+    except Failed as failed:
+        failure = failed.failure
+        yield Finding("node", FAIL, failure.message, failure.advice)
+        return
+    yield Finding("node", OK, f"It runs, version {status['version']}.")
+    yield from examine(status)
+
+
+def examine(status: Document) -> Iterator[Finding]:
+    """What a `status` document says of a running node."""
+    node, alerts = _map(status["node"]), [_map(alert) for alert in _list(status["alerts"])]
+    told = {str(alert["code"]): alert for alert in alerts}
+    yield _joined(_map(status["network"]), told)
+    yield from _reached(_map(status["reach"]), bool(node["roles"]))
+    if node["chain"] is not None:
+        late = told.get("chain_unreachable")
+        yield (
+            Finding("chain", OK, f"No trouble with the chain {node['chain']}.")
+            if late is None
+            else Finding("chain", FAIL, str(late["message"]), str(late["advice"]))
+        )
+    for code, alert in told.items():
+        if code not in MUTE:
+            yield Finding(code, WARN, str(alert["message"]), str(alert["advice"]))
+
+
+def _joined(network: Mapping[str, object], told: Mapping[str, Mapping[str, object]]) -> Finding:
+    if network["joined"]:
+        return Finding("network", OK, f"It knows {network['directory_count']} nodes.")
+    late = told.get("joining_network")
+    if late is not None:
+        return Finding("network", FAIL, str(late["message"]), str(late["advice"]))
+    return Finding("network", WARN, "It has no list of nodes yet.", "Wait some seconds.")
+
+
+def _reached(reached: Mapping[str, object], has_roles: bool) -> Iterator[Finding]:
+    if not has_roles:
+        yield Finding("reach", OK, "It only asks: nobody needs to reach it.")
+        return
+    relays = len(_list(reached["attachments"]))
+    for transport in map(_map, _list(reached["transports"])):
+        name = str(transport["transport"])
+        yield _transport(f"reach.{name}", name.upper(), transport, bool(relays))
+    if relays:
+        yield Finding("attachments", OK, f"Circuits reach it over links to {relays} relays.")
+    elif reached["mode"] == "outbound":
+        advice = reached["advice"]
+        yield Finding(
+            "attachments", FAIL, "Nobody can reach it.", None if advice is None else str(advice)
+        )
+
+
+def _transport(
+    check: str, name: str, transport: Mapping[str, object], is_attached: bool
+) -> Finding:
+    reason = str(transport["reason"])
+    match transport["dialable"]:
+        case "yes":
+            return Finding(check, OK, f"Others can reach it over {name}: {transport['endpoint']}.")
+        case "no":
+            state = WARN if is_attached else FAIL
+            return Finding(check, state, f"Others cannot reach it over {name}: {reason}.")
+        case _:
+            return Finding(check, WARN, f"Whether others reach it over {name} is open: {reason}.")
+
+
+def _map(value: object) -> Mapping[str, object]:
+    return cast("Mapping[str, object]", value)
+
+
+def _list(value: object) -> Sequence[object]:
+    return cast("Sequence[object]", value)
