@@ -309,7 +309,14 @@ def test_status_for_people_has_a_line_of_money(capsys):
                 "network": "moths",
                 "chain": "local",
             },
-            "reach": {"mode": "outbound", "addresses": [], "udp": [], "advice": None},
+            "reach": {
+                "mode": "outbound",
+                "addresses": [],
+                "udp": [],
+                "transports": [],
+                "attachments": [],
+                "advice": None,
+            },
             "network": {
                 "joined": True,
                 "relays": 1,
