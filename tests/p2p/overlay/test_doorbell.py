@@ -191,7 +191,7 @@ class Resident:
         other = self.place.residents[peer]
         self.seat.learn(other.identity.public, other.seat.addresses)
 
-    def _spoken_to(self, peer):
+    def _spoken_to(self, peer, transport):
         return self.sent.get(peer, float("-inf")) + HOLE_LIFE >= self.place.world.now
 
 
