@@ -171,12 +171,17 @@ def read(buffer: bytes, now: float, rules: Rules) -> Advert:
 
 def verify(advert: Advert, rules: Rules) -> None:
     """The dear checks: work, then signature. Raises `AdvertError`."""
-    work = advert.fields.work
-    if not rules.dev and (work is None or not is_work(advert.public, advert.issued // DAY, work)):
-        refuse("work")
+    check_work(advert, rules)
     body, signature = advert.buffer[:-SIGNATURE_SIZE], advert.buffer[-SIGNATURE_SIZE:]
     if not verify_signature(advert.public, DOMAIN + body, signature):
         refuse("signature")
+
+
+def check_work(advert: Advert, rules: Rules) -> None:
+    """One hash, before anything is spent on an advert. Raises `AdvertError`."""
+    work = advert.fields.work
+    if not rules.dev and (work is None or not is_work(advert.public, advert.issued // DAY, work)):
+        refuse("work")
 
 
 def digest_of(buffer: bytes) -> Digest:

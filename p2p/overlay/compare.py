@@ -132,7 +132,8 @@ class Comparison:
         self._report(Judged(frozen.cut, rooted.root))
 
     def _may_mend(self, now: float, peer: AdnlId, *, listed: bool) -> bool:
-        return (listed or self._strangers.take(now)) and self._mended.take(now, peer)
+        """What all strangers have together is not spent on one that asks too often."""
+        return self._mended.take(now, peer) and (listed or self._strangers.take(now))
 
     async def _mend(self, peer: AdnlId, ours: Snapshot, *, listed: bool) -> None:
         adverts: list[bytes] = []

@@ -81,15 +81,19 @@ class Intake:
                 self._book.forget(node)
 
     def _admit(self, now: float, advert: Advert, source: bytes | None) -> None:
+        """Only work is counted as a newcomer, and each identity's only so often.
+
+        Else names that cost nothing would use up what all newcomers have together.
+        """
         if source is None:
             return
         if short_id(source) != advert.id:
             raise AdvertError("an advert that another node broadcasts")
-        is_new = self._pool.newest(advert.id) is None
-        if is_new and not self._newcomers.take(now):
-            raise AdvertError("too many new nodes at once")
+        adverts.check_work(advert, self._rules)
         if not self._speakers.take(now, advert.id):
             raise AdvertError("too many adverts of one node")
+        if self._pool.newest(advert.id) is None and not self._newcomers.take(now):
+            raise AdvertError("too many new nodes at once")
 
     def _take(self, now: float, advert: Advert, seen: float) -> Verdict:
         verdict = self._pool.take(now, advert, seen=seen)

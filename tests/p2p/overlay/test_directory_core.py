@@ -6,6 +6,7 @@ from random import Random
 import pytest
 
 from p2p import codec, defaults
+from p2p.identity import Identity
 from p2p.overlay import advert as adverts
 from p2p.overlay import bodies
 from p2p.overlay.advert import Anchors, Role
@@ -372,6 +373,34 @@ def test_newcomers_come_so_many_a_second():
         buffer, public = borough.advert(one), one.identity.public
         many[0].do(lambda core, now, b=buffer, p=public: taken.append(core.offer(now, b, p)))
     assert taken == [True] * 100 + [False] * 50
+
+
+def test_adverts_without_work_keep_no_newcomer_out(monkeypatch):
+    borough, many = begun(4)
+    honest, worthless = borough.settle(700, serving=False), range(701, 901)
+    idle = {borough.settle(number, serving=False).identity.public for number in worthless}
+    monkeypatch.setattr(adverts, "is_work", lambda public, day, nonce: public not in idle)
+    taken = []
+    for number in (*worthless, 700):
+        one = borough.citizens[Identity(number.to_bytes(32, "big")).id]
+        buffer, public = borough.advert(one), one.identity.public
+        many[0].do(lambda core, now, b=buffer, p=public: taken.append(core.offer(now, b, p)))
+    assert taken == [False] * len(worthless) + [True]
+    assert honest.id == one.id
+
+
+def test_one_stranger_that_asks_again_uses_up_no_others_turn(monkeypatch):
+    borough, (server, *_) = begun(4)
+    fetched = []
+
+    async def fetch(asking, peer, *_):
+        fetched.append(peer)
+
+    monkeypatch.setattr("p2p.overlay.repair.fetch", fetch)
+    call = bodies.pack_call(bodies.Root(borough.calendar.compared(borough.now), b"r" * 32))
+    for name in (*[b"a" * 32] * 20, b"b" * 32):
+        server.do(lambda core, now, name=name: core.call(now, name, call))
+    assert fetched == [b"a" * 32] * 2 + [b"b" * 32]
 
 
 def test_what_a_newcomer_says_is_heard_by_the_server_that_it_compares_with():
