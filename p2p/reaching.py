@@ -4,8 +4,8 @@ Joins the judgement (`overlay.reach`) and the doorbell (`overlay.doorbell`) to w
 links and the casts of the overlay. Whoever owns this dials where it wants to `Knock`, and moves the
 node to the addresses that hold (`Holds`).
 
-What its operator says of where it is holds until strangers say otherwise; what they say of one
-family of addresses changes nothing about the other.
+What its operator says of where it is holds until strangers have failed to reach that very address,
+or have found it at another of the same family.
 """
 
 from collections.abc import Mapping
@@ -123,8 +123,7 @@ class Reaching:
         """This node listens on these ports; its operator says that it can be reached there."""
         self._configured = {Transport.TCP: tcp, Transport.UDP: udp}
         self._held = Holds(tcp, udp)
-        believed = [transport for transport, said in self._configured.items() if said]
-        self._reach.listen(now, ports, believed)
+        self._reach.listen(now, ports, self._configured)
 
     def link_up(self, now: float, link: Link, dialled: bool) -> None:
         """A link is open: what was to be shown to its peer is."""
@@ -259,12 +258,11 @@ def holding(known: Reachability | None, configured: tuple[Endpoint, ...]) -> tup
     if known is None or known.dialable is Dialable.UNKNOWN:
         return configured
     tried = known.endpoint
-    others = tuple(e for e in configured if tried is not None and not _alike(e, tried))
-    if known.dialable is Dialable.NO or tried is None:
-        return others
-    if not known.lasts:
+    if known.dialable is Dialable.NO:
+        return tuple(endpoint for endpoint in configured if endpoint != tried)
+    if tried is None or not known.lasts:
         return configured
-    return (tried, *others)
+    return (tried, *(endpoint for endpoint in configured if not _alike(endpoint, tried)))
 
 
 def _alike(one: Endpoint, other: Endpoint) -> bool:

@@ -1,17 +1,21 @@
 """Whether others can reach this node, for UDP and for TCP each: judged by strangers who try.
 
-    whoami at two servers     not told where we seem to be: unknown; told two addresses: no
+    whoami at two servers     not told where we seem to be: unknown; told two addresses: a third,
+                              and two must agree
     probe at three            each has a stranger, to whom we have said nothing, show us a nonce
     two nonces within 5 s     yes; fewer: no
 
-A router lets in who was spoken to, so only a stranger proves anything. Judged again each ten
+A router lets in who was spoken to, so only a stranger proves anything. One server may lie: an
+address that the operator names, or that strangers have used, falls only to a probe of that very
+address, however much servers disagree about where we seem to be. Judged again each ten
 minutes, and at once when servers report another address; lost after two failures. What has held for
 ten minutes lasts: then the address may be published.
 
 Procedures do not know the time: what they have found is put aside and makes a timer due at once.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, TypeAlias, final
@@ -28,7 +32,10 @@ from p2p.timers import Timers
 from p2p.wire import Endpoint
 
 TELLERS: Final = 2
-"""servers that say where we seem to be."""
+"""servers that say where we seem to be, alike."""
+
+MOST_TELLERS: Final = 3
+"""servers asked for that: one of them may lie."""
 
 PROBES: Final = 3
 """servers that have a stranger reach us."""
@@ -151,7 +158,7 @@ class Reach:
         self._repeat = calendar.scaled(AGAIN)
 
         self._ports: Mapping[Transport, int] = {}
-        self._believed: tuple[Transport, ...] = ()
+        self._said: Mapping[Transport, Sequence[Endpoint]] = {}
         self._known: dict[Transport, Reachability] = {}
         self._trials: dict[Transport, _Trial] = {}
         self._failures = dict.fromkeys(Transport, 0)
@@ -164,14 +171,17 @@ class Reach:
     # --- commands ---
 
     def listen(
-        self, now: float, ports: Mapping[Transport, int], believed: Collection[Transport] = ()
+        self,
+        now: float,
+        ports: Mapping[Transport, int],
+        said: Mapping[Transport, Sequence[Endpoint]] | None = None,
     ) -> None:
         """This node listens on these ports: find out whether they can be reached.
 
-        Its operator says that those `believed` can: then one failure changes nothing.
+        Its operator has `said` where it can: then one failure changes nothing.
         """
         self._ports = dict(ports)
-        self._believed = tuple(believed)
+        self._said = dict(said or {})
         for transport in ports:
             self._know(Reachability(transport=transport, dialable=Dialable.UNKNOWN, reason=NOT_YET))
         self._timers.set(_Due.LOOK, now)
@@ -231,9 +241,17 @@ class Reach:
             (answer,) = await self._asking.all_of([self._asking.whoami(peer)])
             if isinstance(answer, Address):
                 told.append(answer)
-            if len(told) == TELLERS:
+            if len(told) == MOST_TELLERS or self._is_settled(told):
                 break
         self._found(_Told(told))
+
+    def _is_settled(self, told: Sequence[Address]) -> bool:
+        """Whether a third has nothing to decide."""
+        seen = [address for address in told if self._counts(address)]
+        return len(seen) >= TELLERS and not any(
+            isinstance(_where(transport, port, seen), str)
+            for transport, port in self._ports.items()
+        )
 
     def _take_told(self, now: float, told: Sequence[Address]) -> None:
         self._looking = False
@@ -241,11 +259,26 @@ class Reach:
         for transport, port in self._ports.items():
             where = _where(transport, port, seen) if len(seen) >= self._tellers else None
             if isinstance(where, Endpoint):
-                self._consider(now, transport, where)
+                self._consider(now, transport, self._named(transport, where))
             elif where is not None:
-                self._fail(transport, None, where)
+                self._contest(now, transport, where)
             else:
                 self._doubt(transport, None, NO_TELLERS)
+
+    def _named(self, transport: Transport, seen: Endpoint) -> Endpoint:
+        """Where to try: what the operator says of this host goes before the port that is seen."""
+        named = [one for one in self._said.get(transport, ()) if one.host == seen.host]
+        return seen if seen in named else [*named, seen][0]
+
+    def _contest(self, now: float, transport: Transport, words: str) -> None:
+        """Servers disagree: that ends nothing which has been said or proven, but has it tried."""
+        known = self._known[transport]
+        proven = known.endpoint if known.dialable is Dialable.YES else None
+        standing = proven or next(iter(self._said.get(transport, ())), None)
+        if standing is None:
+            self._fail(transport, None, words)
+        elif transport not in self._trials:
+            self._try(now, transport, standing)
 
     def _counts(self, address: Address) -> bool:
         """A server in our own network sees a private address, which nobody outside can use."""
@@ -314,7 +347,7 @@ class Reach:
         """That we can be reached is believed until the second failure."""
         self._failures[transport] += 1
         was = self._known[transport].dialable
-        believed = was is Dialable.YES or transport in self._believed
+        believed = was is Dialable.YES or bool(self._said.get(transport))
         if believed and self._failures[transport] < LOST_AFTER:
             self._doubt(transport, endpoint, words)
             return
@@ -351,14 +384,26 @@ class Reach:
                         self._trials[transport].willing = willing
 
 
-def _where(transport: Transport, port: int, seen: Sequence[Address]) -> Endpoint | str:
-    """Where to try, of the port that we listen on; or why nobody can reach us."""
-    host = seen[0].endpoint.host
-    if any(address.endpoint.host != host for address in seen):
-        return SEVERAL
-    if transport is Transport.TCP:
-        return Endpoint(host, port)
-    ports = [one.endpoint.port for one in seen if one.transport is Transport.UDP]
-    if any(other != ports[0] for other in ports):
-        return MAPPED.format(name=transport.name, port=port)
-    return Endpoint(host, ports[0] if ports else port)
+def _where(transport: Transport, port: int, seen: Sequence[Address]) -> Endpoint | str | None:
+    """Where to try, of the port that we listen on; or why nobody can reach us.
+
+    Two must say so, or the only one that has said anything.
+    """
+    enough = min(TELLERS, len(seen))
+    for host, agreeing in Counter(one.endpoint.host for one in seen).most_common(1):
+        if agreeing < enough:
+            return SEVERAL
+        if transport is Transport.TCP:
+            return Endpoint(host, port)
+        return _port(port, enough, [one for one in seen if one.endpoint.host == host])
+    return None
+
+
+def _port(port: int, enough: int, seen: Sequence[Address]) -> Endpoint | str:
+    """Of one host, the port that servers see; the one listened on if they see only links."""
+    ends = Counter(one.endpoint for one in seen if one.transport is Transport.UDP)
+    for end, agreeing in ends.most_common(1):
+        if agreeing < enough and len(ends) > 1:
+            return MAPPED.format(name=Transport.UDP.name, port=port)
+        return end
+    return Endpoint(seen[0].endpoint.host, port)

@@ -57,9 +57,9 @@ class Street:
             return bodies.pack_refusal(Refusal.BUSY)
         return bodies.pack_done()
 
-    def listen(self, **ports):
-        named = {Transport[name]: port for name, port in ports.items()}
-        self.reach.listen(self.now, named or {UDP: PORT})
+    def listen(self, *, said=(), **ports):
+        named = {Transport[name]: port for name, port in ports.items()} or {UDP: PORT}
+        self.reach.listen(self.now, named, dict.fromkeys(named, said))
         return self.run(0.0)
 
     def run(self, seconds):
@@ -187,6 +187,50 @@ def test_two_addresses_are_no_address():
     street.run(6.0)
     assert street.state().dialable is Dialable.NO
     assert "more than one address" in street.state().reason
+
+
+LIES = [seen(host="6.6.6.6"), seen(50_001)]
+
+
+@pytest.mark.parametrize("lie", [*LIES, seen(host="192.168.1.9")])
+@pytest.mark.parametrize("liar", range(3))
+def test_of_three_servers_one_may_lie(lie, liar):
+    street = Street(told=dict.fromkeys(SERVERS, seen()) | {SERVERS[liar]: lie})
+    street.listen(UDP=PORT, TCP=PORT)
+    street.run(3_600.0)
+    for transport, port in ((UDP, 50_000), (TCP, PORT)):
+        known = street.state(transport)
+        assert (known.dialable, known.lasts) == (Dialable.YES, True)
+        assert known.endpoint == Endpoint(HOME, port)
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_where_two_servers_disagree_strangers_decide_about_what_the_operator_says(lie):
+    for strangers, dialable in ((3, Dialable.YES), (0, Dialable.NO)):
+        street = Street(servers=2, told={SERVERS[0]: seen(), SERVERS[1]: lie})
+        street.strangers = {UDP: strangers}
+        said = Endpoint(HOME, PORT)
+        street.listen(UDP=PORT, said=(said,))
+        street.run(300.0)
+        assert (street.state().dialable, street.state().endpoint) == (dialable, said)
+
+
+def test_servers_that_disagree_end_nothing_if_nobody_tries():
+    street = Street(servers=2)
+    street.listen(UDP=PORT)
+    street.run(800.0)
+    street.told = {SERVERS[0]: seen(), SERVERS[1]: LIES[0]}
+    street.willing = dict.fromkeys(SERVERS, False)
+    street.strangers[UDP] = 0
+    street.run(3_600.0)
+    assert street.state().dialable is Dialable.YES
+
+
+def test_the_port_that_the_operator_names_is_tried_before_the_one_that_is_seen():
+    street = Street()
+    street.listen(UDP=PORT, said=(Endpoint("1.1.1.1", PORT), Endpoint(HOME, 7)))
+    street.run(6.0)
+    assert street.state().endpoint == Endpoint(HOME, 7)
 
 
 def test_the_port_of_a_link_says_nothing_the_one_listened_on_is_tried():
