@@ -70,7 +70,7 @@ class Drop(Enum):
     MEMORY = "more from all peers than is kept open"
     PART = "a part that is not open, or far ahead"
     UNDECODABLE = "symbols that never decode"
-    MISLED = "a confirm or complete of what was never sent"
+    MISLED = "a confirm or complete of what was never sent, or of more than anybody needs"
     LATE = "a confirm or complete of what is over"
     CONTENT = "a transfer that holds no message, or an answer to nothing"
     EXPIRED = "a query that nobody waits for any longer"

@@ -21,6 +21,15 @@ two more than the source symbols one part in 16 million cannot be decoded."""
 EXTRA_SHARE: Final = 8
 """source symbols for each of them that is wanted at first: a query of one symbol needs none."""
 
+SURPLUS: Final = 64
+"""symbols beyond the source symbols that a peer may confirm without having the part. Each one more
+makes it 256 times less likely that an honest peer cannot decode: this one only wants symbols."""
+
+MOST_SHARE, MOST_MORE = 4, 64
+"""symbols of a part that leave at most: so many per source symbol, and some. A path that loses two
+thirds needs fewer; who says that all was lost, from an address that is not its own, gets no more.
+"""
+
 REORDERING: Final = 3
 """symbols by which a confirmed one must be ahead before another is thought lost."""
 
@@ -55,6 +64,16 @@ class Flight:
         return len(self._marks)
 
     @property
+    def left(self) -> int:
+        """How many more may ever leave."""
+        return MOST_SHARE * self.source + MOST_MORE - len(self._marks)
+
+    @property
+    def insatiable(self) -> bool:
+        """Whether the peer confirms more than anybody needs, instead of being complete."""
+        return self.received > self.source + SURPLUS
+
+    @property
     def lost(self) -> int:
         """Symbols given up, but for as many as arrived without having been named."""
         return max(0, self._given_up - (self.received - self._named))
@@ -65,8 +84,8 @@ class Flight:
         return len(self._marks) - self.received - self.lost
 
     def short(self, loss: float) -> int:
-        """How many more should be on their way, if that share is lost."""
-        return copies(self._wanted() - self.received, loss) - self.in_flight
+        """How many more should leave, if that share is lost."""
+        return min(self.left, copies(self._wanted() - self.received, loss) - self.in_flight)
 
     def send(self, count: int, mark: Mark) -> None:
         """The next `count` symbols leave."""

@@ -90,7 +90,11 @@ class Paths:
         path = self._paths.get(peer)
         match message:
             case Rldp2Confirm():
-                return path.confirm(now, message) if path is not None else Drop.LATE
+                misled = path.confirm(now, message) if path is not None else Drop.LATE
+                if isinstance(misled, Outgoing):
+                    self._ended(peer, misled)
+                    return Drop.MISLED
+                return misled
             case Rldp2Complete():
                 ended = path.complete(now, message) if path is not None else Drop.LATE
                 if isinstance(ended, Outgoing):

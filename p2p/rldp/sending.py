@@ -54,8 +54,8 @@ class Sending:
         self.fill(now)
         return stopped
 
-    def confirm(self, now: float, confirm: Rldp2Confirm) -> Drop | None:
-        """The peer says what it has of a part."""
+    def confirm(self, now: float, confirm: Rldp2Confirm) -> Outgoing | Drop | None:
+        """The peer says what it has of a part: the transfer, if it is given up for a lie."""
         transfer = self._transfers.get(TransferId(confirm.transfer_id))
         if transfer is None:
             return Drop.LATE
@@ -71,6 +71,8 @@ class Sending:
         self.congestion.heard(now, outcome)
         if outcome.delivered:
             part.heard_at, part.patience = now, 1
+        if part.flight.insatiable:
+            return self.stop(now, transfer.id)
         self.fill(now)
         return None
 
@@ -110,7 +112,7 @@ class Sending:
         """The time without a confirm of a part may be over: ask for one with another symbol."""
         under_way = self._transfers.get(transfer)
         part = under_way.parts.get(number) if under_way is not None else None
-        if under_way is None or part is None:
+        if under_way is None or part is None or part.flight.left < 1:
             return
         due = part.heard_at + self.congestion.round_trip.probe_after * part.patience
         if now >= due:

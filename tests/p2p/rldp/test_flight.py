@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2p.rldp.congestion import Mark
-from p2p.rldp.flight import Flight, copies
+from p2p.rldp.fec import MAX_SIZE, SYMBOL_SIZE, limit_of, symbols_of
+from p2p.rldp.flight import SURPLUS, Flight, copies
 
 RTT = 0.1
 
@@ -128,6 +129,24 @@ def test_some_more_than_the_source_are_wanted_and_then_five_at_a_time(source, re
     part = flight(received, source=source)
     part.confirm(0.0, RTT, received, (1 << min(32, received)) - 1, received)
     assert part.short(0.1) == copies(wanted - received, 0.1)
+
+
+@pytest.mark.parametrize("size", [1, SYMBOL_SIZE, 50_000, MAX_SIZE])
+def test_no_more_leaves_than_can_be_made(size):
+    part = Flight(symbols_of(size))
+    while (count := part.short(0.2)) > 0:
+        part.send(count, mark())
+        part.confirm(9.0, RTT, part.sent, 0, 0)
+    assert part.left == 0
+    assert part.sent <= limit_of(size)
+
+
+def test_peer_that_confirms_more_than_anybody_needs_is_insatiable():
+    part = flight(100, source=30)
+    part.confirm(0.1, RTT, 100, 1, 30 + SURPLUS)
+    assert not part.insatiable
+    part.confirm(0.1, RTT, 100, 1, 31 + SURPLUS)
+    assert part.insatiable
 
 
 @pytest.mark.parametrize("loss", [0.001, 0.1, 0.2])

@@ -13,7 +13,7 @@ from p2p.rldp.core import RldpCore
 from p2p.rldp.events import Answered, Drop, Failed, Message, Payload
 from p2p.rldp.fec import limit_of, symbols_of
 from p2p.rldp.receiving import MEMORY, OVERHEAD, TRANSFERS, UNASKED_MEMORY, UNSOLICITED
-from p2p.rldp.transfer import PART_SIZE
+from p2p.rldp.transfer import HEAD_SIZE, PART_SIZE, SEQNO_END
 from p2p.ton import (
     AdnlPing,
     FecRaptorQ,
@@ -258,6 +258,39 @@ def test_completion_of_what_was_never_sent_is_dropped(sending):
     core.receive(T0, A, tl.pack(Rldp2Complete(transfer, 0)))
     assert dropped(core) == {Drop.MISLED: 1, Drop.LATE: 3}
     assert core.sizes()["rldp_outgoing"] == 0
+
+
+def seqnos(core):
+    """Numbers of the symbols that the core wants carried."""
+    return [
+        int.from_bytes(output.data[HEAD_SIZE:SEQNO_END], "little")
+        for output in core.drain()
+        if isinstance(output, Payload)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "counted"),
+    [
+        (lambda sent: -1 if sent >= 32 else (1 << sent) - 1, lambda sent: sent),
+        (lambda sent: 0, lambda sent: sent),
+        (lambda sent: 0, lambda sent: 0),
+    ],
+    ids=["all is here", "all is here, unnamed", "all is lost"],
+)
+def test_peer_that_never_completes_ends_nothing_but_its_transfer(sending, name, counted):
+    core, transfer = sending
+    sent, now = 15, T0
+    while core.sizes()["rldp_outgoing"]:
+        now += 0.05
+        confirm = Rldp2Confirm(transfer, 0, sent, name(sent), counted(sent))
+        core.receive(now, A, tl.pack(confirm))
+        while (when := core.next_deadline()) is not None and when <= now:
+            core.handle_timer(now)
+        sent = max([sent, *(seqno + 1 for seqno in seqnos(core))])
+    assert sent <= 4 * symbols_of(50_100) + 64
+    assert dropped(core) == ({Drop.MISLED: 1} if counted(sent) == sent else {})
+    assert core.sizes()["rldp_outgoing_bytes"] == 0
 
 
 # --- anything at all ---
