@@ -120,9 +120,9 @@ class Flight:
             return None
         arrived = min(self.source, self.sent)
         newest = None if self.received else self._marks[arrived - 1]
-        outcome = Outcome(max(0, arrived - self.received), 0, newest)
-        self.received += outcome.delivered
-        return outcome
+        received, lost = self.received, self.lost
+        self.received = max(received, arrived)
+        return Outcome(self.received - received, self.lost - lost, newest)
 
     # --- inside ---
 

@@ -111,6 +111,14 @@ def test_short_part_learns_its_round_trip_from_its_completion():
     assert flight(1).complete().newest == mark(0.0)
 
 
+def test_symbols_given_up_of_a_part_that_is_complete_are_lost_no_more():
+    part = flight(10, source=4)
+    part.confirm(9.0, RTT, 10, 0, 0)
+    assert (part.lost, part.in_flight) == (7, 3)
+    assert part.complete() == (4, -4, None)
+    assert (part.lost, part.in_flight) == (3, 3)
+
+
 @pytest.mark.parametrize(
     ("source", "received", "wanted"),
     [
