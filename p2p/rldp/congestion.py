@@ -20,6 +20,9 @@ from p2p.rldp.estimates import CONFIRM_DELAY, MIN_ROUND_TRIP, Bucket, Loss, Rece
 START_RATE: Final = 100.0
 """symbols a second that a peer is thought to bear before anything is known of it: 0.7 Mbit/s."""
 
+MIN_PACE: Final = 10.0
+"""symbols a second that may always leave: whatever confirms say, a path is never stopped."""
+
 MAX_RATE: Final = 200_000.0
 """symbols a second that a peer can make us believe in: far more than a core can send."""
 
@@ -107,14 +110,7 @@ class Congestion:
     @property
     def pace(self) -> float:
         """Symbols a second to send."""
-        match self.mode:
-            case Mode.START:
-                return self.rate * GROWTH
-            case Mode.DRAIN:
-                return self.rate / GROWTH
-            case Mode.PROBE:
-                share = CYCLE[self._phase]
-                return self.rate * (share if share <= 1 else share / (1 - self.loss.share))
+        return max(MIN_PACE, self._pace())
 
     @property
     def window(self) -> int:
@@ -169,6 +165,16 @@ class Congestion:
 
     # --- inside ---
 
+    def _pace(self) -> float:
+        match self.mode:
+            case Mode.START:
+                return self.rate * GROWTH
+            case Mode.DRAIN:
+                return self.rate / GROWTH
+            case Mode.PROBE:
+                share = CYCLE[self._phase]
+                return self.rate * (share if share <= 1 else share / (1 - self.loss.share))
+
     def _deliver(self, now: float, outcome: Outcome) -> None:
         self.in_flight -= outcome.delivered + outcome.lost
         if outcome.delivered:
@@ -198,9 +204,11 @@ class Congestion:
         sending = mark.sent_at - mark.first_sent_at
         hearing = now - mark.delivered_at
         span = max(sending, hearing, MIN_ROUND_TRIP)
-        rate = min(MAX_RATE, (self._delivered - mark.delivered) / span)
+        delivered = self._delivered - mark.delivered
+        rate = min(MAX_RATE, delivered / span)
         paused = mark.delivered < self._paused_until
-        if not paused or rate > self.rate:
+        # A symbol can be named after it was counted: that says nothing of how fast any came.
+        if delivered and (not paused or rate > self.rate):
             self._rate.add(now, rate)
 
         if mark.delivered >= self._round_end:

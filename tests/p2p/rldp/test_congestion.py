@@ -247,6 +247,28 @@ def test_confirms_at_once_cannot_claim_more_than_a_core_can_send():
     assert road.rate <= congestion.MAX_RATE
 
 
+def test_symbol_that_is_named_after_it_was_counted_is_no_sample_of_the_rate():
+    road = Congestion(T0)
+    road.send(T0, 10)
+    road.heard(T0 + 0.1, Outcome(10, 0, None))
+    road.heard(T0 + 0.2, Outcome(0, 0, road.send(T0 + 0.1, 1)))
+    assert road.rate == congestion.START_RATE
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_path_is_never_slower_than_ten_symbols_a_second(mode):
+    road = Congestion(T0)
+    mark = road.send(T0, 30)
+    road.mode = mode
+    road.heard(T0 + 50, Outcome(1, 0, mark))
+    assert road.rate == 1 / 50
+    assert road.pace == congestion.MIN_PACE
+    assert road.allowance(T0 + 50) <= 0
+    road.forget(T0 + 50, 29)
+    road.send(T0 + 50, road.allowance(T0 + 50))
+    assert road.ready_at() is None or road.ready_at() <= T0 + 50.2
+
+
 def test_window_is_twice_what_the_path_holds_and_wider_while_it_is_unknown():
     road = Congestion(T0)
     assert road.window == int(2.8 * 100 * 0.051 + 1) == 15

@@ -293,6 +293,15 @@ def test_peer_that_never_completes_ends_nothing_but_its_transfer(sending, name, 
     assert core.sizes()["rldp_outgoing_bytes"] == 0
 
 
+def test_symbols_that_are_counted_before_they_are_named_slow_nothing_down(sending):
+    core, transfer = sending
+    core.receive(T0 + 0.01, A, tl.pack(Rldp2Confirm(transfer, 0, 15, 0, 15)))
+    sent = 1 + max(seqnos(core))
+    core.receive(T0 + 0.02, A, tl.pack(Rldp2Confirm(transfer, 0, sent, 1, 15)))
+    core.handle_timer(core.next_deadline())
+    assert seqnos(core)
+
+
 # --- anything at all ---
 
 SMALL = st.integers(-2, 40)
