@@ -32,6 +32,9 @@ NODES: Final = 1_024
 _PATIENCE: Final = 2_000
 """milliseconds to wait for another process that holds the file, such as a backup"""
 
+_GREATEST: Final = 2**63 - 1
+"""of SQLite's integers"""
+
 T = TypeVar("T")
 
 log = structlog.get_logger()
@@ -58,8 +61,12 @@ class NodeStore:
             connection.close()
 
     def start(self, now: float) -> int:
-        """The time of this start: later than that of every start before. Durable when returned."""
-        return self._raised("started", int(now))
+        """The time of this start: later than any that a peer believed. Durable when returned.
+
+        No peer whose clock is right believes one further ahead, so that a start whose clock was
+        years ahead is forgotten as soon as the clock is right.
+        """
+        return self._raised("started", int(now), most=int(now) + defaults.CLOCK_SLACK - 1)
 
     def next_seq(self, now: float) -> int:
         """A seq for our advert above every one before. Durable when returned."""
@@ -82,13 +89,13 @@ class NodeStore:
         """Replace what was saved before, whole or not at all. Raises `LocalError`."""
         self._do(lambda: self._replace(kept))
 
-    def _raised(self, name: str, least: int) -> int:
-        """The number of this name, made greater than it was and no less than `least`."""
+    def _raised(self, name: str, least: int, most: int = _GREATEST) -> int:
+        """The number of this name, made greater than it was, between `least` and `most`."""
         statement = (
             "INSERT INTO number VALUES (:name, :least) ON CONFLICT (name)"
-            " DO UPDATE SET value = max(value + 1, :least) RETURNING value"
+            " DO UPDATE SET value = min(max(value + 1, :least), :most) RETURNING value"
         )
-        bindings = {"name": name, "least": least}
+        bindings = {"name": name, "least": least, "most": most}
         ((value,),) = self._do(lambda: list(self._connection.execute(statement, bindings)))
         assert isinstance(value, int)
         return value

@@ -20,10 +20,18 @@ def path(tmp_path):
 
 def test_every_start_is_later_than_the_one_before(path):
     starts = []
-    for now in (NOW, NOW, NOW - 1_000, NOW + 50):  # a clock that stands, falls, and goes on
+    for now in (NOW, NOW, NOW - 40, NOW + 50):  # a clock that stands, falls, and goes on
         with NodeStore.open(path) as store:
             starts.append(store.start(now))
     assert starts == [int(NOW), int(NOW) + 1, int(NOW) + 2, int(NOW) + 50]
+
+
+def test_one_start_with_a_clock_years_ahead_is_forgotten(path):
+    starts = []
+    for now in (NOW, 2_000_000_000.0, NOW + 5, NOW + 6, NOW + 200):
+        with NodeStore.open(path) as store:
+            starts.append(store.start(now) - int(NOW))
+    assert starts == [0, 2_000_000_000 - int(NOW), 5 + 59, 6 + 59, 200]
 
 
 def test_seq_grows_over_restarts(path):
