@@ -700,6 +700,7 @@ def _stack_config(config: NodeConfig, now: float) -> StackConfig:
     store = config.store
     return StackConfig(
         started_at=int(now) if store is None else store.start(now),
+        seq=0 if store is None else store.next_seq(now),
         kept=Kept() if store is None else store.load(),
         udp=bool(config.udp),
         udp_tap=config.udp_tap,

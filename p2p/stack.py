@@ -85,6 +85,8 @@ class StackConfig:
     bootstrap: tuple[Peer, ...] = ()
     started_at: int = 0
     """Unix time of this start, greater than that of every start before: ADNL asks for it."""
+    seq: int = 0
+    """Of our first advert: greater than that of any before this start."""
     kept: Kept = field(default_factory=Kept)
     """What was kept of before this start."""
     udp: bool = False
@@ -174,6 +176,7 @@ class Stack:
             keys.public,
             beating=True,
             patient=bool(config.roles),
+            first=config.seq,
         )
         self._presence = Presence(
             identity,

@@ -29,6 +29,9 @@ CREATE TABLE advert (position INTEGER PRIMARY KEY, seen REAL NOT NULL, buffer BL
 NODES: Final = 1_024
 """DHT nodes kept: four from each bucket that a network of millions fills."""
 
+SEQ_BITS: Final = 20
+"""low bits of a seq, for the adverts of one start; in JSON, 2^53 is not passed before 2240"""
+
 _PATIENCE: Final = 2_000
 """milliseconds to wait for another process that holds the file, such as a backup"""
 
@@ -69,8 +72,12 @@ class NodeStore:
         return self._raised("started", int(now), most=int(now) + defaults.CLOCK_SLACK - 1)
 
     def next_seq(self, now: float) -> int:
-        """A seq for our advert above every one before. Durable when returned."""
-        return self._raised("seq", int(now))
+        """The first seq for our adverts of this start, above all before. Durable when returned.
+
+        It counts starts in the high bits, no fewer than seconds, so that those that follow it need
+        no writing down: a start would have to issue a million a second to come to the next one's.
+        """
+        return self._raised("seq", int(now)) << SEQ_BITS
 
     def load(self) -> Kept:
         """What was saved last."""

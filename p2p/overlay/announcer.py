@@ -35,7 +35,8 @@ class Announcer:
 
     Outside a dev network an advert needs a nonce that takes work: while `wants_work` names a day,
     nothing is issued. One that is `beating` has a `beat` to give whenever `due`. One that is
-    `patient` says nothing while nobody can reach the node, instead of refusing to.
+    `patient` says nothing while nobody can reach the node, instead of refusing to. `first` is the
+    least seq: greater than any of a life before, since two adverts of one seq are a fault.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Announcer:
         *,
         beating: bool = False,
         patient: bool = False,
+        first: int = 0,
     ) -> None:
         self._identity = identity
         self._rules = rules
@@ -62,6 +64,7 @@ class Announcer:
         self._issued = float("-inf")
         self._beating = beating
         self._patient = patient
+        self._first = first
         self._heart: Heart | None = None
         self._busy = False
         self._now = 0.0
@@ -163,7 +166,7 @@ class Announcer:
     def _issue(self, now: float, fields: Fields) -> None:
         self._now = now
         self._due = self._next_issue(now, fields)
-        seq = max(int(now), self.seq + 1)
+        seq = max(int(now), self._first, self.seq + 1)
         complete = self._complete(now, replace(fields, seq=seq))
         if self.wants_work(now) is not None or self._has_no_way(complete):
             return

@@ -1,7 +1,7 @@
 """A node on trio: over memory in virtual time, and once over libp2p on loopback."""
 
 from contextlib import asynccontextmanager
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 
 import pytest
 import structlog
@@ -11,6 +11,7 @@ from p2p import codec, wire
 from p2p import node as node_module
 from p2p.adnl.address import endpoints
 from p2p.dht import records
+from p2p.drive import SystemClock
 from p2p.entropy import seeded
 from p2p.errors import LocalError, NoCapacity, NoPath, Rejected, Timeout, Unreachable
 from p2p.identity import Identity, short_id
@@ -20,7 +21,7 @@ from p2p.onion.core import Data, Ended, Failed, Lost, Opened, Pong, Reset
 from p2p.overlay import advert as adverts
 from p2p.overlay.advert import Evidence, Fields, Role
 from p2p.stack import Contradiction, Peer, Split, Stack
-from p2p.store import NodeStore
+from p2p.store import Kept, NodeStore
 from p2p.tl import parse
 from p2p.ton import DhtNode
 from p2p.transport.memory import Ether, MemoryCarrier
@@ -208,6 +209,21 @@ async def test_nodes_find_each_other_and_what_they_say_over_udp(tmp_path):
                 relay.keep()
                 kept = store.load()
     assert [short_id(parse(DhtNode, node, boxed=False).id.key) for node in kept.nodes] == [first.id]
+
+
+async def test_no_seq_is_used_by_two_starts_of_a_second(net, autojump_clock, tmp_path, monkeypatch):
+    monkeypatch.setattr("p2p.node.SystemClock", lambda: SystemClock(wall=lambda: 1_800_000_000.0))
+    seqs = []
+    for fields in (RELAY, replace(RELAY, life=1_000)):
+        with NodeStore.open(tmp_path / "network.db") as store:
+            node = await net.up(1, Role.RELAY, store=store)
+            await node.publish(fields)
+            await node.publish(fields)
+            seqs.append(node.directory.newest(node.id).seq)
+            net.down(node)
+            store.save(Kept())  # nothing of its own to be warned by
+            await trio.testing.wait_all_tasks_blocked()
+    assert seqs[0] < seqs[1] - 1
 
 
 async def test_an_answer_comes_back_through_three_relays_in_memory(net, autojump_clock):
