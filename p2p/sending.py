@@ -52,6 +52,9 @@ PARKED_PEERS: Final = 256
 FIRST: Final = 1 << 62
 """Number above which ours begin: those of the other queries of a link are told apart by it."""
 
+NOBODY: Final = 0
+"""Number of what no query waits for: messages, and what comes of a query that was given up."""
+
 PREFIX: Final = 4
 """bytes of a TL constructor's id: by them a payload finds its handler."""
 
@@ -88,7 +91,7 @@ class SendingStatistics:
     over_rldp: int
     """payloads sent by RLDP2"""
     nowhere: int
-    """payloads to whom no way led"""
+    """payloads that no way led to, or for which there was no room"""
     unclaimed: int
     """payloads of peers that no core here reads"""
     silent: int
@@ -107,6 +110,8 @@ class _Pending:
     box: "Mailbox[bytes | TussahError]" = field(default_factory=Mailbox)
     link: Link | None = None
     """Over which it went, if over one."""
+    in_adnl: from_adnl.Ticket | None = None
+    in_rldp: from_rldp.Ticket | None = None
 
 
 @final
@@ -159,15 +164,12 @@ class Sending:
         if (link := self._link(peer)) is not None:
             self._write(link, Kind.MESSAGE, 0, payload)
         elif not self._reaches(peer):
-            self._park(peer, 0, payload)
-        elif len(payload) <= MAX_DATAGRAM_PAYLOAD:
-            self._over_udp += 1
-            self._show(peer, True, payload)
-            self._adnl.send(self._now, self._local, peer, payload)
+            self._park(peer, NOBODY, payload)
         else:
-            self._over_rldp += 1
-            self._show(peer, True, payload)
-            self._rldp.send(self._now, peer, payload)
+            try:
+                self._send_over_udp(peer, payload)
+            except NoCapacity:
+                self._nowhere += 1
 
     async def query(
         self,
@@ -211,8 +213,7 @@ class Sending:
             ask(number)
             outcome = await pending.box.get()
         finally:
-            del self._pending[number]
-            self._timers.clear(number)
+            self._close(number)
         if not isinstance(outcome, TussahError):
             return outcome
         try:
@@ -340,6 +341,15 @@ class Sending:
             silent=self._silent,
         )
 
+    def _send_over_udp(self, peer: AdnlId, payload: bytes) -> None:
+        self._show(peer, True, payload)
+        if len(payload) <= MAX_DATAGRAM_PAYLOAD:
+            self._adnl.send(self._now, self._local, peer, payload)
+            self._over_udp += 1
+        else:
+            self._rldp.send(self._now, peer, payload)
+            self._over_rldp += 1
+
     # --- asking ---
 
     def _ask(self, number: int, pending: _Pending, payload: bytes) -> None:
@@ -360,6 +370,7 @@ class Sending:
                 self._now, peer, payload, timeout=patience, max_answer=pending.max_answer
             )
             self._rldp_tickets[transfer] = number
+            pending.in_rldp = transfer
 
     def _ask_over_udp(
         self, number: int, pending: _Pending, payload: bytes, *, at: Endpoint | None = None
@@ -369,6 +380,7 @@ class Sending:
         patience = pending.until - self._now
         ticket = self._adnl.query(self._now, self._local, pending.peer, payload, patience, at=at)
         self._adnl_tickets[ticket] = number
+        pending.in_adnl = ticket
 
     def _answered(self, number: int, answer: bytes) -> None:
         pending = self._pending.get(number)
@@ -382,6 +394,15 @@ class Sending:
         pending = self._pending.get(number)
         if pending is not None and not len(pending.box):
             pending.box.put(outcome)
+
+    def _close(self, number: int) -> None:
+        """Nobody waits for this answer any longer: nothing below does."""
+        pending = self._pending.pop(number)
+        self._timers.clear(number)
+        if pending.in_adnl is not None and self._adnl_tickets.pop(pending.in_adnl, NOBODY):
+            self._adnl.forget(self._now, pending.in_adnl)
+        if pending.in_rldp is not None and self._rldp_tickets.pop(pending.in_rldp, NOBODY):
+            self._rldp.cancel(self._now, pending.in_rldp)
 
     # --- being asked ---
 
@@ -415,16 +436,17 @@ class Sending:
                     self._show(peer, True, answer)
                     self._adnl.answer(self._now, token, answer)
             case from_adnl.Answered(ticket, payload):
-                self._answered(self._adnl_tickets.pop(ticket), payload)
+                self._answered(self._adnl_tickets.pop(ticket, NOBODY), payload)
             case from_adnl.Failed(ticket, error):
-                self._settle(self._adnl_tickets.pop(ticket), error)
+                self._settle(self._adnl_tickets.pop(ticket, NOBODY), error)
             case _:
                 self._outputs.append(event)
 
     def _rldp_said(self, event: from_rldp.Output) -> None:
         match event:
             case from_rldp.Payload(peer, payload):
-                self._adnl.send(self._now, self._local, peer, payload)
+                with suppress(NoCapacity):  # lost, as a datagram may be
+                    self._adnl.send(self._now, self._local, peer, payload)
             case from_rldp.Message(peer, data):
                 self._show(peer, False, data)
                 self._heard(peer, data)
@@ -435,9 +457,9 @@ class Sending:
                     self._show(peer, True, answer)
                     self._rldp.answer(self._now, token, answer)
             case from_rldp.Answered(ticket, data):
-                self._answered(self._rldp_tickets.pop(ticket), data)
+                self._answered(self._rldp_tickets.pop(ticket, NOBODY), data)
             case from_rldp.Failed(ticket, error):
-                self._settle(self._rldp_tickets.pop(ticket), error)
+                self._settle(self._rldp_tickets.pop(ticket, NOBODY), error)
 
     # --- ways ---
 
@@ -465,10 +487,13 @@ class Sending:
 
     def _unpark(self, peer: AdnlId) -> None:
         for number, payload in self._parked.pop(peer, []):
-            if number == 0:
+            if number == NOBODY:
                 self.send(peer, payload)
             elif (pending := self._pending.get(number)) is not None:
-                self._ask(number, pending, payload)
+                try:
+                    self._ask(number, pending, payload)
+                except NoCapacity as error:
+                    self._settle(number, error)
 
     def _show(self, peer: AdnlId, sent: bool, payload: bytes) -> None:
         if self._tap is not None:

@@ -6,11 +6,13 @@ import pytest
 
 from p2p.adnl.address import address_list, to_address
 from p2p.adnl.core import AdnlCore
+from p2p.adnl.limits import Limits
 from p2p.core import Procedures, Send
 from p2p.entropy import seeded
 from p2p.errors import AnswerTooBig, Closed, NoCapacity, Timeout, TussahError, Unreachable
 from p2p.identity import Identity
 from p2p.rldp.core import RldpCore
+from p2p.rldp.paths import PER_PEER
 from p2p.sending import FIRST, PARKED, QUERIES_PENDING, Reach, Sending, Write
 from p2p.ton import DhtPing, DhtPong
 from p2p.wire import Endpoint, Kind, Link, Message
@@ -38,13 +40,13 @@ class Echo:
 class End:
     """A node's sending, its handler, and what has come of its queries."""
 
-    def __init__(self, number, *, udp=True):
+    def __init__(self, number, *, udp=True, limits=None):
         self.identity = Identity(bytes([number]) * 32)
         self.id = self.identity.id
         self.endpoint = Endpoint(f"192.0.2.{number}", 4_000)
         self.procedures = Procedures()
         entropy = seeded(number)
-        adnl = AdnlCore([self.identity], entropy.fork("adnl"), START)
+        adnl = AdnlCore([self.identity], entropy.fork("adnl"), START, limits=limits)
         self.shown = []
         self.sending = Sending(
             self.id,
@@ -323,6 +325,75 @@ def test_query_given_up_is_forgotten(near, here, there):
     assert here.sending.sizes()["sending_pending"] == 0
     near.wait(6.0)
     assert here.outcomes == []
+
+
+@pytest.mark.parametrize("most", [100, 50_000])
+def test_query_given_up_makes_room_below_for_others(there, most):
+    here = End(1, limits=Limits(pending=1))
+    near = Street(here, there)
+    here.knows(there)
+    near.lost = True
+    for _ in range(100):
+        procedure = here.ask(there, PING, max_answer=most)
+        near.settle()
+        assert here.sending.sizes()["sending_tickets"] == 1
+        procedure.cancel()
+    sizes = here.sending.sizes()
+    assert sizes["sending_tickets"] == sizes["adnl_asked"] == sizes["rldp_queries"] == 0
+    assert sizes["rldp_outgoing"] == 0
+    assert here.outcomes == []
+
+
+@pytest.mark.parametrize("most", [100, 50_000])
+def test_answer_to_a_query_that_was_just_given_up_is_nobodys(near, here, there, most):
+    procedure = here.ask(there, PING, max_answer=most)
+    carried = near._carry
+
+    def carry(end, output):
+        carried(end, output)
+        if end is there:
+            procedure.cancel()
+
+    near._carry = carry
+    near.settle()
+    near.wait(6.0)
+    assert here.outcomes == []
+    assert here.sending.sizes()["sending_tickets"] == 0
+
+
+def test_query_that_waited_for_a_way_fails_if_there_is_no_room_then(there):
+    here = End(1, limits=Limits(pending=2))
+    street = Street(here, there)
+    for _ in range(4):
+        here.ask(there, PING)
+    street.settle()
+    street.lost = True
+    here.knows(there)
+    street.settle()
+    assert [type(error) for error in here.outcomes] == [NoCapacity] * 2
+
+
+@pytest.mark.parametrize("size", [100, 9_000])
+def test_message_for_which_there_is_no_room_is_lost_in_silence(there, size):
+    here, third = End(1, limits=Limits(peers=1)), End(3)
+    street = Street(here, there)
+    here.knows(third)
+    here.knows(there)
+    here.ask(third, PING)
+    street.settle()
+    here.sending.send(there.id, PING + bytes(size))
+    street.wait(1.0)
+    assert there.echo.heard == []
+    assert here.sending.statistics().nowhere == (size == 100)
+
+
+def test_messages_beyond_what_rldp_holds_are_lost_in_silence(near, here, there):
+    near.lost = True
+    for _ in range(PER_PEER + 3):
+        here.sending.send(there.id, PING + bytes(9_000))
+    near.settle()
+    assert here.sending.statistics().over_rldp == PER_PEER
+    assert here.sending.statistics().nowhere == 3
 
 
 def test_tap_sees_what_goes_over_udp_and_nothing_of_links(near, here, there):
