@@ -259,6 +259,9 @@ LINKS_ARRIVING = 128
 LINK_DIALS = 64
 """dials: under way at once, so that a stale directory cannot exhaust the sockets; more wait."""
 
+LINK_KNOCKS = 16
+"""dials that others ask us for, beside those: under way at once; more are not made."""
+
 LINK_LEAVE_TIMEOUT = 5.0
 """seconds: a link that we close has so long to write what is queued and see the peer close."""
 

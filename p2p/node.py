@@ -491,6 +491,8 @@ class _Inside:
                 self._ask(event)
             case stack.Dial(peer, endpoints):
                 self._carrier.dial(peer, endpoints)
+            case stack.Knock(peer, endpoint):
+                self._carrier.knock(peer, endpoint)
             case stack.HangUp(link):
                 self._carrier.close(link)
             case stack.WorkWanted(public, day):

@@ -8,7 +8,7 @@ What its operator says of where it is holds until strangers have failed to reach
 or have found it at another of the same family.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeAlias, final
@@ -25,7 +25,7 @@ from p2p.overlay.core import OverlayCore
 from p2p.overlay.directory_core import DirectoryCore
 from p2p.overlay.doorbell import Doorbell, Seen, SendThere
 from p2p.overlay.epochs import calendar_of
-from p2p.overlay.reach import PROBES, Dialable, Reach, Reachability
+from p2p.overlay.reach import PATIENCE, PROBES, Dialable, Reach, Reachability
 from p2p.sending import Sending
 from p2p.wire import Endpoint, Link
 
@@ -35,10 +35,13 @@ OPENED_FOR: Final = 300.0
 ERRANDS: Final = 64
 """nodes whose link is dialled only to show them a nonce."""
 
+ERRAND_FOR: Final = PATIENCE
+"""seconds after which nobody waits for that any longer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Knock:
-    """Dial this node at this very endpoint; `link_up` or `dial_failed` answers."""
+    """Try this node at this very endpoint, once, beside a dial of its own; `link_up` may answer."""
 
     peer: AdnlId
     endpoint: Endpoint
@@ -58,6 +61,7 @@ class _Errand:
 
     endpoint: Endpoint
     bodies: list[bytes]
+    until: float
 
     def add(self, endpoint: Endpoint, body: bytes) -> None:
         """Two servers may send us to one door at once."""
@@ -90,7 +94,11 @@ class Reaching:
         self._sending = sending
         self._overlay = overlay
         self._bell = Doorbell(
-            rules, entropy.fork("bell"), seen=self._seen, servers=directory.all_servers
+            rules,
+            entropy.fork("bell"),
+            seen=self._seen,
+            servers=directory.all_servers,
+            said=directory.said_where,
         )
         directory.attach(self._bell)
         self._reach = Reach(
@@ -139,9 +147,11 @@ class Reaching:
         if not links:
             del self._links[link.peer]
 
-    def dial_failed(self, peer: AdnlId) -> None:
-        """No link to this peer can be had: nobody says so to who wanted to be reached."""
-        self._errands.pop(peer, None)
+    def dialling(self, peer: AdnlId, endpoints: Collection[Endpoint]) -> None:
+        """The node itself dials: a link to another endpoint would prove nothing of an errand's."""
+        errand = self._errands.get(peer)
+        if errand is not None and errand.endpoint not in endpoints:
+            del self._errands[peer]
 
     def hear(self, now: float, peer: AdnlId, body: bytes) -> None:
         """Take a cast of the overlay; those about other things are none of ours."""
@@ -177,10 +187,14 @@ class Reaching:
     def handle_timer(self, now: float) -> None:
         """Do what is due."""
         self._reach.handle_timer(now)
+        for peer in [peer for peer, errand in self._errands.items() if errand.until <= now]:
+            del self._errands[peer]
 
     def next_deadline(self) -> float | None:
         """When something is due."""
-        return self._reach.next_deadline()
+        errands = [errand.until for errand in self._errands.values()]
+        reach = self._reach.next_deadline()
+        return min([*errands, *([] if reach is None else [reach])], default=None)
 
     def drain(self) -> list[Output]:
         """What the owner must do; `ring` does what is for doors."""
@@ -249,7 +263,7 @@ class Reaching:
         elif peer in self._errands:
             self._errands[peer].add(endpoint, there.body)
         elif peer != self._self_id and len(self._errands) < ERRANDS:
-            self._errands[peer] = _Errand(endpoint, [there.body])
+            self._errands[peer] = _Errand(endpoint, [there.body], now + ERRAND_FOR)
             self._outputs.append(Knock(peer, endpoint))
 
 

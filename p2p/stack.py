@@ -63,7 +63,8 @@ from p2p.overlay.reach import Reachability as Reachability
 from p2p.overlay.records import DhtRecords
 from p2p.presence import Presence
 from p2p.reaching import Holds as Holds
-from p2p.reaching import Knock, Reaching
+from p2p.reaching import Knock as Knock
+from p2p.reaching import Reaching
 from p2p.rldp.core import RldpCore
 from p2p.sending import Sending
 from p2p.ton import DhtNode
@@ -281,7 +282,6 @@ class Stack:
         self._dialling.pop(peer, None)
         self._onion.dial_failed(now, peer)
         self._sending.unreachable(peer)
-        self._reaching.dial_failed(peer)
         self._calls.dial_failed(peer)
 
     def linked(self) -> tuple[AdnlId, ...]:
@@ -642,19 +642,17 @@ class Stack:
                     self.overlay.refuse(now, broadcast)
             case membership.NeighboursChanged(neighbours):
                 self._directory.neighbours(now, neighbours)
-            case membership.Cast(peer, body):
+            case membership.Cast(peer, body) if self._config.roles:
                 self._reaching.hear(now, peer, body)
-            case membership.Pulses():
-                pass
+            case membership.Cast() | membership.Pulses():
+                pass  # who only asks does nobody's errands: that would show it to others
 
     def _route_reaching(self, now: float, output: reaching.Output) -> None:
         match output:
-            case Knock(peer, endpoint) if peer not in self._dialling:
-                self._dial(peer, (endpoint,))
-            case Knock(peer, endpoint) if endpoint in self._dialling[peer]:
-                pass
-            case Knock(peer):  # a link to another endpoint would prove nothing of this one
-                self._reaching.dial_failed(peer)
+            case Knock(peer) if peer in self._dialling:
+                self._reaching.dialling(peer, self._dialling[peer])
+            case Knock():
+                self._events.append(output)
             case Holds(tcp, udp):
                 self._presence.move(now, tcp, udp)
                 self._attach(now, not tcp)
@@ -734,6 +732,7 @@ class Stack:
 
     def _dial(self, peer: AdnlId, endpoints: tuple[Endpoint, ...]) -> None:
         self._dialling[peer] = endpoints
+        self._reaching.dialling(peer, endpoints)
         self._events.append(Dial(peer, endpoints))
 
     def _write(self, link: Link, message: Message) -> None:

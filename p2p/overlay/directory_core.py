@@ -34,7 +34,7 @@ from p2p.overlay.events import Published as Published
 from p2p.overlay.events import SayAgain as SayAgain
 from p2p.overlay.events import Split as Split
 from p2p.overlay.fetch import Fetched
-from p2p.overlay.groups import Registry, nobody
+from p2p.overlay.groups import Registry, everywhere, nobody
 from p2p.overlay.intake import Intake
 from p2p.overlay.listing import Listing
 from p2p.overlay.lists import Lists
@@ -47,6 +47,7 @@ from p2p.overlay.servers import Server as Server
 from p2p.overlay.servers import Servers
 from p2p.overlay.snapshot import Snapshot
 from p2p.timers import Timers
+from p2p.wire import Endpoint
 
 COMPARED: Final = 2
 """comparisons of a cut, after which a server knows what there is to be known of it."""
@@ -270,6 +271,11 @@ class DirectoryCore:
         """Those of our list and of the settings, but for this node."""
         first = [server.peer for server in self._servers.first]
         return list(dict.fromkeys([*self._listed_servers(), *first]))
+
+    def said_where(self, node: AdnlId) -> tuple[Endpoint, ...]:
+        """Where a node says that it is, in the newest that is known of it."""
+        newest = self._pool.newest(node)
+        return () if newest is None else everywhere(newest)
 
     def acquainted(self) -> list[AdnlId]:
         """Who knows our address because we fetch the directory from them, or would."""

@@ -10,11 +10,12 @@ from typing import Final, NamedTuple, TypeAlias, final
 
 from p2p.bucket import Buckets, full_bucket
 from p2p.entropy import Entropy, choice
-from p2p.identity import AdnlId
+from p2p.identity import AdnlId, short_id
 from p2p.overlay import bodies
 from p2p.overlay.advert import Rules
 from p2p.overlay.bodies import Address, Reached, Refusal, Ring
 from p2p.overlay.fields import host_of
+from p2p.wire import Endpoint
 
 ASK_RATE, ASK_BURST = 0.1, 12.0
 """whoami and probe calls a second of one peer, and at once: it asks for both transports."""
@@ -56,7 +57,10 @@ Output: TypeAlias = Send | SendThere
 
 @final
 class Doorbell:
-    """`answer` calls 7 and 8, `hear` cast 18. `seen` says how a peer is known, `servers` others."""
+    """`answer` calls 7 and 8, `hear` cast 18.
+
+    `seen` says how a peer is known, `servers` others, `said` where a node says that it is.
+    """
 
     def __init__(
         self,
@@ -65,11 +69,13 @@ class Doorbell:
         *,
         seen: Callable[[AdnlId], Seen | None],
         servers: Callable[[], Sequence[AdnlId]],
+        said: Callable[[AdnlId], Sequence[Endpoint]],
     ) -> None:
         self._rules = rules
         self._entropy = entropy
         self._seen = seen
         self._servers = servers
+        self._said = said
         self._asks = Buckets[AdnlId](ASK_RATE, ASK_BURST, PEERS)
         self._rings = full_bucket(RING_RATE, RING_BURST, 0.0)
         self._outputs: list[Output] = []
@@ -113,4 +119,7 @@ class Doorbell:
         return bodies.pack_done()
 
     def _may_be_rung(self, ring: Ring) -> bool:
-        return self._rules.dev or host_of(ring.address.endpoint).is_global
+        """Not where none of the network can be, nor where its owner says that it is not."""
+        endpoint, said = ring.address.endpoint, self._said(short_id(ring.public))
+        is_elsewhere = bool(said) and endpoint.host not in [one.host for one in said]
+        return not is_elsewhere and (self._rules.dev or host_of(endpoint).is_global)

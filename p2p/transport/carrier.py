@@ -89,6 +89,12 @@ class Carrier(Transport, Protocol):
         Does nothing while a dial to the peer is under way or a link to it is up.
         """
 
+    def knock(self, peer: AdnlId, endpoint: Endpoint) -> None:
+        """Try one endpoint once; the listener hears `link_up` if a link comes of it, else nothing.
+
+        It never stands in the way of a dial: it does nothing where `dial` would do nothing.
+        """
+
     def close(self, link: Link) -> None:
         """Close a link; the listener hears `link_down`. A link that is gone is no error."""
 

@@ -129,6 +129,11 @@ class Libp2pCarrier:
         if self._nursery is not None:
             self._dials.begin(self._nursery, peer, tuple(endpoints))
 
+    def knock(self, peer: AdnlId, endpoint: Endpoint) -> None:
+        """Try one endpoint once, and tell nobody if no link comes of it. A dial ends it."""
+        if self._nursery is not None:
+            self._dials.knock(self._nursery, peer, endpoint)
+
     def close(self, link: Link) -> None:
         """Close a link once what was sent is written; the listener hears `link_down`."""
         self._links.close(link)

@@ -288,6 +288,13 @@ class MemoryCarrier:
         self._dialling[peer] = trio.Event()
         self._nursery.start_soon(self._dial, peer, tuple(endpoints))
 
+    def knock(self, peer: AdnlId, endpoint: Endpoint) -> None:
+        """Try one endpoint once, and tell nobody if no link comes of it."""
+        end = self._peers.get(peer)
+        if self._nursery is None or peer in self._dialling or (end is not None and not end.over):
+            return
+        self._nursery.start_soon(self._reach, peer, (endpoint,))
+
     def close(self, link: Link) -> None:
         """Close a link; the listener hears `link_down` later."""
         end = self._ends.get(link)

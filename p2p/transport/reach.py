@@ -6,7 +6,7 @@ from typing import NamedTuple, TypeAlias, final
 
 import trio
 
-from p2p.defaults import LINK_DIALS, REDIAL_FIRST, REDIAL_LAST, REDIAL_TABLE
+from p2p.defaults import LINK_DIALS, LINK_KNOCKS, REDIAL_FIRST, REDIAL_LAST, REDIAL_TABLE
 from p2p.errors import LocalError
 from p2p.identity import AdnlId
 from p2p.transport.links import Links
@@ -55,18 +55,27 @@ class Dials:
         self._limiter = trio.CapacityLimiter(LINK_DIALS)
         self._under_way: dict[AdnlId, object] = {}
         """A token a dial; a link that comes up removes that of its peer."""
+        self._knocks: dict[AdnlId, trio.CancelScope] = {}
 
     def __len__(self) -> int:
         return len(self._under_way)
 
     def begin(self, nursery: trio.Nursery, peer: AdnlId, endpoints: tuple[Endpoint, ...]) -> None:
         """Dial, unless a dial to the peer is under way or a link to it is up."""
-        end = self._links.to(peer)
-        if peer in self._under_way or (end is not None and not end.over):
+        if not self._is_wanted(peer):
             return
+        if peer in self._knocks:
+            self._knocks.pop(peer).cancel()
         self._links.counts.dials += 1
         self._under_way[peer] = token = object()
         nursery.start_soon(self._dial, peer, endpoints, token)
+
+    def knock(self, nursery: trio.Nursery, peer: AdnlId, endpoint: Endpoint) -> None:
+        """Try one endpoint once, where a dial may begin; nobody is told of a failure."""
+        is_free = peer not in self._knocks and len(self._knocks) < LINK_KNOCKS
+        if is_free and self._is_wanted(peer):
+            self._knocks[peer] = scope = trio.CancelScope()
+            nursery.start_soon(self._knock, peer, endpoint, scope)
 
     def answer(self, peer: AdnlId) -> None:
         """A link to the peer comes up: its dial is answered, and another may begin."""
@@ -75,6 +84,17 @@ class Dials:
     def clear(self) -> None:
         """None is under way any more: the run has ended."""
         self._under_way.clear()
+        self._knocks.clear()
+
+    def _is_wanted(self, peer: AdnlId) -> bool:
+        end = self._links.to(peer)
+        return peer not in self._under_way and (end is None or end.over)
+
+    async def _knock(self, peer: AdnlId, endpoint: Endpoint, scope: trio.CancelScope) -> None:
+        with scope:
+            await self._attempt(peer, endpoint)
+        if self._knocks.get(peer) is scope:
+            del self._knocks[peer]
 
     async def _dial(self, peer: AdnlId, endpoints: tuple[Endpoint, ...], token: object) -> None:
         await self._redials.pause(peer, endpoints)

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, TypeAlias, final
 from p2p.core import Event
 from p2p.defaults import LINK_SETUP_TIMEOUT
 from p2p.identity import AdnlId
-from p2p.stack import Dial, HangUp, Stack
+from p2p.stack import Dial, HangUp, Knock, Stack
 from p2p.transport.fabric import GRID
 from p2p.wire import Endpoint, Link
 from simulations.network.links import LinkNames, Links
@@ -37,13 +37,15 @@ class _Desk:
     links: dict[AdnlId, _End] = field(default_factory=dict)
     dialling: dict[AdnlId, int] = field(default_factory=dict)
     """numbers of the links that dials under way would bring"""
+    knocks: dict[AdnlId, int] = field(default_factory=dict)
+    """numbers of those that were tried for others"""
     dials: int = 0
     lives: int = 0
 
 
 @final
 class Dialling:
-    """Answers `Dial`, `HangUp` and the end of a node."""
+    """Answers `Dial`, `Knock`, `HangUp` and the end of a node."""
 
     def __init__(self, names: LinkNames, where: Mapping[Endpoint, int], links: Links) -> None:
         self._names = names
@@ -56,6 +58,8 @@ class Dialling:
         match event:
             case Dial(peer, endpoints):
                 self._dial(world, node, now, peer, endpoints)
+            case Knock(peer, endpoint):
+                self._knock(world, node, now, peer, endpoint)
             case HangUp(link):
                 world.at(now, node, "hang-up", self._hanging_up(world, node, link))
             case Life(what="crash" | "stop"):
@@ -76,13 +80,38 @@ class Dialling:
         desk = self._desks[node]
         if peer in desk.links or peer in desk.dialling:
             return
-        number = desk.dials * len(self._names) + node
-        desk.dials += 1
-        desk.dialling[peer] = number
+        number = desk.dialling[peer] = self._number(node)
         world.at(
             now + LINK_SETUP_TIMEOUT, node, "dial-timeout", self._giving_up(node, peer, number)
         )
-        acceptor = self._acceptor(peer, endpoints)
+        self._try(world, node, now, peer, endpoints, number)
+
+    def _knock(
+        self, world: Stage[Stack], node: int, now: float, peer: AdnlId, endpoint: Endpoint
+    ) -> None:
+        """Nobody is told if it leads nowhere."""
+        desk = self._desks[node]
+        if peer not in desk.links and peer not in desk.dialling and peer not in desk.knocks:
+            number = desk.knocks[peer] = self._number(node)
+            end = self._forgetting(node, peer, number)
+            world.at(now + LINK_SETUP_TIMEOUT, node, "knock-timeout", end)
+            self._try(world, node, now, peer, (endpoint,), number)
+
+    def _number(self, node: int) -> int:
+        desk = self._desks[node]
+        desk.dials += 1
+        return (desk.dials - 1) * len(self._names) + node
+
+    def _try(
+        self,
+        world: Stage[Stack],
+        node: int,
+        now: float,
+        peer: AdnlId,
+        endpoints: tuple[Endpoint, ...],
+        number: int,
+    ) -> None:
+        acceptor, desk = self._acceptor(peer, endpoints), self._desks[node]
         if acceptor is not None:
             when = now + LEGS_TO_ACCEPT * self._fabric.leg(node, acceptor)
             accept = self._accepting(world, acceptor, node, number, desk.lives)
@@ -125,6 +154,7 @@ class Dialling:
         """Take a link; of two dialled at once both ends keep the one the smaller id dialled."""
         desk = self._desks[node]
         desk.dialling.pop(end.link.peer, None)
+        desk.knocks.pop(end.link.peer, None)
         rival = desk.links.get(end.link.peer)
         if rival is not None:
             ours = self._names.id(node) < end.link.peer
@@ -143,6 +173,14 @@ class Dialling:
                 core.dial_failed(now, peer)
 
         return give_up
+
+    def _forgetting(self, node: int, peer: AdnlId, number: int) -> Action:
+        def forget(core: Stack, now: float) -> None:
+            desk = self._desks[node]
+            if desk.knocks.get(peer) == number:
+                del desk.knocks[peer]
+
+        return forget
 
     # --- closing ---
 
@@ -184,10 +222,11 @@ class Dialling:
         desk = self._desks[node]
         for end in desk.links.values():
             self._tell(world, node, now, end.link)
-        for peer, number in desk.dialling.items():
+        for peer, number in [*desk.dialling.items(), *desk.knocks.items()]:
             link = Link(peer, number)
             legs = LEGS_TO_OPEN * self._fabric.leg(node, self._names.index(link))
             self._end_there(world, node, now + legs, link)
         desk.links.clear()
         desk.dialling.clear()
+        desk.knocks.clear()
         desk.lives += 1

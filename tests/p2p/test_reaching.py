@@ -14,7 +14,7 @@ from p2p.overlay.bodies import Reached, Refusal, Ring, Transport, address_of
 from p2p.overlay.core import PREFIXES, Cast, OverlayCore
 from p2p.overlay.directory_core import DirectoryCore, Server
 from p2p.overlay.reach import Dialable, Reachability
-from p2p.reaching import ERRANDS, Holds, Knock, Reaching, holding
+from p2p.reaching import ERRAND_FOR, ERRANDS, Holds, Knock, Reaching, holding
 from p2p.rldp.core import RldpCore
 from p2p.sending import Reach, Sending, Write
 from p2p.wire import Endpoint, Kind, Link
@@ -169,8 +169,6 @@ class Street:
             self.dials.append((number, output))
             if output.endpoint == endpoint(1) and TCP not in self.behind:
                 self.link(number, 1)
-            else:
-                house.reaching.dial_failed(output.peer)
 
 
 def cast(street, number, peer, body):
@@ -282,7 +280,7 @@ def test_a_datagram_goes_to_the_very_place_and_changes_nothing_that_is_known():
     assert (5, endpoint(3)) in street.spoken
 
 
-def test_errands_are_few_and_end_with_their_dial():
+def test_errands_are_few_and_soon_over():
     street = Street()
     house = street.houses[5]
     knocks = []
@@ -294,12 +292,23 @@ def test_errands_are_few_and_end_with_their_dial():
             if isinstance(output, Knock):
                 knocks.append(output)
             else:
-                house.reaching.ring(street.now + number, output)
+                house.reaching.ring(street.now, output)
     knocks += [output for output in house.reaching.drain() if isinstance(output, Knock)]
     assert house.reaching.sizes()["reach_errands"] == len(knocks) == ERRANDS
-    for knock in knocks:
-        house.reaching.dial_failed(knock.peer)
+    assert house.reaching.next_deadline() == street.now + ERRAND_FOR
+    house.reaching.handle_timer(street.now + ERRAND_FOR)
     assert house.reaching.sizes()["reach_errands"] == 0
+
+
+def test_a_dial_of_its_own_to_another_endpoint_ends_an_errand():
+    for endpoints, left in (((endpoint(9), endpoint(8)), 1), ((endpoint(8),), 0)):
+        street = Street()
+        ring = Ring(b"n" * 16, identity(9).public, address_of(TCP, endpoint(9)))
+        cast(street, 5, identity(2).id, bodies.pack_cast(ring))
+        reaching = street.houses[5].reaching
+        assert reaching.sizes()["reach_errands"] == 1
+        reaching.dialling(identity(9).id, endpoints)
+        assert reaching.sizes()["reach_errands"] == left
 
 
 @pytest.mark.parametrize(

@@ -22,18 +22,20 @@ from p2p.onion.handshake import Target
 from p2p.overlay import advert as adverts
 from p2p.overlay import bodies
 from p2p.overlay.advert import Fields, Role
-from p2p.overlay.bodies import Refusal
+from p2p.overlay.bodies import Refusal, Ring, address_of
 from p2p.overlay.membership import name_of
 from p2p.stack import (
     Dial,
     DirectoryChanged,
     HangUp,
     Joined,
+    Knock,
     Peer,
     Published,
     Replied,
     Stack,
     StackConfig,
+    Transport,
     Unanswered,
     WorkWanted,
 )
@@ -699,6 +701,39 @@ def test_a_pure_client_answers_no_queries():
     assert [wire.unpack(data).kind for _, data in sends] == [Kind.QUERY] * len(sends)
     assert not [event for event in events if isinstance(event, Misbehaved)]
     client.finish()
+
+
+def sent_to_a_door(node, ring):
+    """What comes of it that bootstrap node 1 sends `node` to somebody's door."""
+    cast = node.overlay.seal_cast(bodies.pack_cast(ring))
+    return step(node, START, [_Once(lambda n, now: n.overlay.message(now, id_of(1), cast), [])], [])
+
+
+DOOR = Endpoint("8.8.8.8", 81)
+
+
+@pytest.mark.parametrize("transport", Transport)
+@pytest.mark.parametrize("roles", [NOBODY, Role.RELAY])
+def test_nobody_sends_a_pure_client_to_a_door(transport, roles):
+    config = StackConfig(
+        network=NETWORK, started_at=int(START), udp=True, bootstrap=(peer(1),), roles=roles
+    )
+    node = Stack(identity(9), seeded(9), config)
+    step(node, START, [_Once(lambda n, now: n.start(now), [])], [])
+    ring = Ring(b"n" * 16, identity(5).public, address_of(transport, DOOR))
+    sends, events = sent_to_a_door(node, ring)
+    went = DOOR in [send.to for send in sends] or Knock(id_of(5), DOOR) in events
+    assert went is bool(roles)
+
+
+def test_an_errand_stands_in_no_dials_way():
+    node = stack(9, Role.RELAY, bootstrap=(1, 2))
+    ring = Ring(b"n" * 16, identity(2).public, address_of(Transport.TCP, DOOR))
+    assert sent_to_a_door(node, ring)[1] == [Knock(id_of(2), DOOR)]
+    _, events = step(node, START, [_Once(lambda n, now: n.query(now, id_of(2), ASKED), [])], [])
+    assert Dial(id_of(2), (endpoint(2),)) in events
+    assert node.sizes()["reach_errands"] == 0
+    assert sent_to_a_door(node, ring)[1] == []
 
 
 def test_an_answer_that_nobody_asked_for_is_ignored(relay):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from p2p import codec
 from p2p.entropy import seeded
 from p2p.errors import CodecError, Rejected
-from p2p.identity import Identity
+from p2p.identity import Identity, short_id
 from p2p.overlay import bodies
 from p2p.overlay.advert import Rules
 from p2p.overlay.asking import Asking
@@ -31,9 +31,15 @@ def bell():
     return doorbell()
 
 
-def doorbell(*, dev=False, servers=(OTHER, SERVER, CALLER)):
+def doorbell(*, dev=False, servers=(OTHER, SERVER, CALLER), said=()):
     known = {CALLER: Seen(PUBLIC, HOME)}
-    return Doorbell(Rules(network=7, dev=dev), seeded(1), seen=known.get, servers=lambda: servers)
+    return Doorbell(
+        Rules(network=7, dev=dev),
+        seeded(1),
+        seen=known.get,
+        servers=lambda: servers,
+        said=lambda node: said if node == short_id(PUBLIC) else (),
+    )
 
 
 def code(answer):
@@ -121,6 +127,13 @@ def test_nobody_else_is_nor_for_a_private_address_nor_too_often(bell):
     assert len(lan.drain()) == 1
 
 
+def test_nobody_is_sought_where_its_owner_says_that_it_is_not():
+    for host, rung in (("9.8.7.7", 0), (HOME.endpoint.host, 1)):
+        bell = doorbell(said=(Endpoint("2001:db8::1", 4_001), Endpoint(host, 4_001)))
+        bell.hear(NOW, SERVER, Ring(NONCE, PUBLIC, HOME))
+        assert len(bell.drain()) == rung
+
+
 # --- in virtual time, with routers ---
 
 
@@ -137,7 +150,11 @@ class Resident:
         self.sent = {}
         rules, entropy = Rules(network=7), self.seat.entropy
         self.bell = Doorbell(
-            rules, entropy, seen=self.place.seen_by(self), servers=lambda: place.servers
+            rules,
+            entropy,
+            seen=self.place.seen_by(self),
+            servers=lambda: place.servers,
+            said=lambda node: (),
         )
         self.reach = Reach(
             Asking(self._carry, self.seat.procedures),

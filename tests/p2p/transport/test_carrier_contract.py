@@ -104,6 +104,30 @@ async def test_whoever_answers_with_another_identity_is_refused(net):
     assert not right.spy.heard
 
 
+async def test_a_knock_makes_a_link_or_is_told_to_nobody(net):
+    left, dead, right = await net.node(), await net.node(), await net.node()
+    await dead.stop()
+    left.carrier.knock(right.id, dead.endpoint)
+    left.carrier.knock(left.id, right.endpoint)
+    await trio.testing.wait_all_tasks_blocked(0.2)
+    assert not left.spy.heard
+    left.carrier.knock(right.id, right.endpoint)
+    assert (await left.spy.up()).peer == right.id
+    left.carrier.knock(right.id, right.endpoint)
+    await trio.testing.wait_all_tasks_blocked(0.2)
+    assert not left.spy.heard
+
+
+async def test_a_knock_stands_in_no_dials_way(net):
+    left, dead, right = await net.node(), await net.node(), await net.node()
+    await dead.stop()
+    left.carrier.knock(right.id, dead.endpoint)
+    left.dial(right)
+    assert (await left.spy.up()).peer == right.id
+    await trio.testing.wait_all_tasks_blocked(0.2)
+    assert not left.spy.heard
+
+
 async def test_a_dial_to_oneself_fails(net):
     left = await net.node()
     left.dial(left)
