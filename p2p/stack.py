@@ -169,6 +169,7 @@ class Stack:
         )
         self.directory: Listing = self._directory.listing
         self.overlay.attach(self._directory)
+        self.overlay.trust(self._is_vouched)
         self._locator = Locator(identity.id, config.bootstrap, self.directory, self.dht)
         self._announcer = Announcer(
             identity,
@@ -621,6 +622,10 @@ class Stack:
         if newest is not None and newest.buffer != self._announcer.advert:
             self._announcer.outbid(now, newest.seq)
             self._announce(now)
+
+    def _is_vouched(self, peer: AdnlId) -> bool:
+        """Whether its identity was not free, or our settings name it."""
+        return peer in self._bootstrap or self.directory.find(peer) is not None
 
     def _route_sending(self, now: float, output: sending.Output) -> None:
         match output:

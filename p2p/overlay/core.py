@@ -8,7 +8,7 @@ application has accepted it; a pulse proves itself and is told on unasked.
 A client asks, and sends what is its own; it is no member, is told nothing, and answers no query.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias, final
 
@@ -173,6 +173,10 @@ class OverlayCore:
     def attach(self, calls: CallHandler) -> None:
         """Let calls be answered."""
         self._calls = calls
+
+    def trust(self, is_vouched: Callable[[AdnlId], bool]) -> None:
+        """Draw most neighbours from the members for whom this is true."""
+        self._members.trust(is_vouched)
 
     # --- commands ---
 

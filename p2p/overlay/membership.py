@@ -6,11 +6,16 @@
 | member | it has answered us | its record is too old, it misses three answers, or is crowded out |
 | neighbour | drawn from the members | it is no member any more, or a draw replaces it |
 
+Identities are free, so that a member may be one of thousands of a single party. Those that somebody
+vouches for, as the directory does by its work and its limits for each block of addresses, make up
+two thirds of the neighbours while there are so many; of the others half a table is kept.
+
 A record is believed for 600 s, so that members are known by what they said lately. Nothing here
 sends or waits: `discovery.py` does, and tells.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, final
@@ -28,6 +33,12 @@ for each model would tell neighbours what a node is interested in."""
 
 SHARED_LIFE: Final = 60.0
 """seconds for which a record that we hand on must still be believed."""
+
+VOUCHED: Final = 2 / 3
+"""share of the neighbours that are drawn from members somebody vouches for"""
+
+UNVOUCHED: Final = 1 / 2
+"""share of a full table that other members may have, as do newcomers until they are listed"""
 
 
 def name_of(network: int) -> bytes:
@@ -64,11 +75,16 @@ class Membership:
         self._members: dict[AdnlId, _Member] = {}
         self._neighbours: list[AdnlId] = []
         self._callers: dict[AdnlId, None] = {}
+        self._is_vouched: Callable[[AdnlId], bool] = _nobody
         self._drawn_of = settings.neighbours
         """How many members there were at the last draw. When they have doubled, it is time for the
         next: else those known first, and so known to all, would be everybody's neighbours."""
         self._changed = False
         self._fates = dict.fromkeys(Fate, 0)
+
+    def trust(self, is_vouched: Callable[[AdnlId], bool]) -> None:
+        """Ask this from now on whether somebody vouches for a member."""
+        self._is_vouched = is_vouched
 
     # --- what is known ---
 
@@ -162,8 +178,8 @@ class Membership:
         self._fill()
 
     def reshuffle(self) -> None:
-        """Draw all neighbours anew: whoever is known is as likely as any other."""
-        neighbours = sample(self._entropy, self.members, self._settings.neighbours)
+        """Draw all neighbours anew: of those vouched for, each is as likely as any other."""
+        neighbours = self._drawn([])
         self._changed |= neighbours != self._neighbours
         self._neighbours = neighbours
         self._drawn_of = len(self._members)
@@ -215,8 +231,14 @@ class Membership:
         return True
 
     def _crowd_out(self) -> None:
-        """Any member but a neighbour: who fills our table with names does not choose our links."""
+        """Any member but a neighbour: who fills our table with names does not choose our links.
+
+        Nor does it push out those vouched for: of the others, half a table is enough.
+        """
         others = [peer for peer in self._members if peer not in self._neighbours]
+        unvouched = [peer for peer in others if not self._is_vouched(peer)]
+        if len(unvouched) >= UNVOUCHED * self._settings.max_members:
+            others = unvouched
         self._remove(choice(self._entropy, others or self.members))
 
     def _remove(self, peer: AdnlId) -> None:
@@ -228,6 +250,20 @@ class Membership:
     def _fill(self) -> None:
         room = self._settings.neighbours - len(self._neighbours)
         if room > 0 and len(self._members) > len(self._neighbours):
-            others = [peer for peer in self._members if peer not in self._neighbours]
-            self._neighbours += sample(self._entropy, others, room)
+            self._neighbours = self._drawn(self._neighbours)
             self._changed = True
+
+    def _drawn(self, kept: list[AdnlId]) -> list[AdnlId]:
+        """A full set of neighbours, with these among them."""
+        most = self._settings.neighbours
+        others = [peer for peer in self._members if peer not in kept]
+        vouched = [peer for peer in others if self._is_vouched(peer)]
+        wanted = math.ceil(VOUCHED * most) - sum(map(self._is_vouched, kept))
+        drawn = sample(self._entropy, vouched, max(0, min(wanted, most - len(kept))))
+        rest = [peer for peer in others if peer not in drawn]
+        return kept + drawn + sample(self._entropy, rest, most - len(kept) - len(drawn))
+
+
+def _nobody(peer: AdnlId) -> bool:
+    """Who is vouched for where nobody vouches."""
+    return False

@@ -228,6 +228,13 @@ def test_everybody_learns_of_everybody(village):
         assert len(village.told(number, Joined)) == 1
 
 
+def test_neighbours_are_drawn_from_who_is_listed_or_of_the_settings(village):
+    is_vouched = village.nodes[3].overlay._members._is_vouched
+    village.start(42, Role.RELAY)
+    village.run(5.0)
+    assert [is_vouched(id_of(number)) for number in (1, 2, 42)] == [True, True, False]
+
+
 def test_a_newcomer_is_known_to_all_within_an_epoch_and_its_margin(village):
     village.start(7, Role.RELAY)
     village.publish(7, RELAY)

@@ -183,6 +183,41 @@ def test_newcomers_crowd_out_no_neighbour():
     assert len(known) == 30
 
 
+def test_free_identities_get_a_third_of_the_neighbours_and_half_of_the_table():
+    honest = {identity(number).id for number in range(200)}
+    known = filled(200)
+    known.trust(honest.__contains__)
+    for number in range(1_000, 3_000):
+        known.admit(NOW, record(number))
+    assert len(known) == 300
+    assert len(honest & set(known.members)) >= 140
+    for _ in range(20):
+        known.reshuffle()
+        assert len(known.neighbours) == 10
+        assert len(honest & set(known.neighbours)) >= 7
+
+
+def test_lost_neighbours_are_not_replaced_by_free_identities_alone():
+    honest = {identity(number).id for number in range(100)}
+    known = filled(300)
+    known.trust(honest.__contains__)
+    known.reshuffle()
+    for _ in range(20):
+        lost = next(peer for peer in known.neighbours if peer in honest)
+        for _ in range(3):
+            known.missed(lost)
+        assert len(honest & set(known.neighbours)) >= 7
+
+
+def test_of_too_few_that_are_vouched_for_all_are_neighbours():
+    known = filled(40)
+    few = set(known.members[20:25])
+    known.trust(few.__contains__)
+    known.reshuffle()
+    assert few < set(known.neighbours)
+    assert len(known.neighbours) == 10
+
+
 def test_every_member_is_a_neighbour_sooner_or_later():
     known = filled(40)
     met = set(known.neighbours)
