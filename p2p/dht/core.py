@@ -87,7 +87,7 @@ class DhtCore:
 
         self._counts = counts = Counts()
         self._table = table = Table(identity.id, settings)
-        self._storage = storage = Storage(settings, entropy)
+        self._storage = storage = Storage(identity.id, settings, entropy)
         self._asking = asking = Asking(
             identity.id, network, sender, table, entropy, settings, counts, started_at
         )

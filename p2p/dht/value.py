@@ -112,6 +112,17 @@ def is_signed(value: DhtValue) -> bool:
     return isinstance(value.key.update_rule, DhtUpdateRuleSignature)
 
 
+def is_vouched(value: DhtValue) -> bool:
+    """Whether anybody has signed it: its owner, or nodes of its overlay."""
+    match value.key.update_rule:
+        case DhtUpdateRuleSignature():
+            return True
+        case DhtUpdateRuleAnybody():
+            return False
+        case DhtUpdateRuleOverlayNodes():
+            return bool(members(value))
+
+
 def _check_by_rule(value: DhtValue) -> None:
     owner = value.key.id
     match value.key.update_rule:

@@ -283,11 +283,16 @@ def test_a_value_is_kept_unless_too_many_known_nodes_are_nearer():
     assert 0 < ours < 40
 
 
-def test_a_full_store_is_met_with_silence():
+def test_a_full_store_answers_what_is_worth_more_and_meets_the_rest_with_silence():
     lone = Lone(settings=Settings(max_values=1))
-    assert lone.ask(DhtStore(signed(b"a"))) == DhtStored()
-    assert lone.ask(DhtStore(signed(b"b"))) is None
-    assert lone.ask(DhtStore(signed(b"a"))) == DhtStored()
+    own = lone.core._identity.id
+    near, far = sorted(
+        (signed(b"a"), signed(b"b")), key=lambda one: nodes.distance(keys.key_id(one.key.key), own)
+    )
+    assert lone.ask(DhtStore(far)) == DhtStored()
+    assert lone.ask(DhtStore(near)) == DhtStored()
+    assert lone.ask(DhtStore(far)) is None
+    assert lone.ask(DhtStore(near)) == DhtStored()
     assert lone.count(Count.FULL) == 1
 
 
