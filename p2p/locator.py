@@ -1,12 +1,13 @@
 """Where peers can be reached: what a network's settings say of them, the directory, and the DHT.
 
 What a peer says of itself in its advert is newer than what settings say of it. Only of those whom
-neither knows the DHT is asked, for the records that they have signed themselves.
+neither knows the DHT is asked, for the records that they have signed themselves. A stranger can
+make us look it up, so what they say of other than public addresses is not believed.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from typing import NamedTuple, Protocol, final
 
 from p2p.adnl.address import address_list, endpoints
@@ -62,9 +63,16 @@ class Locator:
     """`known` says what is known at once, `look_up` asks the DHT. Nothing is kept."""
 
     def __init__(
-        self, self_id: AdnlId, bootstrap: Iterable[Peer], listing: Listing, dht: DhtCore
+        self,
+        self_id: AdnlId,
+        bootstrap: Iterable[Peer],
+        listing: Listing,
+        dht: DhtCore,
+        *,
+        dev: bool,
     ) -> None:
         self._self_id = self_id
+        self._is_dev = dev
         self._bootstrap = {peer.id: peer for peer in bootstrap}
         self._listing = listing
         self._dht = dht
@@ -88,11 +96,15 @@ class Locator:
         """From the DHT; steps in its procedures. A value that cannot be read says nothing."""
         udp = await self._find(records.address_key(peer))
         if udp is not None and isinstance(udp.key.id, PubEd25519):
-            found = _read_udp(udp, now)
+            found = self._usable(_read_udp(udp, now))
             if found:
                 return Place(udp=found, public=udp.key.id.key)
         tcp = await self._find(records.libp2p_key(peer))
-        return Place() if tcp is None else Place(tcp=_read_tcp(tcp))
+        return Place() if tcp is None else Place(tcp=self._usable(_read_tcp(tcp)))
+
+    def _usable(self, found: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
+        """Those that a stranger may send us to: in a dev network all live on one machine."""
+        return tuple(one for one in found if self._is_dev or _is_public(one.host))
 
     async def _find(self, key: DhtKey) -> DhtValue | None:
         try:
@@ -114,6 +126,13 @@ def _read_tcp(value: DhtValue) -> tuple[Endpoint, ...]:
     except DhtError:
         return ()
     return tuple(endpoint for endpoint in found if endpoint is not None)
+
+
+def _is_public(host: str) -> bool:
+    address = ip_address(host)
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    plain = mapped or address
+    return plain.is_global and not plain.is_multicast
 
 
 # --- multiaddrs: how libp2p writes an address ---

@@ -170,7 +170,9 @@ class Stack:
         self.directory: Listing = self._directory.listing
         self.overlay.attach(self._directory)
         self.overlay.trust(self._is_vouched)
-        self._locator = Locator(identity.id, config.bootstrap, self.directory, self.dht)
+        self._locator = Locator(
+            identity.id, config.bootstrap, self.directory, self.dht, dev=config.dev
+        )
         self._announcer = Announcer(
             identity,
             self._rules,
