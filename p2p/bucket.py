@@ -49,5 +49,13 @@ class Buckets(Generic[K]):
             del self._buckets[next(iter(self._buckets))]
         return bucket.take(now, amount)
 
+    def left(self, now: float, key: K) -> float:
+        """How much may be taken of this key."""
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            return self._burst
+        bucket.take(now, 0.0)
+        return bucket.level
+
     def __len__(self) -> int:
         return len(self._buckets)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final, final
 
 from p2p import attaching, calls, reaching, sending, tl, wire
-from p2p.adnl.address import address_list
+from p2p.adnl.address import address_list, block
 from p2p.adnl.core import AdnlCore
 from p2p.adnl.limits import Limits
 from p2p.attaching import Attached, Attaching, Seek
@@ -166,6 +166,7 @@ class Stack:
             servers=[Server(peer, peer) for peer in first],
             book=self.overlay.pulses,
             discreet=not config.roles,
+            place=self._place,
         )
         self.directory: Listing = self._directory.listing
         self.overlay.attach(self._directory)
@@ -628,6 +629,17 @@ class Stack:
     def _is_vouched(self, peer: AdnlId) -> bool:
         """Whether its identity was not free, or our settings name it."""
         return peer in self._bootstrap or self.directory.find(peer) is not None
+
+    def _place(self, peer: AdnlId) -> bytes:
+        """What neighbourhood a peer speaks from; who is vouched for stands for itself.
+
+        So does one that no public address is known of, as in a private network.
+        """
+        if self._is_vouched(peer):
+            return peer
+        links, seen = self._links.get(peer), self._sending.seen(peer)
+        host = links[-1].host if links else seen.endpoint.host if seen else ""
+        return block(host) or peer
 
     def _route_sending(self, now: float, output: sending.Output) -> None:
         match output:

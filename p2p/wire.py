@@ -28,6 +28,8 @@ class Link(NamedTuple):
 
     peer: AdnlId
     number: int
+    host: str = ""
+    """The address at its other end, if the carrier knows one."""
 
 
 class Kind(IntEnum):

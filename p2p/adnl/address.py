@@ -73,6 +73,16 @@ def neighbourhood(host: str) -> str:
     return ip.packed[:8].hex() if isinstance(ip, IPv6Address) else str(ip)
 
 
+def block(host: str) -> bytes:
+    """The /24 or /48 of a public address, which one party often has as a whole; else empty."""
+    try:
+        ip = _plain(ipaddress.ip_address(host.partition("%")[0]))
+    except ValueError:
+        return b""
+    size = 6 if isinstance(ip, IPv6Address) else 3
+    return ip.packed[:size] if ip.is_global else b""
+
+
 _EVERYBODY: Final = IPv4Address("255.255.255.255")
 
 

@@ -63,13 +63,15 @@ class Comparison:
         lists: Lists,
         calendar: Calendar,
         report: Callable[[Finding], None],
+        place: Callable[[AdnlId], bytes] = bytes,
     ) -> None:
         self._asking = asking
         self._procedures = procedures
         self._lists = lists
         self._calendar = calendar
         self._report = report
-        self._mended = Buckets[AdnlId](1 / calendar.step, 2.0, PEERS)
+        self._place = place
+        self._mended = Buckets[bytes](1 / calendar.step, 2.0, PEERS)
         self._strangers = full_bucket(STRANGERS / calendar.step, STRANGERS, 0.0)
         self._mending: dict[AdnlId, None] = {}
         self._judges: dict[AdnlId, None] = {}
@@ -132,8 +134,10 @@ class Comparison:
         self._report(Judged(frozen.cut, rooted.root))
 
     def _may_mend(self, now: float, peer: AdnlId, *, listed: bool) -> bool:
-        """What all strangers have together is not spent on one that asks too often."""
-        return self._mended.take(now, peer) and (listed or self._strangers.take(now))
+        """What all strangers have together is not spent on a neighbourhood that asks too often."""
+        if listed:
+            return self._mended.take(now, peer)
+        return self._mended.take(now, self._place(peer)) and self._strangers.take(now)
 
     async def _mend(self, peer: AdnlId, ours: Snapshot, *, listed: bool) -> None:
         adverts: list[bytes] = []

@@ -8,7 +8,7 @@ compare what is to be frozen, as it has just come or was away, fetches as a clie
 Procedures do not know the time: what they have found is put aside and makes a timer due at once.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, TypeAlias, final
@@ -114,6 +114,7 @@ class DirectoryCore:
     `book` is where pulses are taken, `servers` are those of the network's settings: a node that is
     one of them, or that knows of none, is where a network begins. Who is `discreet`, as a pure
     client is, shows itself to few and to no worker or mint: each server asked learns its address.
+    `place` says what neighbourhood a peer is of: those of one have what we give together.
     """
 
     def __init__(
@@ -130,6 +131,7 @@ class DirectoryCore:
         calendar: Calendar | None = None,
         registry: Registry = nobody,
         read: Read = adverts.read,
+        place: Callable[[AdnlId], bytes] = bytes,
     ) -> None:
         self._id = self_id
         self._entropy = entropy
@@ -158,11 +160,12 @@ class DirectoryCore:
             book=book,
             diary=self._diary,
             is_live=self.listing.is_live,
+            place=place,
         )
         self._asking = Asking(caller, procedures, DEV_PATIENCE if rules.dev else 1.0)
         self._servers = Servers(servers, self_id, self._calendar, entropy.fork("servers"))
         self._comparison = Comparison(
-            self._asking, procedures, self._lists, self._calendar, self._found
+            self._asking, procedures, self._lists, self._calendar, self._found, place
         )
         self._publication = Publication(self._asking, procedures, self._calendar, self._found)
         self._refresh = Refresh(

@@ -2,6 +2,8 @@
 
 Who asks too often, or wants more than our line carries, is told that we are busy: each peer may ask
 30 times a minute and fetch one full list an epoch, and all together get a quarter of the upload.
+Names are free: peers of one neighbourhood have calls and bytes together as well, and of the bytes
+of all a part is kept for questions about roots, and for neighbourhoods that have had few of late.
 """
 
 from collections.abc import Callable, Iterable
@@ -33,6 +35,18 @@ UPLOAD: Final = 250_000.0
 UPLOAD_BURST: Final = 16_000_000.0
 """bytes of answers at once: four full lists of 10,000, with room for the calls of others."""
 
+NEAR_CALLS: Final = 4
+"""times the calls of a peer that a neighbourhood has: some share an address."""
+
+NEAR_UPLOAD, NEAR_BURST = UPLOAD / 8, UPLOAD_BURST / 2
+"""bytes a second of one neighbourhood, and at once: a full list of 10,000."""
+
+MODEST: Final = 1_000_000
+"""bytes of late up to which a neighbourhood comes before others: a full list of 1,000."""
+
+KEPT, KEPT_FOR_ROOTS = UPLOAD_BURST / 4, UPLOAD_BURST / 64
+"""bytes kept for neighbourhoods that have been modest, and for roots: those are short."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerStatistics:
@@ -47,7 +61,7 @@ class ServerStatistics:
 class ListServer:
     """`answer` the calls of kinds 0 to 5.
 
-    `is_live` says whether the node of an advert is there.
+    `is_live` says whether the node of an advert is there, `place` what neighbourhood a peer is of.
     """
 
     def __init__(
@@ -58,24 +72,32 @@ class ListServer:
         book: PulseBook,
         diary: Diary,
         is_live: Callable[[Advert], bool],
+        place: Callable[[AdnlId], bytes] = bytes,
     ) -> None:
         self._lists = lists
         self._calendar = calendar
         self._book = book
         self._diary = diary
         self._is_live = is_live
+        self._place = place
 
         rate = defaults.SYNC_CALLS / calendar.epoch
         self._calls = Buckets[AdnlId](rate, CALLS_BURST, defaults.SYNC_PEERS)
         self._pulls = Buckets[AdnlId](BUCKETS / calendar.epoch, BUCKETS, defaults.SYNC_PEERS)
+        self._near = Buckets[bytes](
+            NEAR_CALLS * rate, NEAR_CALLS * CALLS_BURST, defaults.SYNC_PEERS
+        )
+        self._bytes = Buckets[bytes](NEAR_UPLOAD, NEAR_BURST, defaults.SYNC_PEERS)
         self._upload = full_bucket(UPLOAD, UPLOAD_BURST, 0.0)
         self._live: tuple[int, float, int] = (-1, 0.0, 0)
         self._answered = self._refused = self._sent = 0
 
     def answer(self, now: float, peer: AdnlId, call: bodies.Call) -> bytes:
         """The answer to a call of this peer, or why there is none."""
-        answer = self._answer(now, peer, call)
-        if not isinstance(answer, Refusal) and not self._upload.take(now, len(answer)):
+        place = self._place(peer)
+        may_ask = self._calls.take(now, peer) and self._near.take(now, place)
+        answer = self._answer(now, peer, call) if may_ask else Refusal.BUSY
+        if not isinstance(answer, Refusal) and not self._may_send(now, place, call, len(answer)):
             answer = Refusal.BUSY
         if isinstance(answer, Refusal):
             self._refused += 1
@@ -86,7 +108,11 @@ class ListServer:
 
     def sizes(self) -> dict[str, int]:
         """Lengths of the tables."""
-        return {"directory_callers": len(self._calls), "directory_pullers": len(self._pulls)}
+        return {
+            "directory_callers": len(self._calls),
+            "directory_pullers": len(self._pulls),
+            "directory_places": len(self._near) + len(self._bytes),
+        }
 
     def statistics(self) -> ServerStatistics:
         """A snapshot of the counters."""
@@ -95,8 +121,6 @@ class ListServer:
         )
 
     def _answer(self, now: float, peer: AdnlId, call: bodies.Call) -> bytes | Refusal:
-        if not self._calls.take(now, peer):
-            return Refusal.BUSY
         match call:
             case bodies.Get(digests):
                 held = [self._lists.body(digest) for digest in digests]
@@ -108,6 +132,16 @@ class ListServer:
                 return Refusal.UNKNOWN if there is None else self._show(now, peer, call, there)
             case _:
                 return Refusal.UNKNOWN
+
+    def _may_send(self, now: float, place: bytes, call: bodies.Call, size: int) -> bool:
+        """What is kept for others stays; what is sent is counted."""
+        self._upload.take(now, 0.0)  # what has come back since is counted first
+        if isinstance(call, bodies.Root):
+            return self._upload.take(now, size)
+        is_modest = self._bytes.left(now, place) >= NEAR_BURST - MODEST
+        if self._upload.level < size + (KEPT_FOR_ROOTS if is_modest else KEPT):
+            return False
+        return self._bytes.take(now, place, size) and self._upload.take(now, size)
 
     def _show(
         self, now: float, peer: AdnlId, call: bodies.Call, there: Snapshot

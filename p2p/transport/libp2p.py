@@ -215,7 +215,12 @@ class Libp2pCarrier:
                     with trio.fail_after(defaults.LINK_SETUP_TIMEOUT):
                         public = await self._prove(connection, expected)
                         await connection.open(nursery)
-                        arriving = End(public, nursery.cancel_scope, dialled=connection.dialled)
+                        arriving = End(
+                            public,
+                            nursery.cancel_scope,
+                            dialled=connection.dialled,
+                            host=connection.endpoints()[1].host,
+                        )
                         nursery.start_soon(_write, connection, arriving)
                         early = await self._greet(connection, arriving)
                     end = arriving

@@ -31,10 +31,12 @@ class End:
     gone (the listener has heard `link_down`).
     """
 
-    def __init__(self, public: bytes, scope: trio.CancelScope, *, dialled: bool) -> None:
+    def __init__(
+        self, public: bytes, scope: trio.CancelScope, *, dialled: bool, host: str = ""
+    ) -> None:
         self.public = public
         """The key that the peer has proved to hold."""
-        self.link = Link(short_id(public), next(_numbers))
+        self.link = Link(short_id(public), next(_numbers), host)
         self.dialled = dialled
         self.scope = scope
         """Of the connection: cancelled, the link ends."""

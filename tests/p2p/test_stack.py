@@ -235,6 +235,15 @@ def test_neighbours_are_drawn_from_who_is_listed_or_of_the_settings(village):
     assert [is_vouched(id_of(number)) for number in (1, 2, 42)] == [True, True, False]
 
 
+def test_a_peers_neighbourhood_is_that_of_its_link_unless_it_is_vouched_for(village):
+    node = village.nodes[3]
+    for number in (2, 42, 43):
+        host = "" if number == 43 else f"8.8.4.{number}"
+        node.link_up(village.now, Link(id_of(number), number, host), False)
+    places = [node._place(id_of(number)) for number in (2, 42, 43, 44)]
+    assert places == [id_of(2), bytes([8, 8, 4]), id_of(43), id_of(44)]
+
+
 def test_a_newcomer_is_known_to_all_within_an_epoch_and_its_margin(village):
     village.start(7, Role.RELAY)
     village.publish(7, RELAY)

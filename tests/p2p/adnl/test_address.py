@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from p2p.adnl.address import (
     MAX_ENDPOINTS,
     address_list,
+    block,
     endpoints,
     neighbourhood,
     to_address,
@@ -138,3 +139,20 @@ def test_a_list_is_dated_by_its_version():
 )
 def test_a_source_is_an_ipv4_address_or_a_64th_of_ipv6(one, other, same):
     assert (neighbourhood(one) == neighbourhood(other)) is same
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("8.8.4.200", bytes([8, 8, 4])),
+        ("::ffff:8.8.4.7", bytes([8, 8, 4])),
+        ("2a02:4780:12:ffff::1", bytes.fromhex("2a0247800012")),
+        ("127.0.0.1", b""),
+        ("10.1.2.3", b""),
+        ("fe80::1%eth0", b""),
+        ("n17", b""),
+        ("", b""),
+    ],
+)
+def test_a_block_is_what_one_party_may_have_of_public_addresses(host, expected):
+    assert block(host) == expected

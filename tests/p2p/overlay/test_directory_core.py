@@ -403,6 +403,23 @@ def test_one_stranger_that_asks_again_uses_up_no_others_turn(monkeypatch):
     assert fetched == [b"a" * 32] * 2 + [b"b" * 32]
 
 
+def test_strangers_of_one_neighbourhood_use_up_no_others_turn(monkeypatch):
+    borough, (server, *_) = begun(4)
+    fetched = []
+
+    async def fetch(asking, peer, *_):
+        fetched.append(peer[:1])
+
+    monkeypatch.setattr("p2p.overlay.repair.fetch", fetch)
+    server.core._comparison._place = lambda peer: peer[:1]
+    call = bodies.pack_call(bodies.Root(borough.calendar.compared(borough.now), b"r" * 32))
+    for number in range(20):
+        name = b"a%031d" % number
+        server.do(lambda core, now, name=name: core.call(now, name, call))
+    server.do(lambda core, now: core.call(now, b"b" * 32, call))
+    assert fetched == [b"a"] * 2 + [b"b"]
+
+
 def test_what_a_newcomer_says_is_heard_by_the_server_that_it_compares_with():
     borough, many = begun(5, dev=True)
     newcomer = borough.settle(50).start()

@@ -11,7 +11,7 @@ from p2p.overlay.lists import Lists
 from p2p.overlay.liveness import PulseBook
 from p2p.overlay.pool import Pool
 from p2p.overlay.pulse import Kind, PulseChain, read_pulses
-from p2p.overlay.server import ListServer
+from p2p.overlay.server import KEPT_FOR_ROOTS, ListServer
 
 START = 1_800_000_000
 NOW = START + 12.0
@@ -31,7 +31,12 @@ class Desk:
         self.frozen = self.lists.freeze(START + 10)
         self.pool = pool
         self.server = ListServer(
-            self.lists, DEV, book=self.book, diary=self.diary, is_live=lambda ad: ad.id[0] % 2
+            self.lists,
+            DEV,
+            book=self.book,
+            diary=self.diary,
+            is_live=lambda ad: ad.id[0] % 2,
+            place=lambda peer: peer[:2],
         )
 
     def ask(self, call, *, peer=b"p" * 32, now=NOW):
@@ -113,11 +118,48 @@ def test_a_peer_may_ask_so_often(desk):
 
 
 def test_all_together_get_so_many_bytes(nodes, monkeypatch):
-    monkeypatch.setattr("p2p.overlay.server.UPLOAD_BURST", 10_000.0)
+    monkeypatch.setattr("p2p.overlay.server.UPLOAD_BURST", 10_000.0 + KEPT_FOR_ROOTS)
     desk = Desk(nodes)
     answers = [desk.ask(bodies.Buckets(CUT), peer=bytes([n]) * 32) for n in range(3)]
     assert [len(answer) > 4_000 for answer in answers] == [True, True, False]
     assert code(bodies.read_buckets, answers[2]) == Refusal.BUSY
+
+
+def name(number, place=b"at"):
+    return place + number.to_bytes(30, "big")
+
+
+def test_names_of_one_neighbourhood_have_calls_together(desk):
+    call = bodies.Root(CUT, NO_ROOT)
+    answers = [desk.ask(call, peer=name(number)) for number in range(241)]
+    assert code(bodies.read_rooted, answers.pop()) == Refusal.BUSY
+    assert all(map(bodies.read_rooted, answers))
+    assert bodies.read_rooted(desk.ask(call, peer=name(1, b"up")))
+
+
+def test_names_of_one_neighbourhood_have_bytes_together(nodes, monkeypatch):
+    monkeypatch.setattr("p2p.overlay.server.NEAR_BURST", 10_000.0)
+    desk = Desk(nodes)
+    answers = [desk.ask(bodies.Buckets(CUT), peer=name(number)) for number in range(3)]
+    assert [len(answer) > 4_000 for answer in answers] == [True, True, False]
+    assert len(desk.ask(bodies.Buckets(CUT), peer=name(3, b"up"))) > 4_000
+
+
+@pytest.mark.parametrize("count", [1, 9])
+def test_who_asks_for_all_that_it_may_leaves_something_to_others(nodes, monkeypatch, count):
+    monkeypatch.setattr("p2p.overlay.server.NEAR_CALLS", 100.0)
+    desk = Desk(nodes)
+    for number in range(4_000):
+        desk.ask(bodies.Buckets(CUT), peer=name(number, b"%2d" % (number % count)))
+    assert len(desk.ask(bodies.Buckets(CUT), peer=name(0, b"up"))) > 4_000
+    assert bodies.read_rooted(desk.ask(bodies.Root(CUT, NO_ROOT), peer=name(10**6, b" 0")))
+
+
+def test_roots_are_told_when_nothing_else_is(desk):
+    desk.server._upload.take(NOW, 15_800_000.0)
+    call = bodies.Buckets(CUT)
+    assert code(bodies.read_buckets, desk.ask(call)) == Refusal.BUSY
+    assert bodies.read_rooted(desk.ask(bodies.Root(CUT, NO_ROOT)))
 
 
 @pytest.mark.parametrize("cut", [START + 7, START + 18, CUT - 10, 0])

@@ -180,6 +180,12 @@ async def test_canary_two_listeners_of_the_library_share_a_port():
 # --- listening ---
 
 
+async def test_a_link_says_which_address_is_at_its_other_end(libp2p_net):
+    left, right = await libp2p_net.node(), await libp2p_net.node()
+    near, far = await libp2p_net.linked(left, right)
+    assert (near.host, far.host) == ("127.0.0.1", "127.0.0.1")
+
+
 async def test_a_port_that_is_taken_is_named(libp2p_net, node):
     with pytest.RaisesGroup(LocalError, flatten_subgroups=True, allow_unwrapped=True) as caught:
         await libp2p_net.node(listen=node.endpoint)
