@@ -317,8 +317,8 @@ class Stack:
     def publish(self, now: float, fields: Fields) -> int:
         """Say this of ourselves, and keep saying it.
 
-        `Published` of the seq returned, or of a greater one, follows once a directory server
-        holds it.
+        `Published` of the seq returned, or of a greater one, follows once two directory servers
+        hold it, or the only one there is.
         Raises `ValueError` for fields that nobody would take.
         """
         self._pass(now)

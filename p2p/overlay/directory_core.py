@@ -241,7 +241,8 @@ class DirectoryCore:
     def say(self, now: float, seq: int, advert: bytes) -> None:
         """Our advert is this from now on, and has been broadcast.
 
-        `Published` of its seq follows once a server holds it, `SayAgain` as long as none does.
+        `Published` of its seq follows once two servers hold it, or the only one that there is;
+        `SayAgain` until then.
         """
         self.offer(now, advert)
         if self.all_servers():

@@ -1,18 +1,17 @@
 """Sees to it that what a node says of itself is heard: asks servers whether they hold it.
 
-A broadcast is sent into the dark: right after a start it may reach nobody. So a server or two are
-asked for the advert by its digest, and as long as none has it, it has to be said again; whoever
-holds it, the others have it from in their comparisons.
+A broadcast is sent into the dark: right after a start it may reach nobody. So servers are asked for
+the advert by its digest, and until two show that they have it, it has to be said again: one could
+pretend and keep it to itself. The others have it from these two in their comparisons.
 
 Procedures do not know the time: what they bring is reported, and taken when there is one.
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, final
 
-from p2p.core import Procedures
+from p2p.core import Mailbox, Procedures
 from p2p.identity import AdnlId
 from p2p.overlay.advert import Digest, digest_of
 from p2p.overlay.asking import Asking, Failures
@@ -21,13 +20,16 @@ from p2p.overlay.epochs import Calendar
 FIRST_WAIT: Final = 1.0
 """seconds from saying something to the first look whether it was heard."""
 
-ASKED: Final = 2
-"""servers asked each time: one alone could pretend."""
+ASKED: Final = 3
+"""servers asked each time, at once: one may not answer."""
+
+ENOUGH: Final = 2
+"""servers that must have it, if more than one answers: one alone could pretend."""
 
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """Servers have said whether they hold our advert of this seq."""
+    """Servers have said whether they hold our advert of this seq: two, or all that answered."""
 
     seq: int
     held: bool
@@ -75,11 +77,22 @@ class Publication:
         return now + self._wait
 
     async def _look(self, seq: int, digest: Digest, peers: Sequence[AdnlId]) -> None:
-        held = False
+        answers: Mailbox[bool | None] = Mailbox()
         for peer in peers:
-            with suppress(*Failures):
-                got = await self._asking.adverts(peer, [digest])
-                held = held or any(digest_of(buffer) == digest for buffer in got)
-            if held:
+            self._procedures.start(self._ask(peer, digest, answers))
+        said: list[bool] = []
+        for _ in peers:
+            if (answer := await answers.get()) is not None:
+                said.append(answer)
+            if ENOUGH in (said.count(True), said.count(False)):
                 break
-        self._report(Heard(seq, held))
+        self._report(Heard(seq, said == [True] or said.count(True) == ENOUGH))
+
+    async def _ask(self, peer: AdnlId, digest: Digest, answers: Mailbox[bool | None]) -> None:
+        """Whether it has it; None if it does not say."""
+        try:
+            got = await self._asking.adverts(peer, [digest])
+        except Failures:
+            answers.put(None)
+        else:
+            answers.put(any(digest_of(buffer) == digest for buffer in got))

@@ -449,6 +449,34 @@ def test_what_we_say_is_said_again_until_a_server_has_heard_it():
     assert len(worker.saw(SayAgain)) == 3
 
 
+@pytest.mark.parametrize(
+    ("holding", "answering", "is_heard"),
+    [
+        ((0,), (0, 1, 2), False),
+        ((2,), (0, 1, 2), False),
+        ((0, 2), (0, 1, 2), True),
+        ((1, 2), (0, 1, 2), True),
+        ((0,), (0,), True),
+        ((0,), (0, 1), False),
+        ((), (0,), False),
+        ((), (), False),
+    ],
+)
+def test_one_server_alone_cannot_pretend_to_hold_what_we_say(holding, answering, is_heard):
+    borough = Borough()
+    many = borough.servers(3)
+    worker = borough.settle(50, serving=False).start()
+    buffer, public = borough.advert(worker, roles=WORKER), worker.identity.public
+    for number in holding:
+        many[number].do(lambda core, now: core.offer(now, buffer, public))
+    for number in {0, 1, 2} - set(answering):
+        many[number].sleep()
+    worker.do(lambda core, now: core.say(now, 7, buffer))
+    borough.run(10.0 if len(answering) == 3 else 60.0)
+    assert bool(worker.saw(Published)) is is_heard
+    assert bool(worker.saw(SayAgain)) is not is_heard
+
+
 def test_of_two_adverts_only_the_newer_is_waited_for():
     borough, _ = begun(5)
     worker = borough.settle(50, serving=False).start()
@@ -574,6 +602,7 @@ def test_calls_about_being_reached_go_to_the_doorbell():
         borough.entropy,
         seen={caller.id: seen}.get,
         servers=server.core.all_servers,
+        said=server.core.said_where,
     )
     server.core.attach(bell)
     assert bodies.read_seen(server.core.call(borough.now, caller.id, ask)) == address
