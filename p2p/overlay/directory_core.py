@@ -163,7 +163,13 @@ class DirectoryCore:
             place=place,
         )
         self._asking = Asking(caller, procedures, DEV_PATIENCE if rules.dev else 1.0)
-        self._servers = Servers(servers, self_id, self._calendar, entropy.fork("servers"))
+        self._servers = Servers(
+            servers,
+            self_id,
+            self._calendar,
+            entropy.fork("servers"),
+            least=1 if rules.dev else 2,
+        )
         self._comparison = Comparison(
             self._asking, procedures, self._lists, self._calendar, self._found, place
         )
@@ -269,7 +275,7 @@ class DirectoryCore:
 
     def servers(self) -> list[AdnlId]:
         """A few to ask, of different operators: those that the list is fetched from come first."""
-        return self._servers.choose(self._now, self._asked_servers())
+        return self._servers.choose(self._now, self._asked_servers(), None, self._shunned_servers())
 
     def all_servers(self) -> list[AdnlId]:
         """Those of our list and of the settings, but for this node."""
@@ -315,7 +321,7 @@ class DirectoryCore:
                 case _Due.FINDINGS:
                     self._take_findings(now)
                 case _Due.FETCH:
-                    self._refresh.fetch(now, self._asked_servers(), self._last_servers())
+                    self._fetch(now)
                 case _Due.PUBLISHED:
                     self._publication.look(self.servers())
                 case _Due.COMPARE:
@@ -364,6 +370,10 @@ class DirectoryCore:
         )
 
     # --- time ---
+
+    def _fetch(self, now: float) -> None:
+        listed, last = self._asked_servers(), self._last_servers()
+        self._refresh.fetch(now, listed, last, self._shunned_servers())
 
     def _pass(self, now: float) -> None:
         """Begin an epoch before anything else happens in it."""
@@ -525,6 +535,7 @@ class DirectoryCore:
             advert.id: self.listing.group(advert)
             for advert in self._pool.newest_of_all()
             if SERVER in advert.roles and advert.id != self._id and advert.expires > self._now
+            if not (self._is_discreet and advert.roles & PARTIES)
         }
 
     def _is_server(self, peer: AdnlId) -> bool:
@@ -538,13 +549,21 @@ class DirectoryCore:
         """
         if not self._is_discreet:
             return self._listed_servers()
-        keeps = self._is_dev and self._servers.first and not self._refresh.is_failing
+        first = {server.peer for server in self._servers.first} - self._shunned_servers()
+        keeps = self._is_dev and first and not self._refresh.is_failing
         return {
             peer: group
             for peer, group in self._listed_servers().items()
             if (entry := self.listing.find(peer)) and not entry.advert.roles & PARTIES
             if self._servers.keeps(peer) or not keeps
         }
+
+    def _shunned_servers(self) -> set[AdnlId]:
+        """Those of the settings that a discreet node does not ask while others answer."""
+        if not self._is_discreet or self._refresh.is_failing:
+            return set()
+        newest = [self._pool.newest(server.peer) for server in self._servers.first]
+        return {advert.id for advert in newest if advert is not None and advert.roles & PARTIES}
 
     def _listed_servers(self) -> dict[AdnlId, bytes]:
         """Those of our list, but for this node."""

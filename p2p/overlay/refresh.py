@@ -3,7 +3,7 @@
 Procedures do not know the time: what they bring is reported, and taken when there is one.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, TypeAlias, final
@@ -93,12 +93,16 @@ class Refresh:
         return self._is_failing
 
     def fetch(
-        self, now: float, listed: Mapping[AdnlId, bytes], last: Mapping[AdnlId, bytes]
+        self,
+        now: float,
+        listed: Mapping[AdnlId, bytes],
+        last: Mapping[AdnlId, bytes],
+        shunned: Collection[AdnlId],
     ) -> None:
         """Fetch the list of the epoch that `now` falls into; nothing while another is fetched.
 
         `listed` are the servers of our list, if we have one, with their groups; those of `last` are
-        asked after all others.
+        asked after all others, those of `shunned` while there are enough others not at all.
         """
         if self._fetch is not None:
             return
@@ -109,7 +113,7 @@ class Refresh:
             self._rules,
             cut=self._calendar.cut(epoch),
             own=self._lists.newest(),
-            sources=self._servers.choose(now, listed, last),
+            sources=self._servers.choose(now, listed, last, shunned),
             held=self._lists.body,
             read=self._read,
             least=1 if self._rules.dev else 2,

@@ -4,7 +4,7 @@ A few are kept to: each server asked learns our address, and each new one is ano
 one of a kind with the others. They are replaced one by one, some hours after they were chosen.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
 from typing import Final, NamedTuple, final
 
@@ -33,15 +33,25 @@ class Server(NamedTuple):
 
 @final
 class Servers:
-    """`choose` some of those there are; tell which answered, and which are set aside."""
+    """`choose` some of those there are; tell which answered, and which are set aside.
+
+    At `least` so many are needed: with fewer, nobody is left out.
+    """
 
     def __init__(
-        self, first: Sequence[Server], self_id: AdnlId, calendar: Calendar, entropy: Entropy
+        self,
+        first: Sequence[Server],
+        self_id: AdnlId,
+        calendar: Calendar,
+        entropy: Entropy,
+        *,
+        least: int = 2,
     ) -> None:
         self.first: Final = [server for server in first if server.peer != self_id]
         """Those of the settings, but for this node."""
         self._calendar = calendar
         self._entropy = entropy
+        self._least = least
         self._kept: dict[AdnlId, float] = {}
         self._aside: dict[AdnlId, float] = {}
         self._met: dict[AdnlId, None] = {}
@@ -51,22 +61,26 @@ class Servers:
         now: float,
         listed: Mapping[AdnlId, bytes],
         last: Mapping[AdnlId, bytes] | None = None,
+        shunned: Collection[AdnlId] = (),
     ) -> list[AdnlId]:
         """Whom to ask, in this order: those kept to, other listed ones, those of the settings.
 
         `listed` are the groups of the servers of our list, if we have one, `last` those of servers
-        that come after all. No two are of one group.
+        that come after all. No two are of one group. Those of the settings that are `shunned` are
+        asked only if there are too few others.
         """
         self._pass(now)
-        last = last or {}
         first = {server.peer: server.group for server in self.first}
-        groups = dict(last) | first | dict(listed)
+        groups = dict(last or {}) | first | dict(listed)
         kept = [peer for peer in self._kept if peer in groups]
-        drawn = [sample(self._entropy, [*some], len(some)) for some in (listed, first, last)]
+        drawn = [sample(self._entropy, [*some], len(some)) for some in (listed, first, last or {})]
+        order = [peer for peer in chain(kept, *drawn) if peer not in self._aside]
         chosen: dict[bytes, AdnlId] = {}
-        for peer in chain(kept, *drawn):
-            if peer not in self._aside:
+        for peer in order:
+            if peer not in shunned:
                 chosen.setdefault(groups[peer], peer)
+        for peer in order if len(chosen) < self._least else ():
+            chosen.setdefault(groups[peer], peer)
         return list(chosen.values())[:CANDIDATES]
 
     def is_first(self, peer: AdnlId) -> bool:

@@ -41,7 +41,7 @@ class Memo:
 class Citizen:
     """A node: its directory, and what has come out of it."""
 
-    def __init__(self, borough, number, *, serving, life=0):
+    def __init__(self, borough, number, *, serving, life=0, discreet=False):
         self.borough = borough
         self.number = number
         self.identity = Identity(number.to_bytes(32, "big"))
@@ -65,6 +65,7 @@ class Citizen:
             book=self.book,
             calendar=calendar,
             read=borough.memo,
+            discreet=discreet,
         )
         self.seat.attach(self)
 
@@ -203,8 +204,8 @@ class Borough:
         begin = self.calendar.begin(self.calendar.number(self.now) + 1)
         self.world.run(begin + offset)
 
-    def settle(self, number, *, serving=True, life=0):
-        citizen = Citizen(self, number, serving=serving, life=life)
+    def settle(self, number, *, serving=True, life=0, discreet=False):
+        citizen = Citizen(self, number, serving=serving, life=life, discreet=discreet)
         self.citizens[citizen.id] = citizen
         return citizen
 
@@ -230,8 +231,8 @@ class Borough:
         self.publish(again)
         return again
 
-    def client(self, number=10_000):
-        return self.settle(number, serving=False).start()
+    def client(self, number=10_000, *, discreet=False):
+        return self.settle(number, serving=False, discreet=discreet).start()
 
     # --- adverts ---
 

@@ -23,7 +23,7 @@ from p2p.overlay.doorbell import Doorbell, Seen
 from p2p.overlay.pulse import Kind, PulseChain
 from p2p.overlay.snapshot import Snapshot
 from p2p.wire import Endpoint
-from tests.p2p.overlay.borough import Borough, Lies
+from tests.p2p.overlay.borough import SERVER, Borough, Lies
 
 WORKER = Role.WORKER | Role.DIALABLE
 
@@ -498,6 +498,30 @@ def test_where_there_is_nobody_else_what_is_said_is_published():
 
 
 # --- what a client asks ---
+
+
+@pytest.mark.parametrize("dev", [False, True])
+def test_a_discreet_client_asks_no_mint_of_its_settings_while_others_answer(dev):
+    borough, many = begun(6, dev=dev, unreached=0.0)
+    mint = many[0]
+    borough.publish(mint, roles=SERVER | Role.MINT)
+    borough.run_to_epoch(3.0)
+    borough.run_to_epoch(3.0)
+    client, other = borough.client(discreet=True), borough.client(10_001)
+    borough.run(borough.calendar.window + 60.0)
+    for asker in (client, other):
+        del asker.asked_of[:]
+    for _ in range(3):
+        borough.run_to_epoch(borough.calendar.window + 60.0)
+        client.do(lambda core, now: core.use(now))
+    assert client.asked_of
+    assert mint.id not in {peer for peer, _ in client.asked_of}
+    assert mint.id in {peer for peer, _ in other.asked_of} or dev
+    for one in many[1:]:
+        one.crash()
+    for _ in range(3):
+        borough.run_to_epoch(borough.calendar.window + 60.0)
+    assert mint.id in {peer for peer, _ in client.asked_of}
 
 
 def kinds(client):

@@ -53,6 +53,18 @@ def test_who_was_good_is_asked_again_for_some_hours(servers):
     assert left == sorted(left, reverse=True)
 
 
+def test_who_is_shunned_is_asked_only_if_there_are_too_few_others(servers):
+    mint, one, two = (server.peer for server in FIRST)
+    servers.keep(0.0, [mint])
+    assert sorted(servers.choose(0.0, {}, shunned=[mint])) == [one, two]
+    assert servers.choose(0.0, listed(5), shunned=[mint, one, two]) != []
+    assert not {mint, one, two} & set(servers.choose(0.0, listed(2), shunned=[mint, one, two]))
+    assert servers.choose(0.0, {}, shunned=[mint, one])[0] == two
+    assert mint in servers.choose(0.0, {}, shunned=[mint, one])
+    alone = Servers(FIRST, SELF, OPEN, seeded(1), least=1)
+    assert alone.choose(0.0, {}, shunned=[mint, one]) == [two]
+
+
 def test_one_kept_that_is_no_longer_listed_is_not_asked(servers):
     servers.keep(0.0, [b"x" * 32])
     assert b"x" * 32 not in servers.choose(0.0, listed(9))
