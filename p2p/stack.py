@@ -58,6 +58,7 @@ from p2p.overlay.events import Joined as Joined
 from p2p.overlay.events import Published as Published
 from p2p.overlay.events import SayAgain
 from p2p.overlay.events import Split as Split
+from p2p.overlay.groups import subnet
 from p2p.overlay.listing import Listing
 from p2p.overlay.reach import Reachability as Reachability
 from p2p.overlay.records import DhtRecords
@@ -163,7 +164,7 @@ class Stack:
             self._procedures,
             entropy.fork("directory"),
             rules=self._rules,
-            servers=[Server(peer, peer) for peer in first],
+            servers=_servers(config),
             book=self.overlay.pulses,
             discreet=not config.roles,
             place=self._place,
@@ -766,6 +767,14 @@ class Stack:
         strikes = self._strikes[link] = self._strikes.get(link, 0) + 1
         if strikes == MAX_STRIKES:
             self._events.append(HangUp(link))
+
+
+def _servers(config: StackConfig) -> list[Server]:
+    """The bootstrap peers, with the group that each would have if it were listed."""
+    return [
+        Server(peer.id, (b"" if config.dev else subnet(peer.endpoints)) or peer.id)
+        for peer in config.bootstrap
+    ]
 
 
 def _records(kept: Kept) -> list[DhtNode]:

@@ -4,7 +4,7 @@ An advert's own claim of an operator counts for nothing until the registry prove
 shares a subnet is taken for one. A dev network lives on one machine: every node is its own.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
 from p2p import defaults
@@ -50,7 +50,12 @@ def _own_group(advert: Advert, registry: Registry) -> bytes:
 
 def subnet_of(advert: Advert) -> bytes:
     """/16 or /32 of the first address; empty if that is not public."""
-    for endpoint in everywhere(advert)[:1]:
+    return subnet(everywhere(advert))
+
+
+def subnet(endpoints: Sequence[Endpoint]) -> bytes:
+    """/16 or /32 of the first of these; empty if that is not public."""
+    for endpoint in endpoints[:1]:
         if host_of(endpoint).is_global:
             return network(endpoint, 2, 4)
     return b""

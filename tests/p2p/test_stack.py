@@ -719,6 +719,24 @@ def test_a_pure_client_answers_no_queries():
     client.finish()
 
 
+@pytest.mark.parametrize(
+    ("hosts", "operators"),
+    [
+        (("20.1.2.3", "20.1.9.9", "20.2.2.3"), 2),
+        (("2a01:4f9::1", "2a01:4f9:1::1", "2a01:4f8::1"), 2),
+        (("127.0.0.1", "127.0.0.2", "10.0.0.1"), 3),
+    ],
+)
+def test_bootstrap_peers_of_one_subnet_count_as_one_operators(hosts, operators):
+    some = tuple(
+        Peer(identity(number).public, (Endpoint(host, 4_001),))
+        for number, host in enumerate(hosts, 1)
+    )
+    for dev, groups in ((False, operators), (True, 3)):
+        config = StackConfig(network=NETWORK, dev=dev, bootstrap=some)
+        assert len(Stack(identity(9), seeded(9), config)._directory.servers()) == groups
+
+
 def sent_to_a_door(node, ring):
     """What comes of it that bootstrap node 1 sends `node` to somebody's door."""
     cast = node.overlay.seal_cast(bodies.pack_cast(ring))
