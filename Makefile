@@ -1,7 +1,8 @@
 # `make demo` asks a real model a private question on this machine; `make test` is the gate.
-.PHONY: help setup demo test quick test-slow fuzz check lint types format lock clean
+.PHONY: help setup demo test quick test-slow test-js fuzz check lint types format lock clean
 
 BIN := .venv/bin
+JS := .venv/js
 # Tests of processes wait most of their time: one worker more than there are cores.
 JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 # A hundred processes are started: without it each would compile every module again.
@@ -29,6 +30,15 @@ quick:
 test-slow: setup ## soak, big simulations, long fuzz and many more examples of each property
 	$(BIN)/pytest -q -n $(JOBS) --dist worksteal -m slow
 	$(BIN)/pytest -q -n $(JOBS) --dist worksteal --hypothesis-profile long
+
+test-js: setup $(JS)/node_modules/.package-lock.json ## an unmodified js-libp2p opens a link (needs npm, fetches the rest)
+	$(BIN)/pytest -q -n 0 -m slow tests/p2p/transport/test_js_libp2p.py
+
+$(JS)/node_modules/.package-lock.json: tests/p2p/transport/js/package-lock.json | setup
+	@mkdir -p $(JS)
+	@cp tests/p2p/transport/js/package.json tests/p2p/transport/js/package-lock.json $(JS)
+	cd $(JS) && npm ci --ignore-scripts --no-audit --no-fund --loglevel error
+	@touch $@
 
 fuzz: setup ## send a node of ADNL N datagrams (1000000) that are wrong in every way
 	TUSSAH_FUZZ=$(N) $(BIN)/pytest -q -n 0 -m slow tests/p2p/adnl/test_fuzz.py
