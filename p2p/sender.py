@@ -9,16 +9,26 @@ from typing import Final, Protocol
 
 from p2p.identity import AdnlId
 from p2p.ton import AdnlAddress, AdnlAddressList
+from p2p.wire import MAX_MESSAGE
 
 MAX_DATAGRAM_PAYLOAD: Final = 8_192
 """bytes of a payload, and of its answer, that ADNL carries in parts; what is longer takes RLDP2."""
+
+MAX_QUESTION: Final = 16_384
+"""bytes of a message or of a query: what every way carries, as RLDP2 takes no more unasked."""
+
+MAX_ANSWER: Final = MAX_MESSAGE
+"""bytes of an answer: what every way carries."""
 
 
 class Sender(Protocol):
     """Carries payloads to peers. Called from inside a core, while its stack is in a step."""
 
     def send(self, peer: AdnlId, payload: bytes) -> None:
-        """One message, unanswered; lost in silence if it cannot be carried."""
+        """One message, unanswered; lost in silence if it cannot be carried.
+
+        Raises `LocalError` for more than `MAX_QUESTION` bytes.
+        """
 
     async def query(
         self,
@@ -31,7 +41,8 @@ class Sender(Protocol):
         """Ask once and wait for the answer, `timeout` seconds at most; stepped by `Procedures`.
 
         Raises `Unreachable` (`Timeout` and `Closed` among it), `AnswerTooBig`, and `NoCapacity`
-        while too many are outstanding. Who may repeat a query does so itself, as another query.
+        while too many are outstanding; `LocalError` for more than `MAX_QUESTION` bytes. Who may
+        repeat a query does so itself, as another query.
         """
 
     def learn(self, public: bytes, addresses: AdnlAddressList) -> None:
@@ -63,4 +74,8 @@ class Handler(Protocol):
         """Take a message."""
 
     def query(self, now: float, peer: AdnlId, payload: bytes) -> bytes | None:
-        """The answer to a query; None is silence, which the asker takes for loss."""
+        """The answer to a query; None is silence, which the asker takes for loss.
+
+        So is an answer of more than `MAX_ANSWER` bytes; one of more than was asked for is that, or
+        `AnswerTooBig`.
+        """

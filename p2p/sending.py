@@ -21,6 +21,7 @@ from p2p.errors import (
     AdnlError,
     AnswerTooBig,
     Closed,
+    LocalError,
     NoCapacity,
     Timeout,
     TussahError,
@@ -29,7 +30,7 @@ from p2p.errors import (
 from p2p.identity import AdnlId, short_id
 from p2p.rldp import events as from_rldp
 from p2p.rldp.core import RldpCore
-from p2p.sender import MAX_DATAGRAM_PAYLOAD, Handler
+from p2p.sender import MAX_ANSWER, MAX_DATAGRAM_PAYLOAD, MAX_QUESTION, Handler
 from p2p.timers import Timers
 from p2p.ton import (
     AdnlAddress,
@@ -161,6 +162,7 @@ class Sending:
 
     def send(self, peer: AdnlId, payload: bytes) -> None:
         """See `Sender`."""
+        _check(payload)
         if (link := self._link(peer)) is not None:
             self._write(link, Kind.MESSAGE, 0, payload)
         elif not self._reaches(peer):
@@ -181,6 +183,7 @@ class Sending:
         shown: bool = False,
     ) -> bytes:
         """See `Sender`. If it is to be `shown` where we are, over UDP though there be a link."""
+        _check(payload)
         pending = _Pending(peer, max_answer, self._now + timeout, shown)
         return await self._outcome(pending, lambda number: self._ask(number, pending, payload))
 
@@ -272,7 +275,7 @@ class Sending:
             case Kind.MESSAGE:
                 self._heard(link.peer, message.payload)
             case Kind.QUERY:
-                answer = self._asked(link.peer, message.payload)
+                answer = self._asked(link.peer, message.payload, MAX_ANSWER)
                 if answer is not None:
                     self._write(link, Kind.ANSWER, message.number, answer)
             case _:
@@ -399,6 +402,8 @@ class Sending:
         """Nobody waits for this answer any longer: nothing below does."""
         pending = self._pending.pop(number)
         self._timers.clear(number)
+        waiting = self._parked.get(pending.peer, [])
+        waiting[:] = [parked for parked in waiting if parked[0] != number]
         if pending.in_adnl is not None and self._adnl_tickets.pop(pending.in_adnl, NOBODY):
             self._adnl.forget(self._now, pending.in_adnl)
         if pending.in_rldp is not None and self._rldp_tickets.pop(pending.in_rldp, NOBODY):
@@ -413,14 +418,17 @@ class Sending:
         else:
             handler.message(self._now, peer, payload)
 
-    def _asked(self, peer: AdnlId, payload: bytes) -> bytes | None:
+    def _asked(self, peer: AdnlId, payload: bytes, most: int) -> bytes | None:
+        """The answer, if there is one of at most so many bytes."""
         handler = self._handlers.get(payload[:PREFIX])
         if handler is None:
             self._unclaimed += 1
             return None
         answer = handler.query(self._now, peer, payload)
-        self._silent += answer is None
-        return answer
+        if answer is not None and len(answer) <= most:
+            return answer
+        self._silent += 1
+        return None
 
     def _adnl_said(self, event: Event) -> None:
         match event:
@@ -431,8 +439,8 @@ class Sending:
                 self._heard(peer, payload)
             case from_adnl.Query(_, peer, payload, token):
                 self._show(peer, False, payload)
-                answer = self._asked(peer, payload)
-                if answer is not None and len(answer) <= MAX_DATAGRAM_PAYLOAD:
+                answer = self._asked(peer, payload, MAX_DATAGRAM_PAYLOAD)
+                if answer is not None:
                     self._show(peer, True, answer)
                     self._adnl.answer(self._now, token, answer)
             case from_adnl.Answered(ticket, payload):
@@ -452,7 +460,7 @@ class Sending:
                 self._heard(peer, data)
             case from_rldp.Query(peer, data, token):
                 self._show(peer, False, data)
-                answer = self._asked(peer, data)
+                answer = self._asked(peer, data, MAX_ANSWER)
                 if answer is not None:
                     self._show(peer, True, answer)
                     self._rldp.answer(self._now, token, answer)
@@ -498,6 +506,11 @@ class Sending:
     def _show(self, peer: AdnlId, sent: bool, payload: bytes) -> None:
         if self._tap is not None:
             self._tap(peer, sent, payload)
+
+
+def _check(payload: bytes) -> None:
+    if len(payload) > MAX_QUESTION:
+        raise LocalError(f"a payload may have {MAX_QUESTION} bytes")
 
 
 _RLDP: Final = frozenset(part.tl.id for part in (Rldp2MessagePart, Rldp2Confirm, Rldp2Complete))

@@ -17,12 +17,13 @@ from p2p.rldp.due import Due, Key
 from p2p.rldp.events import Drop, Output, Payload
 from p2p.rldp.fec import Decoder
 from p2p.rldp.transfer import CONFIRM_TIMES, Head, Incoming, IncomingPart, TransferId
+from p2p.sender import MAX_QUESTION
 from p2p.timers import Timers
 
 OVERHEAD: Final = 64
 """bytes of a transfer around the data of its message, at most."""
 
-UNSOLICITED: Final = 16_384
+UNSOLICITED: Final = MAX_QUESTION
 """bytes of data that a peer may send unasked; TON allows 7,680."""
 
 TRANSFERS: Final = 16

@@ -9,10 +9,19 @@ from p2p.adnl.core import AdnlCore
 from p2p.adnl.limits import Limits
 from p2p.core import Procedures, Send
 from p2p.entropy import seeded
-from p2p.errors import AnswerTooBig, Closed, NoCapacity, Timeout, TussahError, Unreachable
+from p2p.errors import (
+    AnswerTooBig,
+    Closed,
+    LocalError,
+    NoCapacity,
+    Timeout,
+    TussahError,
+    Unreachable,
+)
 from p2p.identity import Identity
 from p2p.rldp.core import RldpCore
 from p2p.rldp.paths import PER_PEER
+from p2p.sender import MAX_ANSWER, MAX_QUESTION
 from p2p.sending import FIRST, PARKED, QUERIES_PENDING, Reach, Sending, Write
 from p2p.ton import DhtPing, DhtPong
 from p2p.wire import Endpoint, Kind, Link, Message
@@ -174,10 +183,10 @@ def test_what_may_be_long_takes_rldp(near, here, there, asked, most):
 
 def test_open_link_comes_before_udp(near, here, there):
     near.link()
-    here.ask(there, PING + bytes(100_000), max_answer=200_000)
+    here.ask(there, PING + bytes(10_000), max_answer=20_000)
     here.sending.send(there.id, PING)
     near.settle()
-    assert here.outcomes == [PING + bytes(100_000) + b"!"]
+    assert here.outcomes == [PING + bytes(10_000) + b"!"]
     assert there.echo.heard == [(here.id, PING)]
     assert here.sending.statistics().over_udp == here.sending.statistics().over_rldp == 0
 
@@ -253,6 +262,51 @@ def test_only_so_much_waits_for_a_way(street, here, there):
         here.ask(there, PING)
     street.settle()
     assert [type(error) for error in here.outcomes] == [Unreachable] * 3
+
+
+@pytest.mark.parametrize("outcome", ["cancelled", "late"])
+def test_query_given_up_while_it_waits_for_a_way_makes_room_for_others(
+    street, here, there, outcome
+):
+    for _ in range(2):
+        procedures = [here.ask(there, PING, timeout=1.0) for _ in range(PARKED)]
+        street.settle()
+        assert here.sending.sizes()["sending_parked"] == PARKED
+        if outcome == "late":
+            street.wait(1.0)
+        for procedure in procedures:
+            procedure.cancel()
+        assert here.sending.sizes()["sending_parked"] == 0
+    street.link()
+    assert here.sending.statistics().over_links == 0
+    assert [type(error) for error in here.outcomes] == [Timeout] * len(here.outcomes)
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_what_no_way_carries_is_refused_whichever_there_is(near, here, there, linked):
+    if linked:
+        near.link()
+    longest = PING + bytes(MAX_QUESTION - len(PING))
+    with pytest.raises(LocalError):
+        here.sending.send(there.id, longest + b"!")
+    here.ask(there, longest + b"!")
+    here.ask(there, longest, max_answer=MAX_ANSWER)
+    near.settle()
+    near.wait(1.0)
+    assert type(here.outcomes[0]) is LocalError
+    assert here.outcomes[1:] == [longest + b"!"]
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_answer_that_no_way_carries_is_silence(near, here, there, linked):
+    if linked:
+        near.link()
+    there.echo.query = lambda *_: bytes(MAX_ANSWER + 1)
+    here.ask(there, PING, max_answer=2 * MAX_ANSWER)
+    near.settle()
+    near.wait(5.1)
+    assert [type(error) for error in here.outcomes] == [Timeout]
+    assert there.sending.statistics().silent == 1
 
 
 def test_silence_ends_in_a_timeout(near, here, there):
