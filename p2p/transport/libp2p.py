@@ -318,6 +318,13 @@ _READ: Final = 65_536
 _STRANGER_PAUSE: Final = 0.1
 """seconds between two streams that a peer opens: beyond, its own connection waits."""
 
+_NO_SUCH_PROTOCOL: Final = b"\x13/multistream/1.0.0\n\x03na\n"
+"""multistream-select's answer to any proposal. js-libp2p, which asks every peer for a ping, takes
+it as a sign of life, and a reset without it as the end of the connection."""
+
+_REFUSAL_PAUSE: Final = 1.0
+"""seconds that a peer has to read it: a reset discards what is unread. So ten such streams wait."""
+
 _MAX_BUFFERED: Final = 1_048_576
 """bytes of all streams of a connection that may wait to be read: four of yamux's windows."""
 
@@ -399,10 +406,12 @@ class _Connection:
 
     async def _meet(self, stream: YamuxStream) -> None:
         """The first stream that asks for the link's protocol is the link; refuse all others."""
-        with suppress(Closed):
-            if not self.dialled and self._stream is None:
-                with _library():
-                    await _agree(stream, PROTOCOL, dialled=False)
+        with suppress(Closed), _library():
+            if self.dialled or self._stream is not None:
+                await stream.write(_NO_SUCH_PROTOCOL)
+                await trio.sleep(_REFUSAL_PAUSE)
+            else:
+                await _agree(stream, PROTOCOL, dialled=False)
                 if self._stream is None:
                     self._stream = stream
                     self._opened.set()

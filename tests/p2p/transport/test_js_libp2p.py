@@ -118,6 +118,19 @@ async def test_js_libp2p_returns_two_mebibytes_in_pieces_of_its_own(node, js):
     assert node.carrier.statistics().closed == 0
 
 
+async def test_the_monitor_of_js_libp2p_takes_a_refused_ping_for_a_sign_of_life(node, js):
+    js.dial(node, node.identity.peer_id)
+    link = await node.spy.up()
+
+    answer = b"\0"
+    while answer != b"\1":
+        node.send(link, b"monitored", Kind.QUERY, QUERY)
+        ((_, (_, _, answer)),) = await node.receive()
+
+    node.carrier.close(link)
+    assert (await js.result()).returncode == 0
+
+
 async def test_js_libp2p_opens_no_link_to_a_node_that_is_not_who_it_dialled(node, js):
     js.dial(node, Identity(bytes(32)).peer_id)
     result = await js.result()

@@ -7,6 +7,7 @@ import pytest
 import trio
 from libp2p.crypto import ed25519, secp256k1
 from libp2p.crypto.x25519 import X25519PrivateKey
+from libp2p.protocol_muxer.exceptions import MultiselectClientError
 from libp2p.security.noise.transport import Transport as Noise
 from libp2p.stream_muxer.exceptions import MuxedStreamError
 from libp2p.transport.tcp.tcp import TCP
@@ -463,11 +464,14 @@ async def test_a_farewell_ends_the_link_without_offence(node, rogue):
     assert node.carrier.statistics().closed == 0
 
 
-async def test_other_streams_of_a_peer_are_refused_and_the_link_goes_on(node, rogue):
+async def test_other_streams_of_a_peer_are_refused_and_the_link_goes_on(node, rogue, monkeypatch):
+    monkeypatch.setattr(libp2p, "_REFUSAL_PAUSE", 0.05)
     link = await rogue.link(node)
     muxed = rogue.connection._stream.muxed_conn
     for _ in range(3):
         stream = await muxed.open_stream()
+        with pytest.raises(MultiselectClientError, match="protocol not supported"):
+            await libp2p._agree(stream, "/ipfs/ping/1.0.0", dialled=True)
         await until_raises(MuxedStreamError, stream.read, 1)
     await rogue.write(frame(Kind.MESSAGE, 0, b"still here"))
     assert await node.receive() == [(link, Message(Kind.MESSAGE, 0, b"still here"))]

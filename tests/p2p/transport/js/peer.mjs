@@ -1,5 +1,6 @@
 // Dials a node by multiaddr, opens the link and answers what it is asked until the node says bye:
-// `dht.ping` by `dht.pong`, anything else by itself. Writes one line of JSON about what it saw.
+// `dht.ping` by `dht.pong`, `monitored` by whether its connection monitor has had a sign of life,
+// anything else by itself. Writes one line of JSON about what it saw.
 //
 //     peer.mjs MULTIADDR NETWORK
 //
@@ -43,12 +44,13 @@ async function* frames(stream) {
   }
 }
 
-function answer(query) {
+function answer(query, connection) {
+  if (query.toString() === 'monitored') return Buffer.from([connection.rtt !== undefined])
   if (query.subarray(0, 4).toString('hex') !== PING_ID) return query
   return Buffer.concat([Buffer.from(PONG_ID, 'hex'), query.subarray(4, 12)])
 }
 
-async function serve(stream) {
+async function serve(stream, connection) {
   const pieces = []
   const waiting = []
   let greeting
@@ -66,7 +68,7 @@ async function serve(stream) {
       pieces.push(payload)
     }
     if (kind === QUERY) {
-      const whole = answer(Buffer.concat(pieces.splice(0)))
+      const whole = answer(Buffer.concat(pieces.splice(0)), connection)
       for (let at = 0; at < whole.length; at += PIECE) {
         const more = at + PIECE < whole.length ? MORE : 0
         waiting.push(frame(ANSWER | more, number, whole.subarray(at, at + PIECE)))
@@ -86,15 +88,15 @@ const node = await createLibp2p({
   transports: [tcp()],
   connectionEncrypters: [noise()],
   streamMuxers: [yamux()],
-  // It ends the connection over a refused /ipfs/ping, asked for every 10 s: a node has no such thing.
-  connectionMonitor: { enabled: false }
+  // Asks for a ping, which no node of Tussah has, as it would by default every 10 s.
+  connectionMonitor: { pingInterval: 200 }
 })
 try {
   const own = node.peerId.publicKey.raw
   const connection = await node.dial(multiaddr(address))
   const stream = await connection.newStream(PROTOCOL)
   stream.send(frame(HELLO, 0, encode([1, Number(network), own, 0])))
-  const { greeting, answered } = await serve(stream)
+  const { greeting, answered } = await serve(stream, connection)
   console.log(JSON.stringify({
     public: hex(own),
     greeting: [greeting[0], greeting[1], hex(greeting[2])],
