@@ -6,25 +6,19 @@ to the DHT or the overlay; calls of the layers above have a map as body. All nam
 stack finds out where a peer is, asks the carrier once for a link, and tells whoever waits.
 """
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final, final
 
-from p2p import attaching, calls, reaching, sending, tl, wire
+from p2p import attaching, calls, parts, reaching, sending, tl, wire
 from p2p.adnl.address import address_list, block
-from p2p.adnl.core import AdnlCore
-from p2p.adnl.limits import Limits
 from p2p.attaching import Attached, Attaching, Seek
 from p2p.calls import Calls, Query
 from p2p.calls import Replied as Replied
 from p2p.calls import Unanswered as Unanswered
 from p2p.core import Event, Procedure, Procedures, Send, Source
-from p2p.dht import core as dht_core
-from p2p.dht import settings as dht_settings
-from p2p.dht.core import DhtCore
 from p2p.entropy import Entropy
-from p2p.errors import CodecError, DirectoryStale, TlError
+from p2p.errors import CodecError, DirectoryStale
 from p2p.identity import AdnlId, Identity
 from p2p.kept import Kept as Kept
 from p2p.locator import Locator
@@ -35,22 +29,18 @@ from p2p.onion.core import (
     CircuitId,
     Misbehaved,
     NotKept,
-    OnionConfig,
     OnionCore,
     OnionKeys,
     OnionStatistics,
 )
 from p2p.onion.handshake import Target
-from p2p.onion.noise import Kem, MlKem768
 from p2p.overlay import core as membership
 from p2p.overlay import directory_core
-from p2p.overlay import settings as overlay_settings
-from p2p.overlay.advert import Fields, Role, Rules
-from p2p.overlay.announcer import NOBODY, Announcer
+from p2p.overlay.advert import Fields, Rules
+from p2p.overlay.announcer import Announcer
 from p2p.overlay.bodies import Refusal
 from p2p.overlay.bodies import Transport as Transport
-from p2p.overlay.core import OverlayCore
-from p2p.overlay.directory_core import DirectoryCore, Server
+from p2p.overlay.directory_core import DirectoryCore
 from p2p.overlay.epochs import calendar_of
 from p2p.overlay.events import Contradiction as Contradiction
 from p2p.overlay.events import DirectoryChanged as DirectoryChanged
@@ -58,17 +48,13 @@ from p2p.overlay.events import Joined as Joined
 from p2p.overlay.events import Published as Published
 from p2p.overlay.events import SayAgain
 from p2p.overlay.events import Split as Split
-from p2p.overlay.groups import subnet
 from p2p.overlay.listing import Listing
 from p2p.overlay.reach import Reachability as Reachability
-from p2p.overlay.records import DhtRecords
+from p2p.parts import StackConfig as StackConfig
 from p2p.presence import Presence
 from p2p.reaching import Holds as Holds
 from p2p.reaching import Knock as Knock
 from p2p.reaching import Reaching
-from p2p.rldp.core import RldpCore
-from p2p.sending import Sending
-from p2p.ton import DhtNode
 from p2p.wire import Endpoint, Kind, Link, Message
 
 MAX_STRIKES: Final = 3
@@ -76,34 +62,6 @@ MAX_STRIKES: Final = 3
 
 MAX_ROUNDS: Final = 10_000
 """rounds of one drain; more would mean that two cores answer each other for ever."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StackConfig:
-    """What a node is and whom it asks first."""
-
-    network: int
-    dev: bool = False
-    bootstrap: tuple[Peer, ...] = ()
-    started_at: int = 0
-    """Unix time of this start, greater than that of every start before: ADNL asks for it."""
-    seq: int = 0
-    """Of our first advert: greater than that of any before this start."""
-    kept: Kept = field(default_factory=Kept)
-    """What was kept of before this start."""
-    udp: bool = False
-    """There is a socket: without one, links alone are used."""
-    roles: Role = NOBODY
-    """RELAY lets others build circuits through this node, WORKER and MINT let them end here; each
-    of them makes it answer directory calls, DIRECTORY alone does that and no more."""
-    allow_direct: bool = False
-    """An endpoint takes circuits from anyone, not only from listed relays."""
-    kem: Kem = field(default_factory=MlKem768)
-    """Simulations put a seeded stand-in here."""
-    tap: Callable[[str, bytes], None] | None = None
-    """Shown every plaintext of circuits that this node opens."""
-    udp_tap: sending.Tap | None = None
-    """Shown every payload that goes over UDP, inside ADNL's encryption."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +110,9 @@ class Stack:
         keys = onion_keys or OnionKeys(entropy.fork("onion-keys"))
 
         self._procedures = Procedures()
-        self._sending = _sending(identity, entropy, config)
-        self.dht = _dht(identity, entropy, config, self._sending, self._procedures)
-        self.overlay = _overlay(
+        self._sending = parts.sending(identity, entropy, config)
+        self.dht = parts.dht(identity, entropy, config, self._sending, self._procedures)
+        self.overlay = parts.overlay(
             identity, entropy, config, self._sending, self._procedures, self.dht
         )
 
@@ -164,7 +122,7 @@ class Stack:
             self._procedures,
             entropy.fork("directory"),
             rules=self._rules,
-            servers=_servers(config),
+            servers=parts.servers(config),
             book=self.overlay.pulses,
             discreet=not config.roles,
             place=self._place,
@@ -212,7 +170,7 @@ class Stack:
             linked=self._links.__contains__,
         )
         self._onion = OnionCore(
-            identity, keys, self.directory, entropy.fork("onion"), _onion_config(config)
+            identity, keys, self.directory, entropy.fork("onion"), parts.onion_config(config)
         )
 
         self._calls = Calls()
@@ -247,7 +205,7 @@ class Stack:
             self._sending.learn(peer.public, address_list(peer.endpoints, 0))
         self._announcer.listen(addresses, udp if addresses else ())
         if self._config.roles:
-            nodes = _records(self._config.kept)
+            nodes = parts.records(self._config.kept)
             self._presence.join(now, self._config.bootstrap, nodes, tcp=addresses, udp=udp)
             self._reaching.listen(now, ports or {}, tcp=addresses, udp=udp)
             self._attach(now, not addresses)
@@ -767,86 +725,3 @@ class Stack:
         strikes = self._strikes[link] = self._strikes.get(link, 0) + 1
         if strikes == MAX_STRIKES:
             self._events.append(HangUp(link))
-
-
-def _servers(config: StackConfig) -> list[Server]:
-    """The bootstrap peers, with the group that each would have if it were listed."""
-    return [
-        Server(peer.id, (b"" if config.dev else subnet(peer.endpoints)) or peer.id)
-        for peer in config.bootstrap
-    ]
-
-
-def _records(kept: Kept) -> list[DhtNode]:
-    """The nodes that were known before, as far as they can be read."""
-    found: list[DhtNode] = []
-    for record in kept.nodes:
-        with suppress(TlError):
-            found.append(tl.parse(DhtNode, record, boxed=False))
-    return found
-
-
-def _sending(identity: Identity, entropy: Entropy, config: StackConfig) -> Sending:
-    limits = _DEV_LIMITS if config.dev else Limits()
-    adnl = AdnlCore([identity], entropy.fork("adnl"), config.started_at, limits=limits)
-    rldp = RldpCore(entropy.fork("rldp"))
-    return Sending(identity.id, adnl, rldp, udp=config.udp, tap=config.udp_tap)
-
-
-def _dht(
-    identity: Identity,
-    entropy: Entropy,
-    config: StackConfig,
-    sender: Sending,
-    procedures: Procedures,
-) -> DhtCore:
-    dht = DhtCore(
-        identity,
-        sender,
-        procedures,
-        entropy.fork("dht"),
-        started_at=config.started_at,
-        network=config.network,
-        settings=dht_settings.DEV if config.dev else dht_settings.DEFAULT,
-    )
-    sender.subscribe(dht, *dht_core.PREFIXES)
-    return dht
-
-
-def _overlay(
-    identity: Identity,
-    entropy: Entropy,
-    config: StackConfig,
-    sender: Sending,
-    procedures: Procedures,
-    dht: DhtCore,
-) -> OverlayCore:
-    overlay = OverlayCore(
-        identity,
-        sender,
-        procedures,
-        entropy.fork("overlay"),
-        network=config.network,
-        settings=overlay_settings.DEV if config.dev else overlay_settings.DEFAULT,
-        records=DhtRecords(dht) if config.udp else None,
-    )
-    sender.subscribe(overlay, *membership.PREFIXES)
-    return overlay
-
-
-_DEV_LIMITS: Final = Limits(
-    source_rate=1_000.0, source_burst=5_000.0, new_peers_rate=1_000.0, new_peers_burst=5_000.0
-)
-"""A dev network's nodes may share one address, and all start at once."""
-
-
-def _onion_config(config: StackConfig) -> OnionConfig:
-    return OnionConfig(
-        network=config.network,
-        relay=Role.RELAY in config.roles,
-        endpoint=bool(config.roles & (Role.WORKER | Role.MINT)),
-        allow_direct=config.allow_direct,
-        dev=config.dev,
-        kem=config.kem,
-        tap=config.tap,
-    )
