@@ -12,6 +12,7 @@ import trio
 
 from p2p import stack
 from p2p.adnl import events as adnl
+from p2p.adnl.clocks import ClockOffset
 from p2p.adnl.events import PeerSeen
 from p2p.calls import Query, Replied, Unanswered
 from p2p.core import Event
@@ -122,6 +123,8 @@ class NodeStatistics:
     """times that a peer broke a rule"""
     sizes: dict[str, int]
     """length of every table and queue of the stack"""
+    clock: ClockOffset | None = None
+    """how far its clock is from those of peers; None if too few have told of late"""
 
 
 class Announced(NamedTuple):
@@ -442,6 +445,7 @@ class Node:
             unread=len(self._inside.circuits),
             misbehaved=self._inside.misbehaved,
             sizes=self._stack.sizes(),
+            clock=self._stack.clock(),
         )
 
 

@@ -15,6 +15,7 @@ from typing import Final, TypeAlias, final
 
 from p2p.adnl import events as from_adnl
 from p2p.adnl.address import to_endpoint
+from p2p.adnl.clocks import ClockOffset
 from p2p.adnl.core import AdnlCore, Seen
 from p2p.core import Event, Mailbox, Send
 from p2p.errors import (
@@ -243,6 +244,10 @@ class Sending:
     def seen(self, peer: AdnlId) -> Seen | None:
         """The key of a peer, and where its datagrams have come from of late."""
         return self._adnl.seen(self._now, self._local, peer)
+
+    def clock(self) -> ClockOffset | None:
+        """How far our clock is from those of peers; None if too few have told of late."""
+        return self._adnl.clock(self._now)
 
     def spoken_to(self, peer: AdnlId, seconds: float) -> bool:
         """Whether a datagram has left for a peer within so many seconds."""

@@ -12,6 +12,7 @@ from typing import Final, final
 
 from p2p import attaching, calls, parts, reaching, sending, tl, wire
 from p2p.adnl.address import address_list, block
+from p2p.adnl.clocks import ClockOffset
 from p2p.attaching import Attached, Attaching, Seek
 from p2p.calls import Calls, Query
 from p2p.calls import Replied as Replied
@@ -481,6 +482,10 @@ class Stack:
             **self._calls.sizes(),
             **own,
         }
+
+    def clock(self) -> ClockOffset | None:
+        """How far our clock is from those of peers; None if too few have told of late."""
+        return self._sending.clock()
 
     def statistics(self) -> OnionStatistics:
         """What circuits have done so far; `directory.status` and `sizes` say the rest."""

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple, final
 
 from p2p.adnl import payloads
 from p2p.adnl.address import MAX_ENDPOINTS, address_list, endpoints
+from p2p.adnl.clocks import AT_ONCE, ClockOffset, Clocks
 from p2p.adnl.drops import Drop
 from p2p.adnl.events import (
     Answered,
@@ -115,6 +116,7 @@ class AdnlCore:
         self._identities = {identity.id: identity for identity in identities}
         self._entropy = entropy
         self._started_at = started_at
+        self._clocks = Clocks()
         self._limits = limits or Limits()
         self._table = Table(self._limits)
         unlisted = _publish(address_list([], started_at))
@@ -290,10 +292,15 @@ class AdnlCore:
             **self._table.sizes(),
             **self._incoming.sizes(),
             **self._queries.sizes(),
+            "clocks": len(self._clocks),
             "queued": self._out.queued,
             "sends": len(self._out.sends),
             "events": len(self._out.events),
         }
+
+    def clock(self, now: float) -> ClockOffset | None:
+        """How far our clock is from those of peers; None if too few have told of late."""
+        return self._clocks.offset(now)
 
     def statistics(self) -> AdnlStatistics:
         """A snapshot of the counters."""
@@ -316,7 +323,7 @@ class AdnlCore:
             self._reset(peer)
         if arrival.drop is not None:
             self._out.drops[arrival.drop] += 1
-            if arrival.drop is Drop.BEFORE_OUR_RESTART:
+            if arrival.drop in (Drop.BEFORE_OUR_RESTART, Drop.AHEAD):  # so it learns our time
                 self._out.reply(now, peer, source, NOP)
             return
         self._accepted += 1
@@ -349,15 +356,22 @@ class AdnlCore:
                 self._out.owe(now, peer)
                 self._take_part(now, peer, message)
             case AdnlMessageCreateChannel():
+                self._hear_date(now, peer, message.date)
                 peer.handshake.offered(now, self._entropy, message)
                 self._table.index(peer)
             case AdnlMessageConfirmChannel():
+                self._hear_date(now, peer, message.date)
                 peer.handshake.confirmed(message)
                 self._table.index(peer)
             case AdnlMessageReinit(date):
                 self._take_start(now, peer, date)
             case AdnlMessageNop():
                 pass
+
+    def _hear_date(self, now: float, peer: Peer, date: int) -> None:
+        """The date of a key tells the time if it comes first, and in answer to us."""
+        if peer.handshake.channel is None and now - peer.spoken < AT_ONCE:
+            self._clocks.hear(now, peer.id, date)
 
     def _take_query(self, now: float, peer: Peer, query_id: bytes, query: bytes) -> None:
         if query.startswith(AdnlPing.tl.id):

@@ -7,13 +7,14 @@ import os
 import resource
 import statistics
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from inference.worker import Service, WorkerStatistics
 from ledger.money import Nano
 from ledger.totals import Minted, Totals
+from p2p.adnl.clocks import ClockOffset
 from p2p.identity import AdnlId
 from p2p.node import Announced, NodeStatistics
 from p2p.overlay.advert import Role
@@ -36,6 +37,23 @@ class Alert:
     def document(self) -> Document:
         """As status shows it."""
         return {"code": self.code, "message": self.message, "advice": self.advice}
+
+
+CLOCK_LIMIT: Final = 15.0
+"""seconds that a clock may differ: broadcasts are refused at 20, packets at 60."""
+
+
+def clock_alerts(clock: ClockOffset | None) -> Iterator[Alert]:
+    """That this machine's clock differs from those of others."""
+    if clock is None or abs(clock.seconds) <= CLOCK_LIMIT:
+        return
+    way = "ahead of" if clock.seconds > 0 else "behind"
+    yield Alert(
+        code="clock_wrong",
+        message=f"This machine's clock is {abs(clock.seconds):.0f} s {way} those of "
+        f"{clock.peers} peers.",
+        advice="Set it, best by NTP, and restart the node, or nobody will hear you.",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -81,6 +81,7 @@ class Standing:
 
     def _alerts(self) -> Iterator[Alert]:
         yield from self._roles.alerts
+        yield from statuses.clock_alerts(self._site.running().statistics().clock)
         if self._site.is_late:
             yield self._site.alone()
         if self._roles.treasury is not None:

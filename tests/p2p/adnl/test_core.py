@@ -521,7 +521,7 @@ def test_nothing_is_left_when_all_is_over(net, ready):
     net.wait(4_000.0)
     for node in ready:
         left = {name: size for name, size in node.core.sizes().items() if size}
-        assert set(left) <= {"contacts", "sources", "newcomers"}
+        assert set(left) <= {"contacts", "sources", "newcomers", "clocks"}
         assert node.core.next_deadline() is None
 
 

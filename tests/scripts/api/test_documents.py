@@ -11,6 +11,7 @@ from ledger import tariff
 from ledger.coins import Holdings
 from ledger.money import ZERO, Nano
 from ledger.totals import Minted, Totals
+from p2p.adnl.clocks import ClockOffset
 from p2p.dht.events import DhtStatistics
 from p2p.dht.table import TableStatistics
 from p2p.drive import DriverStatistics
@@ -34,6 +35,7 @@ from scripts.api.status import (
     PurseState,
     WorkerState,
     clients_claimed,
+    clock_alerts,
     status,
 )
 
@@ -87,6 +89,20 @@ ENTRIES = [
     entry(2, Role.WORKER, models=(offer(completion=1_000, rate=20),)),
     entry(3, Role.WORKER, models=(offer(completion=2_500, rate=60),)),
 ]
+
+
+@pytest.mark.parametrize(
+    ("clock", "expected"),
+    [
+        (None, None),
+        (ClockOffset(15.0, 9), None),
+        (ClockOffset(-15.0, 9), None),
+        (ClockOffset(61.2, 3), "This machine's clock is 61 s ahead of those of 3 peers."),
+        (ClockOffset(-16.0, 5), "This machine's clock is 16 s behind those of 5 peers."),
+    ],
+)
+def test_a_clock_unlike_those_of_others_is_told(clock, expected):
+    assert next((alert.message for alert in clock_alerts(clock)), None) == expected
 
 
 def state(**changes):
