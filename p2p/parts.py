@@ -1,11 +1,12 @@
 """What a node is, and the cores that its stack is made of."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, final
 
 from p2p import tl
+from p2p.adnl.address import block
 from p2p.adnl.core import AdnlCore
 from p2p.adnl.limits import Limits
 from p2p.core import Procedures
@@ -14,7 +15,7 @@ from p2p.dht import settings as dht_settings
 from p2p.dht.core import DhtCore
 from p2p.entropy import Entropy
 from p2p.errors import TlError
-from p2p.identity import Identity
+from p2p.identity import AdnlId, Identity
 from p2p.kept import Kept
 from p2p.locator import Peer
 from p2p.onion.core import OnionConfig
@@ -26,10 +27,12 @@ from p2p.overlay.announcer import NOBODY
 from p2p.overlay.core import OverlayCore
 from p2p.overlay.directory_core import Server
 from p2p.overlay.groups import subnet
+from p2p.overlay.listing import Listing
 from p2p.overlay.records import DhtRecords
 from p2p.rldp.core import RldpCore
 from p2p.sending import Sending, Tap
 from p2p.ton import DhtNode
+from p2p.wire import Link
 
 _DEV_LIMITS: Final = Limits(
     source_rate=1_000.0, source_burst=5_000.0, new_peers_rate=1_000.0, new_peers_burst=5_000.0
@@ -63,6 +66,40 @@ class StackConfig:
     """Shown every plaintext of circuits that this node opens."""
     udp_tap: Tap | None = None
     """Shown every payload that goes over UDP, inside ADNL's encryption."""
+
+
+@final
+class Places:
+    """Where peers speak from. Cores ask it, so it does not know the stack, which it would keep."""
+
+    def __init__(
+        self,
+        bootstrap: Collection[AdnlId],
+        links: Mapping[AdnlId, Sequence[Link]],
+        sending: Sending,
+    ) -> None:
+        self._bootstrap = bootstrap
+        self._links = links
+        self._sending = sending
+        self.listing: Listing | None = None
+        """Once there is one."""
+
+    def is_vouched(self, peer: AdnlId) -> bool:
+        """Whether its identity was not free, or our settings name it."""
+        if peer in self._bootstrap:
+            return True
+        return self.listing is not None and self.listing.find(peer) is not None
+
+    def of(self, peer: AdnlId) -> bytes:
+        """What neighbourhood a peer speaks from; who is vouched for stands for itself.
+
+        So does one that no public address is known of, as in a private network.
+        """
+        if self.is_vouched(peer):
+            return peer
+        links, seen = self._links.get(peer), self._sending.seen(peer)
+        host = links[-1].host if links else seen.endpoint.host if seen else ""
+        return block(host) or peer
 
 
 def servers(config: StackConfig) -> list[Server]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from p2p import attaching, calls, parts, reaching, sending, tl, wire
-from p2p.adnl.address import address_list, block
+from p2p.adnl.address import address_list
 from p2p.adnl.clocks import ClockOffset
 from p2p.attaching import Attached, Attaching, Seek
 from p2p.calls import Calls, Query
@@ -112,6 +112,8 @@ class Stack:
 
         self._procedures = Procedures()
         self._sending = parts.sending(identity, entropy, config)
+        self._links: dict[AdnlId, list[Link]] = {}
+        self._places = parts.Places(self._bootstrap, self._links, self._sending)
         self.dht = parts.dht(identity, entropy, config, self._sending, self._procedures)
         self.overlay = parts.overlay(
             identity, entropy, config, self._sending, self._procedures, self.dht
@@ -126,11 +128,12 @@ class Stack:
             servers=parts.servers(config),
             book=self.overlay.pulses,
             discreet=not config.roles,
-            place=self._place,
+            place=self._places.of,
         )
         self.directory: Listing = self._directory.listing
         self.overlay.attach(self._directory)
-        self.overlay.trust(self._is_vouched)
+        self._places.listing = self.directory
+        self.overlay.trust(self._places.is_vouched)
         self._locator = Locator(
             identity.id, config.bootstrap, self.directory, self.dht, dev=config.dev
         )
@@ -162,7 +165,6 @@ class Stack:
             overlay=self.overlay,
             directory=self._directory,
         )
-        self._links: dict[AdnlId, list[Link]] = {}
         self._attaching = Attaching(
             identity.id,
             self.directory,
@@ -589,21 +591,6 @@ class Stack:
         if newest is not None and newest.buffer != self._announcer.advert:
             self._announcer.outbid(now, newest.seq)
             self._announce(now)
-
-    def _is_vouched(self, peer: AdnlId) -> bool:
-        """Whether its identity was not free, or our settings name it."""
-        return peer in self._bootstrap or self.directory.find(peer) is not None
-
-    def _place(self, peer: AdnlId) -> bytes:
-        """What neighbourhood a peer speaks from; who is vouched for stands for itself.
-
-        So does one that no public address is known of, as in a private network.
-        """
-        if self._is_vouched(peer):
-            return peer
-        links, seen = self._links.get(peer), self._sending.seen(peer)
-        host = links[-1].host if links else seen.endpoint.host if seen else ""
-        return block(host) or peer
 
     def _route_sending(self, now: float, output: sending.Output) -> None:
         match output:

@@ -240,7 +240,7 @@ def test_a_peers_neighbourhood_is_that_of_its_link_unless_it_is_vouched_for(vill
     for number in (2, 42, 43):
         host = "" if number == 43 else f"8.8.4.{number}"
         node.link_up(village.now, Link(id_of(number), number, host), False)
-    places = [node._place(id_of(number)) for number in (2, 42, 43, 44)]
+    places = [node._places.of(id_of(number)) for number in (2, 42, 43, 44)]
     assert places == [id_of(2), bytes([8, 8, 4]), id_of(43), id_of(44)]
 
 
