@@ -549,7 +549,8 @@ class DirectoryCore:
         """
         if not self._is_discreet:
             return self._listed_servers()
-        first = {server.peer for server in self._servers.first} - self._shunned_servers()
+        shunned = self._shunned_servers()
+        first = [server.peer for server in self._servers.first if server.peer not in shunned]
         keeps = self._is_dev and first and not self._refresh.is_failing
         return {
             peer: group
@@ -558,12 +559,12 @@ class DirectoryCore:
             if self._servers.keeps(peer) or not keeps
         }
 
-    def _shunned_servers(self) -> set[AdnlId]:
+    def _shunned_servers(self) -> list[AdnlId]:
         """Those of the settings that a discreet node does not ask while others answer."""
         if not self._is_discreet or self._refresh.is_failing:
-            return set()
+            return []
         newest = [self._pool.newest(server.peer) for server in self._servers.first]
-        return {advert.id for advert in newest if advert is not None and advert.roles & PARTIES}
+        return [advert.id for advert in newest if advert is not None and advert.roles & PARTIES]
 
     def _listed_servers(self) -> dict[AdnlId, bytes]:
         """Those of our list, but for this node."""
