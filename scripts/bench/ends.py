@@ -120,20 +120,21 @@ class Client:
         self._own = Identity(number.to_bytes(32, "big"))
         self._core = AdnlCore([self._own], SystemEntropy(), START, limits=GENEROUS)
         self._server = server
-        self._now = float(START)
-        self._core.add_peer(self._now, server.identity.public, [THERE])
+        self.now = float(START)
+        """That of its last query."""
+        self._core.add_peer(self.now, server.identity.public, [THERE])
 
     def ask(self, query: bytes) -> bytes:
         """The answer to one query; the first one shakes hands. Raises `Failed`."""
-        self._now += 1e-6
+        self.now += 1e-6
         to = self._server.identity.id
-        ticket = self._core.query(self._now, self._own.id, to, query, timeout=1.0)
+        ticket = self._core.query(self.now, self._own.id, to, query, timeout=1.0)
         sends, _ = self._core.drain()
         while sends:
             for _, datagram in sends:
-                self._server.receive(self._now, HERE, datagram)
+                self._server.receive(self.now, HERE, datagram)
             for _, datagram in self._server.drain()[0]:
-                self._core.receive(self._now, THERE, datagram)
+                self._core.receive(self.now, THERE, datagram)
             sends, events = self._core.drain()
             for event in events:
                 if isinstance(event, adnl.Answered) and event.ticket == ticket:

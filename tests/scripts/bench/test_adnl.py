@@ -1,13 +1,15 @@
 """The benchmark of ADNL, small: every row of it, in the one shape, and what it measures."""
 
 import json
+import random
+from itertools import islice
 
 import pytest
 
 from p2p.identity import Identity
 from p2p.tl import pack
 from p2p.ton import DhtPing, DhtPong
-from scripts.bench import adnl, downloads, lookups, main, served
+from scripts.bench import adnl, downloads, lookups, main, served, siege
 from scripts.bench.ends import START, Client, Node
 from scripts.failure import Failed
 
@@ -17,6 +19,7 @@ NAMES = {
     "queries_served_per_second",
     "queries_served_per_second_of_processor",
     "rldp2_mb_per_second",
+    "honest_p99_ratio_under_fuzz",
     "dht_lookup_hops_200",
 }
 
@@ -27,6 +30,7 @@ def _small(monkeypatch):
     for name, value in {"QUERIES": 20, "HANDSHAKES": 2, "PACKETS": 100}.items():
         monkeypatch.setattr(adnl, name, value)
     monkeypatch.setattr(served, "AMOUNT", 80)
+    monkeypatch.setattr(siege, "QUERIES", 20)
     monkeypatch.setattr(downloads, "SIZE", 100_000)
     for name, value in {"NODES": 12, "VALUES": 4, "LOOKUPS": 8}.items():
         monkeypatch.setattr(lookups, name, value)
@@ -57,6 +61,18 @@ def test_a_ping_gets_its_pong_and_anything_else_itself():
     client = Client(1, Node(Identity(b"s" * 32), START))
     assert client.ask(pack(DhtPing(5))) == pack(DhtPong(5))
     assert client.ask(b"anything else") == b"anything else"
+
+
+def test_junk_of_every_kind_reaches_a_node_and_moves_it_to_nothing():
+    node = Node(Identity(b"s" * 32), START)
+    attack = siege.datagrams(random.Random(1), node.identity)
+    for datagram in islice(attack, 500):
+        node.receive(START, siege.PLACES[0], datagram)
+    counts = node.adnl.statistics()
+    reasons = {"size", "key", "digest", "malformed", "ahead", "answer-unasked", "unknown"}
+    assert reasons <= set(counts.drops)
+    assert counts.accepted > 50
+    assert counts.answered == 0
 
 
 async def test_a_server_that_says_nothing_is_a_failure(monkeypatch):
