@@ -2,7 +2,7 @@
 
 `Sending` is the `Sender` of a node's upper cores, and speaks to them as `Handler`s. An open link
 comes first, since it costs nothing new; then UDP, if the peer has an address there and this node a
-socket; then a link, which is asked for by `Reach`. Over a link a payload of any size goes whole.
+socket; then a link, which is asked for by `Reach`. Over a link all goes whole.
 
 Its owner tells it the time by `at` before anything else, runs the procedures that wait in `query`,
 and drains it until it has nothing more to say.
