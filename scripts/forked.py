@@ -10,6 +10,7 @@ import runpy
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final, final
@@ -30,6 +31,7 @@ class Process:
         self, words: Sequence[str], *, name: str, output: Path, environment: Mapping[str, str]
     ) -> None:
         output.touch(0o600)
+        _see_to_server()
         theirs, self._held = _CONTEXT.Pipe(duplex=False)
         given = (tuple(words), name, str(output), dict(environment), theirs)
         self._process = _CONTEXT.Process(target=_begin, args=given, daemon=True)
@@ -71,6 +73,18 @@ class Process:
     def let_go(self) -> None:
         """Its standard input ends."""
         self._held.close()
+
+
+def _see_to_server() -> None:
+    """It must not take a `scripts` for ours that lies where the person happens to be."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        forkserver.ensure_running()
+    finally:
+        del os.environ["PYTHONSAFEPATH"]
+        if before is not None:
+            os.environ["PYTHONSAFEPATH"] = before
 
 
 def _begin(

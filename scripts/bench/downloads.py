@@ -26,7 +26,7 @@ LOST: Final = 20
 
 async def measure(rounds: int) -> Result:
     """Downloads from a node in another process, each with blocks coded here. Raises `Failed`."""
-    command = [sys.executable, "-m", "scripts.bench.node"]
+    command = [sys.executable, "-P", "-m", "scripts.bench.node"]
     ours, ratios = [], []
     async with running() as node, trio.open_nursery() as nursery:
         server = await nursery.start(partial(trio.run_process, command, stdout=PIPE))

@@ -34,7 +34,7 @@ class Rates(NamedTuple):
 
 async def measure(rounds: int, bare: Callable[[], float]) -> list[Rates]:
     """As many measurements with one client, each with one of `bare` behind. Raises `Failed`."""
-    client = [sys.executable, "-m", "scripts.bench.pytoniq_client"]
+    client = [sys.executable, "-P", "-m", "scripts.bench.pytoniq_client"]
     async with running() as node, trio.open_nursery() as nursery:
         command = [*client, str(node.port), node.public.hex(), str(IN_FLIGHT)]
         process = await nursery.start(partial(trio.run_process, command, stdin=PIPE, stdout=PIPE))

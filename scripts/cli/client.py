@@ -51,7 +51,7 @@ def start_detached(home: Home, options: list[str]) -> Document:
     Raises `Failed` with what the node says if it does not start.
     """
     home.prepare()
-    command = [sys.executable, "-m", "scripts.cli.main", "up", *options]
+    command = [sys.executable, "-P", "-m", "scripts.cli.main", "up", *options]
     command += ["--json", "--home", str(home.path)]
     log = os.open(home.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     with os.fdopen(log, "ab") as log_file:
