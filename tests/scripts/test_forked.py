@@ -54,13 +54,17 @@ def test_modules_of_the_current_directory_are_not_taken_for_ours(tmp_path):
     (there / "__init__.py").write_text("")
     (there / "preloaded.py").write_text("open('taken', 'w')")
     (there / "harmless.py").write_text("")
-    code = f"""
+    driver = tmp_path / "elsewhere" / "driver.py"
+    driver.parent.mkdir()
+    driver.write_text(f"""
 from pathlib import Path
 from scripts.forked import Process
-words = [{str(there / "harmless.py")!r}]
-process = Process(words, name="program", output=Path("output"), environment={{}})
-raise SystemExit(process.wait(60))
-"""
+
+if __name__ == "__main__":
+    words = [{str(there / "harmless.py")!r}]
+    process = Process(words, name="program", output=Path("output"), environment={{}})
+    raise SystemExit(process.wait(60))
+""")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, env=environment, check=True)
+    subprocess.run([sys.executable, str(driver)], cwd=tmp_path, env=environment, check=True)
     assert not (tmp_path / "taken").exists()
