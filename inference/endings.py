@@ -353,7 +353,8 @@ _ADVICE: Final[Mapping[Code, str]] = {
     "mint_unreachable": "Try again in a minute; nothing is lost, what was locked returns.",
     "price_above_cap": "Raise the cap with --max-price, or ask for fewer tokens.",
     "context_length_exceeded": "Send less text, or ask for fewer tokens.",
-    "circuit_lost": "Try again: other relays will be used. `tussah peers` shows who is there.",
+    "circuit_lost": "Try again: other relays are used as long as there are any; --relays 2 needs "
+    "fewer, and hides less. `tussah peers` shows who is there.",
     "worker_lost": "Try again; `tussah peers` shows who is there.",
     "all_refused": "Try again later, or ask for another model.",
     "no_worker": "Wait, or ask for another model; `tussah models` lists what is served.",

@@ -108,15 +108,8 @@ def _announced(host: str, listen: Endpoint | None) -> tuple[Endpoint, ...]:
     """Where others dial, if not where this node listens. Raises `Failed` for what is no address."""
     if not host or listen is None:
         return ()
-    try:
-        return (Endpoint(str(ip_address(host)), listen.port),)
-    except ValueError as error:
-        raise Failed(
-            "invalid_setting",
-            f"node.announce is {host!r}, which is no IP address.",
-            "Name the address at which others reach this node, or leave it empty.",
-            param="node.announce",
-        ) from error
+    advice = "Name the address at which others reach this node, or leave it empty."
+    return (Endpoint(_address("node.announce", host, advice), listen.port),)
 
 
 def _listen(settings: Settings, profile: Profile, identity: Identity) -> Endpoint:
@@ -124,4 +117,14 @@ def _listen(settings: Settings, profile: Profile, identity: Identity) -> Endpoin
     chosen = settings.node
     expected = [peer.endpoint for peer in profile.bootstrap if peer.id == identity.id]
     usual = expected[0] if expected else Endpoint(LOOPBACK if profile.dev else EVERYWHERE, 0)
-    return Endpoint(chosen.host or usual.host, chosen.port or usual.port)
+    advice = "Name an address of this machine: 0.0.0.0 for all of them, 127.0.0.1 for itself alone."
+    host = _address("node.host", chosen.host or usual.host, advice)
+    return Endpoint(host, chosen.port or usual.port)
+
+
+def _address(setting: str, host: str, advice: str) -> str:
+    try:
+        return str(ip_address(host))
+    except ValueError as error:
+        message = f"{setting} is {host!r}, which is no IP address."
+        raise Failed("invalid_setting", message, advice, param=setting) from error

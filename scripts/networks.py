@@ -379,10 +379,12 @@ def parse_invite(text: str) -> Profile:
     """The profile an invitation carries. Raises `Failed` (`invalid_invite`)."""
     try:
         if len(text) > MAX_INVITE or not text.startswith(SCHEME):
-            raise ValueError(f"it must begin with {SCHEME} and hold no more than {MAX_INVITE}")
+            raise ValueError(
+                f"it must begin with {SCHEME} and have no more than {MAX_INVITE} characters"
+            )
         return _from_invite(codec.unpack(_decoded(text.removeprefix(SCHEME)), MAX_INVITE))
     except (ValueError, TypeError, CodecError, Failed) as error:
-        message = f"This is no invitation: {error}."
+        message = f"This is no invitation: {str(error).rstrip('.')}."
         raise Failed("invalid_invite", message, "Copy the whole line, without spaces.") from error
 
 

@@ -92,11 +92,23 @@ def examine(status: Document) -> Iterator[Finding]:
 
 def _joined(network: Mapping[str, object], told: Mapping[str, Mapping[str, object]]) -> Finding:
     if network["joined"]:
-        return Finding("network", OK, f"It knows {network['directory_count']} nodes.")
+        return _listed(
+            cast("int", network["directory_count"]), cast("int", network["directory_live"])
+        )
     late = told.get("joining_network")
     if late is not None:
         return Finding("network", FAIL, str(late["message"]), str(late["advice"]))
     return Finding("network", WARN, "It has no list of nodes yet.", "Wait some seconds.")
+
+
+def _listed(count: int, live: int) -> Finding:
+    if live == count:
+        return Finding("network", OK, f"It lists {count} nodes.")
+    advice = (
+        "An ask that meets one fails, or takes longer; `tussah peers` shows who was heard when."
+    )
+    silent = f"It lists {count} nodes, {count - live} of which have been silent of late."
+    return Finding("network", WARN, silent, advice)
 
 
 def _reached(reached: Mapping[str, object], has_roles: bool) -> Iterator[Finding]:

@@ -106,9 +106,10 @@ async def test_port_in_use_is_said_with_the_port(home, start):
     assert not home.socket.exists()
 
 
-async def test_a_name_is_no_address_to_announce(home):
+@pytest.mark.parametrize("setting", ["node.announce", "node.host"])
+async def test_a_name_is_no_address(home, setting):
     with pytest.raises(Failed, match="'moths', which is no IP address") as failed:
-        await started_alone(home, node__roles="relay", node__announce="moths")
+        await started_alone(home, node__roles="relay", **{setting.replace(".", "__"): "moths"})
     assert failed.value.failure.code == "invalid_setting"
 
 

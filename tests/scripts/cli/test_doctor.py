@@ -8,7 +8,7 @@ from scripts.cli.doctor import examine
 def status(alerts=(), **changes):
     plain = {
         "node": {"roles": ["worker"], "chain": "local"},
-        "network": {"joined": True, "directory_count": 7},
+        "network": {"joined": True, "directory_count": 7, "directory_live": 7},
         "reach": {"transports": [], "attachments": [], "mode": "direct", "advice": None},
     }
     parts = {name: {**part, **changes.get(name, {})} for name, part in plain.items()}
@@ -77,3 +77,10 @@ def test_a_home_that_others_may_enter_is_told_of(shell):
     found = {check["check"]: check for check in document["checks"]}
     assert found["home"]["state"] == "fail"
     assert f"chmod 700 {shell.home.path}" in found["home"]["advice"]
+
+
+def test_nodes_that_fell_silent_are_told_of():
+    found = {finding.check: finding for finding in examine(status(network={"directory_live": 5}))}
+    assert found["network"].state == "warn"
+    assert "2 of which have been silent" in found["network"].message
+    assert {one.check: one for one in examine(status())}["network"].state == "ok"
