@@ -9,6 +9,7 @@ import resource
 
 import pytest
 
+from p2p.adnl import clocks
 from p2p.adnl.core import AdnlCore
 from p2p.adnl.events import Answered, Query
 from p2p.adnl.limits import Limits
@@ -125,6 +126,7 @@ class Siege:
             "asked": 0,
             "due": 0,
             "alarms": self.limits.peers,
+            "clocks": clocks.MOST,
             "queued": self.limits.queue_node,
             "sends": 0,
             "events": 0,
