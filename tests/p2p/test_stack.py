@@ -452,9 +452,10 @@ def test_a_circuit_reaches_who_cannot_be_dialled_over_its_own_link(quay):
     assert id_of(5) not in [peer for _, peer in quay.dials]
 
 
-def test_links_to_who_cannot_be_dialled_outlive_idleness(quay):
+def test_links_to_who_cannot_be_dialled_outlive_idleness(quay, monkeypatch):
+    monkeypatch.setattr(defaults, "LINK_IDLE", 60.0)
     held = quay.nodes[5].attachments()
-    quay.run(700)
+    quay.run(200)
     assert quay.nodes[5].attachments() == held
     dialled = [peer for number, peer in quay.dials if number == 5 and peer in held]
     assert len(dialled) == len(held)
