@@ -98,17 +98,15 @@ def _begin(
     os.setsid()
     with suppress(OSError):  # there is no such file but on Linux
         Path("/proc/self/comm").write_text(name)
-    _replace(0, held.fileno())
-    _replace(1, os.open(output, os.O_WRONLY | os.O_APPEND))
-    os.dup2(1, 2)
+    os.dup2(held.fileno(), 0)
+    held.close()
+    log = os.open(output, os.O_WRONLY | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
     os.environ.clear()
     os.environ.update(environment)
     _run(*words)
-
-
-def _replace(descriptor: int, other: int) -> None:
-    os.dup2(other, descriptor)
-    os.close(other)
 
 
 def _run(first: str, *rest: str) -> None:
