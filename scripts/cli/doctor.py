@@ -115,8 +115,10 @@ def _reached(reached: Mapping[str, object], has_roles: bool) -> Iterator[Finding
     if not has_roles:
         yield Finding("reach", OK, "It only asks: nobody needs to reach it.")
         return
-    relays = len(_list(reached["attachments"]))
-    for transport in map(_map, _list(reached["transports"])):
+    relays, transports = len(_list(reached["attachments"])), _list(reached["transports"])
+    if not transports and not relays and reached["mode"] != "outbound":
+        yield Finding("reach", OK, "Nobody has tried to reach it: on one machine nobody need.")
+    for transport in map(_map, transports):
         name = str(transport["transport"])
         yield _transport(f"reach.{name}", name.upper(), transport, bool(relays))
     if relays:

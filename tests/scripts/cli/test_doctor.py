@@ -84,3 +84,9 @@ def test_nodes_that_fell_silent_are_told_of():
     assert found["network"].state == "warn"
     assert "2 of which have been silent" in found["network"].message
     assert {one.check: one for one in examine(status())}["network"].state == "ok"
+
+
+def test_that_nobody_has_tried_to_reach_it_is_told():
+    found = {finding.check: finding for finding in examine(status())}
+    assert found["reach"].message.startswith("Nobody has tried")
+    assert "reach" not in {one.check for one in examine(status(reach={"attachments": [{}]}))}
