@@ -60,7 +60,7 @@ class EventLog:
         sink: Callable[[Record], None] | None = None,
         keep: float = 1.0,
     ) -> None:
-        self._resolve = resolve
+        self.resolve = resolve
         self._sink = sink
         self._keep = int(keep * _SAMPLE_SPAN)
         self._numbers: dict[int, int] = {}
@@ -80,7 +80,7 @@ class EventLog:
             self._check(now)
         number = self._numbers.get(node, 0)
         self._numbers[node] = number + 1
-        index = 0 if peer is None else self._resolve(peer)
+        index = 0 if peer is None else self.resolve(peer)
 
         record = _HEAD.pack(now, node, number, kind, index) + data
         term = int.from_bytes(blake2b(record, digest_size=_SIZE).digest(), "little")
