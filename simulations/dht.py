@@ -14,7 +14,7 @@ from p2p.identity import Identity
 from p2p.ton import DhtKey, DhtValue
 from p2p.transport.fabric import Fabric
 from simulations.messages import MessageWorld, Outcome, Seat
-from simulations.network.datagrams import Datagrams
+from simulations.network.fabric import Network
 
 NETWORK: Final = 0x51A1
 """The number of simulated networks."""
@@ -51,9 +51,7 @@ class Town:
     def __init__(
         self, entropy: Entropy, *, settings: Settings = DEFAULT, fabric: Fabric | None = None
     ) -> None:
-        self.world = MessageWorld(
-            entropy.fork("world"), fabric or Datagrams(entropy.fork("network"))
-        )
+        self.world = MessageWorld(entropy.fork("world"), fabric or Network(entropy.fork("network")))
         self.members: list[Member] = []
         self._entropy = entropy
         self._settings = settings

@@ -8,13 +8,16 @@ from p2p.entropy import Entropy
 from p2p.identity import Identity
 from p2p.onion.core import Misbehaved
 from p2p.overlay.advert import Fields, Model, Prices, Role
+from p2p.overlay.bodies import Transport
 from p2p.stack import Peer, Stack, StackConfig
 from p2p.transport.fabric import EPOCH
 from p2p.wire import Endpoint
 from simulations.kem import StandInKem
-from simulations.network.datagrams import Datagrams
+from simulations.network.build import Ground, plain
 from simulations.network.dialling import Dialling
-from simulations.network.links import SPREAD, LinkNames, Links
+from simulations.network.fabric import Network
+from simulations.network.links import LinkNames
+from simulations.network.nat import Nat
 from simulations.workload import Echo
 from simulations.world import Life, Stage
 
@@ -22,6 +25,9 @@ NETWORK: Final = -1
 """The network number of simulations: no real network has it."""
 
 PORT: Final = 4001
+
+HOME: Final = "192.168.1.2"
+"""The address that a node behind a router has at home."""
 
 MODEL: Final = Model(
     identity=bytes(32),
@@ -42,12 +48,6 @@ class Census:
     relays: int = 6
     workers: int = 3
     clients: int = 3
-    loss: float = 0.0
-    """of segments and datagrams on a way; of a link each loss only delays"""
-    jitter: float = 0.1
-    """share of a way's delay"""
-    spread: tuple[float, float] = SPREAD
-    """seconds between a node and the middle of the network"""
 
     @property
     def nodes(self) -> int:
@@ -68,28 +68,31 @@ class Town:
     It is the effects: it boots nodes, lets dials end, and hears what the others do not.
     """
 
-    def __init__(self, census: Census, entropy: Entropy) -> None:
+    def __init__(self, census: Census, entropy: Entropy, ground: Ground | None = None) -> None:
+        ground = ground or plain(entropy, Network(entropy.fork("udp")))
         self._census = census
         self._entropy = entropy
+        self._boxes = ground.boxes
         self._lives = [0] * census.nodes
         self._identities = [
             Identity(entropy.fork(f"node/{node}").token(32)) for node in range(census.nodes)
         ]
 
-        self.names = LinkNames(
-            [identity.id for identity in self._identities],
-            [address(node) for node in range(census.nodes)],
-        )
-        self.links = Links(entropy, loss=census.loss, jitter=census.jitter, spread=census.spread)
-        self.datagrams = Datagrams(
-            entropy.fork("udp"), loss=census.loss, jitter=census.jitter, spread=census.spread
-        )
+        for node in range(census.nodes):
+            nat = ground.nat(node) if node else Nat.OPEN
+            there = address(node)
+            home = there if nat in (Nat.OPEN, Nat.FIREWALL) else Endpoint(HOME, PORT)
+            self._boxes.settle(node, nat, home, there.host)
+
+        self.names = LinkNames([identity.id for identity in self._identities], self._boxes)
+        self.links = ground.links
+        self.datagrams = ground.datagrams
         self.echo = Echo(self.names, entropy)
         self.cores = [self.rebuild(node) for node in range(census.nodes)]
         self.misbehaved: list[tuple[int, Misbehaved]] = []
         """What nodes held against each other: honest ones nothing."""
 
-        listening = {address(node): node for node in range(census.nodes) if census.role(node)}
+        listening = {address(node): node for node in range(census.nodes) if self._listens(node)}
         self._dialling = Dialling(self.names, listening, self.links)
 
     def rebuild(self, node: int) -> Stack:
@@ -129,13 +132,18 @@ class Town:
 
     def _boot(self, core: Stack, now: float, node: int) -> None:
         role = self._census.role(node)
-        listens = (address(node),) if role else ()
-        core.start(now, listens, listens)
+        listens = (address(node),) if self._listens(node) else ()
+        waits = {Transport.UDP: PORT} if role and not listens else {}
+        core.start(now, listens, listens, waits)
         if role:
             models = (MODEL,) if Role.WORKER in role else ()
             core.publish(now, Fields(roles=role, models=models))
 
+    def _listens(self, node: int) -> bool:
+        """Whether it says where it is: who is behind a box waits for strangers to find out."""
+        return bool(self._census.role(node)) and self._boxes.nat(node) is Nat.OPEN
+
 
 def address(node: int) -> Endpoint:
-    """Where a node listens, if it does."""
+    """Where others see a node, and reach it if it listens."""
     return Endpoint(f"10.{node >> 16 & 255}.{node >> 8 & 255}.{node & 255}", PORT)

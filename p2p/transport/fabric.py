@@ -59,18 +59,24 @@ class Constant:
 
 
 class Naming(Protocol):
-    """How nodes name each other: an index, or a link between two of them."""
+    """How nodes name each other: an index, an endpoint, or a link between two of them."""
 
-    def reach(self, node: int, to: Source) -> tuple[int, Source] | None:
+    def reach(self, now: float, node: int, to: Source) -> tuple[int, Source] | None:
         """Whom `node` means by `to`, and what that one calls `node`; None if nobody is meant."""
+
+    def admits(self, now: float, node: int, to: Source, source: Source) -> bool:
+        """On arrival at `node`: whether who is called `source` gets in where `to` leads."""
 
 
 @final
 class Indexes:
     """Nodes that name each other by their indexes."""
 
-    def reach(self, node: int, to: Source) -> tuple[int, Source] | None:
+    def reach(self, now: float, node: int, to: Source) -> tuple[int, Source] | None:
         return (to, node) if isinstance(to, int) else None
+
+    def admits(self, now: float, node: int, to: Source, source: Source) -> bool:
+        return True
 
 
 @final
@@ -81,17 +87,23 @@ class Endpoints:
         self._endpoints = tuple(endpoints)
         self._nodes = {endpoint: node for node, endpoint in enumerate(endpoints)}
 
-    def reach(self, node: int, to: Source) -> tuple[int, Source] | None:
+    def reach(self, now: float, node: int, to: Source) -> tuple[int, Source] | None:
         found = self._nodes.get(to) if isinstance(to, Endpoint) else None
         return None if found is None else (found, self._endpoints[node])
 
+    def admits(self, now: float, node: int, to: Source, source: Source) -> bool:
+        return True
+
 
 class Datagram(NamedTuple):
-    """Bytes under way; `queued` once the receiver's side has let them queue."""
+    """Bytes under way."""
 
     source: Source
+    to: Source
+    """What their sender called their receiver."""
     data: bytes
     queued: bool
+    """Whether the receiver's side has let them queue."""
 
 
 Payload: TypeAlias = Datagram | Callable[[], None] | None
@@ -141,7 +153,7 @@ class Timetable:
 
     def send(self, now: float, src: int, to: Source, data: bytes) -> None:
         """Enter the arrivals of a datagram."""
-        reached = self._naming.reach(src, to)
+        reached = self._naming.reach(now, src, to)
         if reached is None:
             self._unknown += 1
             return
@@ -153,15 +165,14 @@ class Timetable:
         self._lost += not arrivals
         for arrival in arrivals:
             when = max(on_grid(arrival), now + GRID)
-            datagram = Datagram(source, data, False)
+            datagram = Datagram(source, to, data, False)
             heapq.heappush(self.heap, (when, dst, DATAGRAM_TURN, src, number, datagram))
 
     def admit(self, when: float, dst: int, src: int, number: int, datagram: Datagram) -> bool:
         """Whether a datagram that has arrived is handed over now."""
         if datagram.queued:
             return True
-        carrier = self._carries(datagram.source)
-        verdict = carrier.admit(when, src, dst, len(datagram.data))
+        verdict = self._verdict(when, dst, src, datagram)
         if verdict is None:
             self._refused += 1
             return False
@@ -170,6 +181,12 @@ class Timetable:
         later = datagram._replace(queued=True)
         heapq.heappush(self.heap, (on_grid(verdict), dst, DATAGRAM_TURN, src, number, later))
         return False
+
+    def _verdict(self, when: float, dst: int, src: int, datagram: Datagram) -> float | None:
+        if not self._naming.admits(when, dst, datagram.to, datagram.source):
+            return None
+        carrier = self._carries(datagram.source)
+        return carrier.admit(when, src, dst, len(datagram.data))
 
     def _carries(self, end: Source) -> Fabric:
         return self._datagrams if isinstance(end, Endpoint) else self._fabric

@@ -7,7 +7,7 @@ from p2p.errors import AnswerTooBig, Livelock, LocalError, Timeout, Unreachable
 from p2p.identity import Identity
 from p2p.transport.fabric import EPOCH, Constant
 from simulations.messages import HEARD_LIFE, HOLE_LIFE, MessageWorld
-from simulations.network.datagrams import Datagrams
+from simulations.network.fabric import Network
 
 DELAY = 0.1
 
@@ -217,7 +217,7 @@ def test_a_running_procedure_has_no_result():
 
 
 def storm(seed):
-    w = world(Datagrams(seeded(seed), loss=0.3))
+    w = world(Network(seeded(seed), loss=0.3))
     cores = [Echo() for _ in range(5)]
     seats = [seat(w, number, core) for number, core in enumerate(cores)]
     for one in seats:

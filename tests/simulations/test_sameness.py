@@ -22,7 +22,10 @@ from p2p.onion.noise import MlKem768
 from p2p.overlay.advert import Role
 from p2p.transport.fabric import EPOCH
 from simulations import nodes
+from simulations.experiment import Latency
+from simulations.experiment import Network as Spec
 from simulations.log import EventLog
+from simulations.network.build import ground
 from simulations.nodes import Census, Town
 from simulations.trioworld import TrioWorld
 from simulations.workload import Question
@@ -30,10 +33,18 @@ from simulations.world import World, guard
 
 ROOT = Path(__file__).parent.parent.parent
 
+CENSUS = Census()
+
 PLACES = {
-    "jitter": Census(),
-    "loss that delays": Census(loss=0.05),
-    "ties everywhere": Census(jitter=0.0, spread=(0.02, 0.02)),
+    "jitter": Spec(latency=Latency(kind="coordinates"), loss=0.0),
+    "loss that delays": Spec(loss=0.05),
+    "ties everywhere": Spec(
+        latency=Latency(kind="constant", rtt_ms=80.0),
+        loss=0.0,
+        jitter=0.0,
+        uplink_mbps="none",
+        downlink_mbps="none",
+    ),
 }
 
 CRASHED = 2
@@ -50,10 +61,10 @@ class Run:
     sizes: list
 
 
-def settle(kind, seed, census, *, sink=None):
+def settle(kind, seed, place, *, sink=None):
     """A world in which every client asks twice."""
     entropy = seeded(seed)
-    town = Town(census, entropy)
+    town, census = Town(CENSUS, entropy, ground(PLACES[place], entropy)), CENSUS
     log = EventLog(town.names.index, sink=sink)
     world = kind(town.cores, town.links, log, town, naming=town.names, datagrams=town.datagrams)
     for node in range(census.nodes):
@@ -70,8 +81,8 @@ def settle(kind, seed, census, *, sink=None):
     return town, log, world
 
 
-def play(kind, seed, census=PLACES["jitter"], *, seconds=22.0, **more):
-    town, log, world = settle(kind, seed, census, **more)
+def play(kind, seed, place="jitter", *, seconds=22.0, **more):
+    town, log, world = settle(kind, seed, place, **more)
     assert world.run(EPOCH + seconds)
     sizes = [core.sizes() for core in world.nodes]
     for core in world.nodes:
@@ -94,7 +105,7 @@ def digest(seed):
 
 @pytest.mark.parametrize(("place", "seed"), list(zip(PLACES, [1, 2, 3], strict=True)))
 def test_full_nodes_give_one_digest_in_both_worlds(place, seed):
-    world, trio_world = (play(kind, seed, PLACES[place]) for kind in (World, TrioWorld))
+    world, trio_world = (play(kind, seed, place) for kind in (World, TrioWorld))
     assert world.records > 1_500
     assert world == trio_world
 
@@ -104,7 +115,7 @@ def test_seeds_differ():
 
 
 def test_every_question_is_answered_over_three_relays_though_one_crashes():
-    census, ways = PLACES["jitter"], {}
+    census, ways = CENSUS, {}
 
     def sink(record):
         if record.kind == DATAGRAM:
@@ -134,7 +145,7 @@ def test_one_draw_that_no_seed_decides_is_noticed(monkeypatch):
 
 
 def test_stack_asks_the_machine_for_nothing():
-    _, log, world = settle(World, 1, PLACES["jitter"])
+    _, log, world = settle(World, 1, "jitter")
     with guard():
         world.run(EPOCH + 12.0)
     assert log.records > 500
@@ -161,7 +172,7 @@ print(module.digest(1))
 
 def test_cores_make_no_garbage_in_cycles():
     """A run goes without the collector; what cores leave in cycles would pile up."""
-    _, _, world = settle(World, 1, PLACES["jitter"])
+    _, _, world = settle(World, 1, "jitter")
     gc.collect()
     gc.set_debug(gc.DEBUG_SAVEALL)
     try:

@@ -13,7 +13,9 @@ from p2p.stack import Dial, HangUp
 from p2p.transport.fabric import EPOCH, GRID, on_grid
 from p2p.wire import Endpoint, Link
 from simulations.network.dialling import LEGS_TO_OPEN, Dialling
+from simulations.network.latency import Everywhere
 from simulations.network.links import RETRANSMIT, LinkNames, Links
+from simulations.network.nat import Boxes, Nat
 from simulations.nodes import Census, Town, address
 from simulations.world import World
 
@@ -43,7 +45,7 @@ def test_delay_is_that_of_the_way_and_the_same_both_ways():
 
 
 def test_losses_only_delay_by_doubling_waits():
-    links = Links(seeded(1), loss=0.5, jitter=0.0, spread=(0.0, 0.0))
+    links = Links(seeded(1), latency=Everywhere(0.0), loss=0.5, jitter=0.0)
     delays = [links.route(EPOCH + 100.0 * n, 0, 1, 9)[0] - EPOCH - 100.0 * n for n in range(400)]
     waits = [RETRANSMIT * (2**losses - 1) for losses in range(9)]
     assert all(min(abs(delay - wait) for wait in waits) < 1e-5 for delay in delays)
@@ -59,10 +61,10 @@ def test_streams_of_senders_are_their_own():
 
 
 def test_both_ends_of_a_link_have_one_number():
-    assert NAMES.reach(0, Link(IDS[2], 9)) == (2, Link(IDS[0], 9))
+    assert NAMES.reach(EPOCH, 0, Link(IDS[2], 9)) == (2, Link(IDS[0], 9))
     assert NAMES.index(Link(IDS[2], 9)) == NAMES.node(IDS[2]) == 2
-    assert NAMES.reach(0, "nobody") is None
-    assert NAMES.reach(0, Link(Identity(bytes(32)).id, 9)) is None
+    assert NAMES.reach(EPOCH, 0, "nobody") is None
+    assert NAMES.reach(EPOCH, 0, Link(Identity(bytes(32)).id, 9)) is None
     with pytest.raises(TypeError):
         NAMES.index(2)
 
@@ -107,8 +109,8 @@ class Ends:
 class Quiet:
     """A world of four such cores, in which only links happen."""
 
-    def __init__(self, jitter=0.0, spread=(0.02, 0.02)):
-        self.links = Links(seeded(1), jitter=jitter, spread=spread)
+    def __init__(self):
+        self.links = Links(seeded(1), latency=Everywhere(0.08), jitter=0.0)
         self.dialling = Dialling(NAMES, WHERE, self.links)
         self.cores = [Ends() for _ in range(4)]
         self.world = World(self.cores, self.links, None, self, naming=NAMES)
@@ -246,8 +248,11 @@ def test_another_node_more_changes_no_other():
 
 
 def test_nodes_name_each_other_by_endpoints_too():
-    endpoints = [address(node) for node in range(len(IDS))]
-    names = LinkNames(IDS, endpoints)
-    assert names.reach(0, endpoints[2]) == (2, endpoints[0])
+    endpoints, boxes = [address(node) for node in range(len(IDS))], Boxes()
+    for node, there in enumerate(endpoints):
+        boxes.settle(node, Nat.OPEN, there, there.host)
+    names = LinkNames(IDS, boxes)
+    assert names.reach(EPOCH, 0, endpoints[2]) == (2, endpoints[0])
     assert names.index(endpoints[2]) == 2
-    assert names.reach(0, Endpoint("192.0.2.1", 1)) is None
+    assert names.admits(EPOCH, 2, endpoints[2], endpoints[0])
+    assert names.reach(EPOCH, 0, Endpoint("192.0.2.1", 1)) is None

@@ -17,7 +17,7 @@ from p2p.identity import Identity
 from p2p.ton import DhtKey
 from simulations import theory
 from simulations.dht import NETWORK, Town
-from simulations.network.datagrams import Datagrams
+from simulations.network.fabric import Network
 
 OWNER = Identity(b"o" * 32)
 K = Settings().k
@@ -113,7 +113,7 @@ def test_100_stores_and_100_finds_take_less_than_a_minute(village):
 
 @pytest.mark.parametrize("loss", [0.0, 0.05])
 def test_a_missing_key_ends_within_ten_seconds(loss):
-    village = grown(11, fabric=Datagrams(seeded(9), loss=loss))
+    village = grown(11, fabric=Network(seeded(9), loss=loss))
     for number in range(20):
         key = DhtKey(bytes([number]) * 32, b"none", 0)
         assert village.world.finish(village.anyone().find(key), within=10.0) is None
@@ -275,7 +275,7 @@ def test_a_node_that_was_left_alone_finds_its_seeds_again():
 
 
 def test_nodes_find_each_other_though_one_datagram_in_ten_is_lost():
-    town = grown(20, fabric=Datagrams(seeded(3), loss=0.1))
+    town = grown(20, fabric=Network(seeded(3), loss=0.1))
     town.run(20.0)
     keys_ = []
     for number in range(30):

@@ -18,7 +18,7 @@ from p2p.overlay.snapshot import Snapshot
 from p2p.transport.fabric import EPOCH
 from p2p.wire import Endpoint
 from simulations.messages import OVERHEAD, MessageWorld
-from simulations.network.datagrams import Datagrams
+from simulations.network.fabric import Network
 
 UNREACHED = 0.075
 SERVER = Role.RELAY | Role.DIALABLE | Role.DIRECTORY
@@ -183,7 +183,7 @@ class Borough:
     def __init__(self, seed=1, *, loss=0.0, dev=False, first=(0, 1, 2), unreached=UNREACHED):
         entropy = seeded(seed)
         self.entropy = entropy.fork("borough")
-        self.world = MessageWorld(entropy.fork("world"), Datagrams(entropy.fork("net"), loss=loss))
+        self.world = MessageWorld(entropy.fork("world"), Network(entropy.fork("net"), loss=loss))
         self.rules = Rules(network=7, dev=dev)
         self.calendar = calendar_of(self.rules)
         self.unreached = unreached

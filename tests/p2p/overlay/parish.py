@@ -12,7 +12,7 @@ from p2p.overlay.core import PREFIXES, Broadcast, NeighboursChanged, OverlayCore
 from p2p.overlay.directory_core import DirectoryCore, SayAgain, Server
 from p2p.wire import Endpoint
 from simulations.messages import MessageWorld
-from simulations.network.datagrams import Datagrams
+from simulations.network.fabric import Network
 from tests.p2p.overlay.village import NETWORK, Directory, Found
 
 RULES = Rules(network=NETWORK, dev=True)
@@ -129,7 +129,7 @@ class Parish:
 
     def __init__(self, seed=1, *, loss=0.0, first=2):
         entropy = seeded(seed)
-        self.world = MessageWorld(entropy.fork("world"), Datagrams(entropy.fork("net"), loss=loss))
+        self.world = MessageWorld(entropy.fork("world"), Network(entropy.fork("net"), loss=loss))
         self.records, self.seats = Directory(), {}
         self.first = [Identity(number.to_bytes(32, "big")).id for number in range(first)]
 

@@ -18,7 +18,7 @@ from p2p.overlay.reach import Dialable, Reach
 from p2p.ton import AdnlAddressList, AdnlAddressUdp
 from p2p.wire import Endpoint
 from simulations.messages import HOLE_LIFE, MessageWorld
-from simulations.network.datagrams import Datagrams
+from simulations.network.fabric import Network
 
 NOW = 1_800_000_000.0
 CALLER, OTHER, SERVER = (bytes([n]) * 32 for n in (1, 2, 3))
@@ -222,7 +222,7 @@ class Place:
 
     def __init__(self, servers):
         entropy = seeded(4)
-        self.world = MessageWorld(entropy.fork("world"), Datagrams(entropy.fork("net")))
+        self.world = MessageWorld(entropy.fork("world"), Network(entropy.fork("net")))
         self.residents, self.by_public, self.servers = {}, {}, []
         for number in range(servers):
             self.servers.append(self.settle(number).id)

@@ -10,7 +10,7 @@ from p2p.overlay.settings import DEFAULT
 from p2p.sender import MAX_DATAGRAM_PAYLOAD
 from p2p.transport.fabric import Constant
 from simulations.messages import MessageWorld
-from simulations.network.datagrams import Datagrams
+from simulations.network.fabric import Network
 
 NETWORK = 7
 
@@ -129,7 +129,7 @@ class Village:
 
     def __init__(self, seed=1, loss=0.0, delay=None, settings=DEFAULT):
         entropy = seeded(seed)
-        fabric = Constant(delay) if delay else Datagrams(entropy.fork("net"), loss=loss)
+        fabric = Constant(delay) if delay else Network(entropy.fork("net"), loss=loss)
         self.world = MessageWorld(entropy.fork("world"), fabric)
         self.settings = settings
         self.seats = {}

@@ -124,7 +124,7 @@ def test_send_to_nobody_is_counted_and_costs_no_number():
 def test_queued_datagram_is_asked_about_once():
     fabric = Scripted(verdict=lambda now: now + 1.0)
     table = Timetable(fabric, Indexes())
-    assert not table.admit(EPOCH, 1, 0, 7, Datagram(0, b"x", False))
+    assert not table.admit(EPOCH, 1, 0, 7, Datagram(0, 1, b"x", False))
     when, node, turn, src, number, datagram = table.heap[0]
     assert (when, node, turn, src, number) == (EPOCH + 1.0, 1, DATAGRAM_TURN, 0, 7)
     assert table.admit(when, node, src, number, datagram)
