@@ -56,6 +56,9 @@ class Connection(Protocol):
 
 Work: TypeAlias = Callable[[Connection], T]
 
+Database: TypeAlias = apsw.Connection
+"""All of a database, for who keeps a `File`."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreStatistics:
@@ -73,7 +76,7 @@ class StoreStatistics:
 class Store:
     """See the module. Made by `async with Store.open(path) as store`."""
 
-    def __init__(self, file: "_File", *, window: float) -> None:
+    def __init__(self, file: "File", *, window: float) -> None:
         self._file = file
         self._window = window
         self._queue: deque[_Item] = deque()
@@ -91,10 +94,16 @@ class Store:
         `LocalError` if the file cannot be used.
         """
         threads = None if path is None else (trio.CapacityLimiter(1), trio.CapacityLimiter(1))
-        file = _File(path, threads)
+        async with cls.over(_File(path, threads), window=0.0 if path is None else window) as store:
+            yield store
+
+    @classmethod
+    @asynccontextmanager
+    async def over(cls, file: "File", *, window: float = WINDOW) -> AsyncIterator["Store"]:
+        """As `open`, over what does the work of a file: a simulation's disk, which may fail."""
         try:
             await file.open()
-            store = cls(file, window=0.0 if path is None else window)
+            store = cls(file, window=window)
             async with _whole(store):
                 yield store
         finally:
@@ -258,6 +267,27 @@ _BROKEN: Final = (
 """What the disk is to blame for, or the file."""
 
 
+class File(Protocol):
+    """What a store writes to and reads from. A write that was answered is durable."""
+
+    async def open(self) -> None:
+        """Make the tables if need be. Raises `LocalError`."""
+
+    async def close(self) -> None:
+        """Nothing is asked of it after this."""
+
+    async def write(self, work: Callable[[Database], None]) -> LocalError | None:
+        """Do the work whole, or not at all; an error of the disk is a value."""
+
+    async def read(self, work: Callable[[Database], T]) -> T:
+        """Show the work what is durable. Raises what it raises, and `LocalError`."""
+
+
+def in_memory() -> Database:
+    """An empty store that is nowhere else, for who makes a `File` of it."""
+    return _prepared(apsw.Connection(":memory:"))
+
+
 @final
 class _File:
     """The file's two connections, each used by one thread at a time."""
@@ -312,7 +342,7 @@ class _File:
 
     def _open(self) -> None:
         if self._path is None:
-            self._writer = self._reader = _prepared(apsw.Connection(":memory:"))
+            self._writer = self._reader = in_memory()
             return
         _make_private(self._path)
         self._writer = _prepared(apsw.Connection(str(self._path)))
