@@ -25,7 +25,7 @@ SLOW = replace(
     villages.POLICY,
     change_delay=(5.0, 60.0),
     change_pause=(1.0, 5.0),
-    unknown_after=120,
+    unknown_after=30,
     watch_every=600.0,
 )
 
@@ -107,13 +107,13 @@ async def test_coins_of_a_lock_that_a_mint_does_not_know_are_free_once_no_clock_
     slowly, village, autojump_clock
 ):
     worker = await village.worker()
-    payment = await village.customer.purse.prepare(terms(village, worker))
-    expiry = payment.terms.expiry
+    expiry = int(village.now) + 10
+    payment = await village.customer.purse.prepare(terms(village, worker, expiry=expiry))
     village.customer.purse.collect(payment, locked=False, revealed=0, owed=0)
     await trio.sleep(expiry + SLOW.unknown_after - 1 - village.now)
     assert (await village.customer.purse.holdings()).value < BUNDLE
     assert isinstance(await locked(village, worker, payment), Err)
-    await trio.sleep(SLOW.change_delay[1] + 60)
+    await trio.sleep(SLOW.change_delay[1] + SLOW.change_pause[1])
     assert (await village.customer.purse.holdings()).value == BUNDLE
 
 
