@@ -234,17 +234,17 @@ def _reason(
 
 
 def _unfit(model: Model, terms: Terms) -> Reason | None:
-    wanted = terms.needs & ~Need.EVIDENCE
-    if wanted & ~model.flags:
+    if terms.needs and terms.needs & ~Need.EVIDENCE & ~model.flags:
         return Reason.NEEDS
     if terms.least_prompt + (terms.max_tokens or 1) > model.context:
         return Reason.CONTEXT
     if model.context <= terms.context_above:
         return Reason.CONTEXT
-    if terms.max_price < terms.quoted(prices_of(model), model.context):
-        return Reason.PRICE
-    if not terms.payable and not prices_of(model).free:
-        return Reason.UNPAYABLE
+    if any(model.prices):  # most are free, and a quote is the dearest part of this
+        if terms.max_price < terms.quoted(prices_of(model), model.context):
+            return Reason.PRICE
+        if not terms.payable:
+            return Reason.UNPAYABLE
     if model.answer_rate < terms.min_rate:
         return Reason.SLOW
     if model.assurance < terms.assurance:

@@ -114,15 +114,13 @@ class Guards:
         self._guards = [guard for guard in self._guards if now < guard.until]
         listed = {relay.id: relay for relay in relays}
         usable = [guard for guard in self._guards if guard.id in listed and guard.banned <= now]
-        fresh = [relay for relay in relays if relay.id not in self]
-        while len(usable) < defaults.GUARDS and fresh:
-            relay = fresh.pop(_draw(self._entropy, fresh))
-            usable.append(self._keep(now, relay.id))
+        if len(usable) < defaults.GUARDS:
+            usable += self._more(now, relays, defaults.GUARDS - len(usable))
 
         fitting = [guard for guard in usable if not listed[guard.id].clashes(worker)]
         if fitting:
             return listed[min(fitting, key=lambda guard: _rank(now, guard)).id]
-        apart = [relay for relay in fresh if not relay.clashes(worker)]
+        apart = [relay for relay in self._fresh(relays) if not relay.clashes(worker)]
         return apart[_draw(self._entropy, apart)] if apart else None
 
     def unreachable(self, now: float, relay: AdnlId) -> None:
@@ -152,6 +150,14 @@ class Guards:
 
     def __len__(self) -> int:
         return len(self._guards)
+
+    def _more(self, now: float, relays: Sequence[RelayView], count: int) -> list[Guard]:
+        fresh = self._fresh(relays)
+        drawn = (fresh.pop(_draw(self._entropy, fresh)) for _ in range(min(count, len(fresh))))
+        return [self._keep(now, relay.id) for relay in drawn]
+
+    def _fresh(self, relays: Sequence[RelayView]) -> list[RelayView]:
+        return [relay for relay in relays if relay.id not in self]
 
     def _keep(self, now: float, relay: AdnlId) -> Guard:
         least, most = defaults.GUARD_LIFE
@@ -206,16 +212,18 @@ def pick_path(
     pool = [relay for relay in view.relays() if _eligible(relay, self_id, dev=dev)]
     _check_enough(pool, end, relays)
     pool = _capped(pool)
-    lasts = [relay for relay in pool if relay.id in end.attachments] if end.attachments else pool
+    lasts: Sequence[RelayView] = pool
+    if end.attachments:
+        lasts = [relay for relay in pool if relay.id in end.attachments]
     if relays <= 1:
         return [relay.target for relay in _short(entropy, lasts, relays, end, guards, now)]
 
     guard = _first(entropy, pool, end, guards, now)
     if guard is None:
         raise NoPath(f"none of {len(pool)} relays can be the first")
-    middles = [relay for relay in pool if not relay.clashes(guard) and not relay.clashes(end)]
-    lasts = [relay for relay in lasts if not relay.clashes(guard) and not relay.clashes(end)]
     attached = bool(end.attachments)
+    middles = _of_others(pool, guard, end)
+    lasts = _of_others(lasts, guard, end) if attached else middles
     silent = [relay.id for relay in pool if not relay.live]
     for shunned in (
         (*acquainted, *suspects, *silent),
@@ -235,7 +243,7 @@ def pick_path(
 
 def _check_enough(pool: Sequence[RelayView], end: RelayView, relays: int) -> None:
     """Raises `NoPath`: before any draw, since none of them could do."""
-    apart = [relay for relay in pool if not relay.clashes(end)]
+    apart = _of_others(pool, end)
     if len(apart) < relays:
         but = ", besides the one that is to be reached: it is none on the way to itself"
         raise NoPath(
@@ -244,9 +252,21 @@ def _check_enough(pool: Sequence[RelayView], end: RelayView, relays: int) -> Non
         )
 
 
-def _apart(relays: Sequence[RelayView], shunned: Sequence[AdnlId]) -> list[RelayView]:
+def _of_others(relays: Sequence[RelayView], *parties: RelayView) -> Sequence[RelayView]:
+    """Those that clash with none of these: one pass, as a large network's list is long."""
+    ids = dict.fromkeys(party.id for party in parties)
+    operators = dict.fromkeys(party.operator for party in parties)
+    subnets = dict.fromkeys(party.subnet for party in parties if party.subnet)
+    return [
+        relay
+        for relay in relays
+        if relay.operator not in operators and relay.subnet not in subnets and relay.id not in ids
+    ]
+
+
+def _apart(relays: Sequence[RelayView], shunned: Sequence[AdnlId]) -> Sequence[RelayView]:
     known = dict.fromkeys(shunned)
-    return [relay for relay in relays if relay.id not in known]
+    return [relay for relay in relays if relay.id not in known] if known else relays
 
 
 def _eligible(relay: RelayView, self_id: AdnlId, *, dev: bool) -> bool:
@@ -285,7 +305,7 @@ def _first(
 ) -> RelayView | None:
     if guards is not None:
         return guards.choose(now, pool, end)
-    apart = [relay for relay in pool if not relay.clashes(end)]
+    apart = _of_others(pool, end)
     return apart[_draw(entropy, apart)] if apart else None
 
 
