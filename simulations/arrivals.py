@@ -16,6 +16,8 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from p2p.entropy import Entropy, exponential
 from p2p.errors import LocalError
+from simulations.experiment import Workload
+from simulations.reading import WrongExperiment
 from simulations.samplers import Percentiles, gamma
 
 MAX_TRACE: Final = 64_000_000
@@ -96,6 +98,27 @@ def drawn(gaps: Iterator[float], lengths: Lengths, entropy: Entropy) -> Iterator
     for gap in gaps:
         at += gap
         yield Request(at, *lengths.draw(entropy))
+
+
+def asked(workload: Workload, entropy: Entropy) -> Iterator[Request]:
+    """What an experiment's workload asks; nothing if it has no arrivals.
+
+    Raises `BadTrace`, and `WrongExperiment` if a trace is asked for and none is named.
+    """
+    arrivals, gaps = workload.arrivals, entropy.fork("gaps")
+    lengths = LENGTHS[workload.lengths]
+    match arrivals.kind:
+        case "none":
+            return iter(())
+        case "poisson":
+            return drawn(poisson(gaps, arrivals.rate), lengths, entropy.fork("lengths"))
+        case "gamma":
+            process = gamma_gaps(gaps, arrivals.rate, arrivals.shape)
+            return drawn(process, lengths, entropy.fork("lengths"))
+        case "trace":
+            if not arrivals.file:
+                raise WrongExperiment("workload.arrivals.file must name the trace.")
+            return trace(Path(arrivals.file), arrivals.rate)
 
 
 def trace(path: Path, rate: float | None = None) -> Iterator[Request]:

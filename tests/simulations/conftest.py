@@ -8,7 +8,10 @@ import pytest
 from p2p.core import Deadlines, Send
 from p2p.entropy import SeededEntropy, choice, seeded
 from p2p.transport.fabric import EPOCH, Constant
+from simulations.experiment import from_tree
 from simulations.log import EventLog
+from simulations.metrics import Meter
+from simulations.scenarios import Setting, build
 from simulations.world import Life
 
 
@@ -160,3 +163,19 @@ def chatty() -> Callable[..., Outcome]:
 
 def _core(entropy, node, count, beat, life=0):
     return Chatty(node, count, entropy.fork(f"node/{node}/{life}"), beat)
+
+
+@pytest.fixture
+def play():
+    """Run a scenario of these settings; the scenario, and what it measured by series."""
+
+    def run(scenario, until, *, seed=1, **settings):
+        exp = from_tree({"name": "test", "scenario": scenario, **settings})
+        built = []
+        meter = Meter(lambda: built[0].now if built else EPOCH, bucket=1e4)
+        setting = Setting(exp=exp, entropy=seeded(seed), meter=meter, log=EventLog())
+        built.append(build(setting))
+        assert built[0].run(EPOCH + until)
+        return built[0], {str(each.key): each for each in meter.summary()}
+
+    return run

@@ -1,0 +1,101 @@
+"""Relays and workers of one party, which put together what they see of circuits.
+
+Who has the first hop sees the asker; who has the last relay sees the worker; who has the worker
+reads the prompt. Two ends of a circuit are joined by the timing of its cells, surely and at once:
+an attacker that errs learns less. What it cannot join it may kill, so that the asker tries again.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, final
+
+from p2p.identity import AdnlId
+
+Kill: TypeAlias = Literal["none", "build", "open"]
+"""What becomes of circuits that touch the coalition and that it cannot join: they stand; their
+set-up is not passed on; or they are ended once they stand. In the last case the guard has passed
+something on, and the count of paths that came beyond it (`p2p.onion.path.Guards`) sees nothing."""
+
+Goal: TypeAlias = Literal["worker", "prompt"]
+"""What the coalition wants to join the asker with."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relays:
+    """What an experiment says of bad relays."""
+
+    kill: Kill = "none"
+    goal: Goal = "worker"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workers:
+    """What an experiment says of bad workers: nothing but how many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """What the coalition knows of one circuit."""
+
+    worker: bool
+    """who asks which worker"""
+    prompt: bool
+    """who asks what"""
+
+
+@final
+class Coalition:
+    """See the module."""
+
+    def __init__(
+        self,
+        relays: Iterable[AdnlId] = (),
+        workers: Iterable[AdnlId] = (),
+        *,
+        kill: Kill = "none",
+        goal: Goal = "worker",
+    ) -> None:
+        self._relays = dict.fromkeys(relays)
+        self._workers = dict.fromkeys(workers)
+        self._kill = kill
+        self._goal = goal
+
+    @property
+    def kill(self) -> Kill:
+        """What it does with circuits that it cannot join."""
+        return self._kill
+
+    def has_relay(self, peer: AdnlId) -> bool:
+        """Whether a relay is one of it."""
+        return peer in self._relays
+
+    def has_worker(self, peer: AdnlId) -> bool:
+        """Whether a worker is one of it."""
+        return peer in self._workers
+
+    def sees_asker(self, path: Sequence[AdnlId]) -> bool:
+        """Whether the asker's neighbour is one of it. Of a path: relays, then the worker."""
+        return self._has(path, 0)
+
+    def joins(self, path: Sequence[AdnlId]) -> Joined:
+        """What it knows of a circuit that stands."""
+        last = max(0, len(path) - 2)
+        sees, reads = self.sees_asker(path), self._has(path, len(path) - 1)
+        return Joined(worker=sees and (reads or self._has(path, last)), prompt=sees and reads)
+
+    def killer(self, path: Sequence[AdnlId]) -> int | None:
+        """The place of who ends a circuit; None: it stands.
+
+        The first of the coalition on the way does it, when none of it at the end has seen it come.
+        """
+        if self._kill == "none":
+            return None
+        joined = self.joins(path)
+        if joined.prompt if self._goal == "prompt" else joined.worker:
+            return None
+        return next((place for place in range(len(path)) if self._has(path, place)), None)
+
+    def _has(self, path: Sequence[AdnlId], place: int) -> bool:
+        if place == len(path) - 1:
+            return self.has_worker(path[place])
+        return self.has_relay(path[place])
