@@ -95,6 +95,10 @@ class Town:
         listening = {address(node): node for node in range(census.nodes) if self._listens(node)}
         self._dialling = Dialling(self.names, listening, self.links)
 
+    def public(self, node: int) -> bytes:
+        """A node's Ed25519 key."""
+        return self._identities[node].public
+
     def rebuild(self, node: int) -> Stack:
         """A node's stack as it is after a start: of its identity, and nothing else it knew."""
         life = self._lives[node]
