@@ -13,8 +13,10 @@ from p2p.errors import LocalError
 from p2p.identity import Identity
 from p2p.ton import DhtKey, DhtValue
 from p2p.transport.fabric import Fabric
-from simulations.messages import MessageWorld, Outcome, Seat
+from simulations.messages import MessageWorld
 from simulations.network.fabric import Network
+from simulations.network.nat import Nat
+from simulations.seat import Outcome, Seat
 
 NETWORK: Final = 0x51A1
 """The number of simulated networks."""
@@ -56,12 +58,10 @@ class Town:
         self._entropy = entropy
         self._settings = settings
 
-    def join(
-        self, *, serving: bool = True, reachable: bool = True, network: int = NETWORK
-    ) -> Member:
+    def join(self, *, serving: bool = True, nat: Nat = Nat.OPEN, network: int = NETWORK) -> Member:
         """One more node, which knows the first one. It says that it can be reached if it serves."""
         identity = Identity(self._entropy.fork(f"identity/{len(self.members)}").token(32))
-        seat = self.world.seat(identity, reachable=reachable)
+        seat = self.world.seat(identity, nat=nat)
         member = self._start(seat, network)
         if serving:
             seat.call(lambda now: member.core.serve(now, seat.addresses))

@@ -27,7 +27,7 @@ from p2p.transport.fabric import (
 )
 from p2p.transport.memory import MemoryNetwork, Port
 from simulations.log import EventLog
-from simulations.world import Agenda, Life, WorldEffects
+from simulations.world import OUTSIDE, Agenda, Life, WorldEffects
 
 
 @final
@@ -83,8 +83,18 @@ class TrioWorld(Generic[C]):
     def at(self, when: float, node: int, name: str, fn: Callable[[C, float], object]) -> None:
         self._agenda.enter(when, node, COMMAND_TURN, lambda: self._post(node, name, fn))
 
-    def start(self, node: int, *, at: float | None = None, core: C | None = None) -> None:
-        self._agenda.enter(at, node, LIFE_TURN, lambda: self._start(node, core))
+    def do(self, when: float, action: Callable[[], None]) -> None:
+        self._agenda.enter(when, OUTSIDE, LIFE_TURN, action)
+
+    def start(
+        self,
+        node: int,
+        *,
+        at: float | None = None,
+        core: C | None = None,
+        build: Callable[[float], C] | None = None,
+    ) -> None:
+        self._agenda.enter(at, node, LIFE_TURN, lambda: self._start(node, core, build))
 
     def stop(self, node: int, *, at: float | None = None, graceful: bool = True) -> None:
         self._agenda.enter(at, node, LIFE_TURN, lambda: self._stop(node, graceful))
@@ -142,9 +152,12 @@ class TrioWorld(Generic[C]):
         if seat is not None:
             seat.driver.post(name, fn)
 
-    def _start(self, node: int, core: C | None) -> None:
+    def _start(self, node: int, core: C | None, build: Callable[[float], C] | None = None) -> None:
         if self.up(node):
             return
+        self._agenda.now = self._clock.now()
+        if build is not None:
+            core = build(self.now)
         if core is not None:
             self._cores[node] = core
         self._seats[node] = seat = self._seat(node)

@@ -64,8 +64,18 @@ class Stage(Protocol[C]):
     def at(self, when: float, node: int, name: str, fn: Callable[[C, float], object]) -> None:
         """Command a core at an instant, at the next one at the earliest; lost if it is down."""
 
-    def start(self, node: int, *, at: float | None = None, core: C | None = None) -> None:
-        """Bring a node up, with a new core after a crash; nothing if it is up."""
+    def do(self, when: float, action: Callable[[], None]) -> None:
+        """Do something that is no node's, before what the nodes do at that instant."""
+
+    def start(
+        self,
+        node: int,
+        *,
+        at: float | None = None,
+        core: C | None = None,
+        build: Callable[[float], C] | None = None,
+    ) -> None:
+        """Bring a node up, with a new core or one built then after a crash; not if it is up."""
 
     def stop(self, node: int, *, at: float | None = None, graceful: bool = True) -> None:
         """Take a node down; gracefully, its core may say farewell first."""
@@ -138,8 +148,18 @@ class World(Generic[C]):
         command = Command(name, fn)
         self._agenda.enter(when, node, COMMAND_TURN, lambda: self._posted.append(command))
 
-    def start(self, node: int, *, at: float | None = None, core: C | None = None) -> None:
-        self._agenda.enter(at, node, LIFE_TURN, lambda: self._start(node, core))
+    def do(self, when: float, action: Callable[[], None]) -> None:
+        self._agenda.enter(when, OUTSIDE, LIFE_TURN, action)
+
+    def start(
+        self,
+        node: int,
+        *,
+        at: float | None = None,
+        core: C | None = None,
+        build: Callable[[float], C] | None = None,
+    ) -> None:
+        self._agenda.enter(at, node, LIFE_TURN, lambda: self._start(node, core, build))
 
     def stop(self, node: int, *, at: float | None = None, graceful: bool = True) -> None:
         self._agenda.enter(at, node, LIFE_TURN, lambda: self._stop(node, graceful))
@@ -147,12 +167,53 @@ class World(Generic[C]):
     def crash(self, node: int, *, at: float | None = None) -> None:
         self._agenda.enter(at, node, LIFE_TURN, lambda: self._down(node, "crash"))
 
-    def run(self, until: float, max_records: int | None = None) -> bool:
-        """Run to `until`, what happens then included; False if `max_records` stopped it before."""
+    # --- by hand, between turns ---
+
+    def settle(self, core: C, node: int | None = None) -> int:
+        """Have a node up at once: a new one, or another life of one that crashes for it."""
+        if node is None:
+            node = len(self._cores)
+            self._cores.append(core)
+            self._up.append(False)
+            self._started.append(False)
+            self._armed.append(None)
+        self._down(node, "crash")
+        self._start(node, core)
+        self._arm(self._agenda.now, node)
+        return node
+
+    def call(self, node: int, name: str, fn: Callable[[C, float], object]) -> None:
+        """Command a core at once; nothing if it is down."""
+        if self._up[node]:
+            now, origin = self._agenda.now, self._agenda.origin
+            self._agenda.origin = node
+            self._step(now, node, [Command(name, fn)], [])
+            self._arm(now, node)
+            self._agenda.origin = origin
+
+    def fell(self, node: int) -> None:
+        """A node has crashed at once."""
+        self._down(node, "crash")
+
+    # --- time ---
+
+    def run(
+        self,
+        until: float,
+        max_records: int | None = None,
+        *,
+        stop: Callable[[], bool] | None = None,
+    ) -> bool:
+        """Run to `until`, what happens then included; False if `max_records` stopped it before.
+
+        Or if `stop` said so, which is asked between turns.
+        """
         until = on_grid(until)
         with _uncollected(), self._agenda.running():
             while (heap := self._timetable.heap) and heap[0][0] <= until:
                 if max_records is not None and self._records() >= max_records:
+                    return False
+                if stop is not None and stop():
                     return False
                 self._turn()
         self._agenda.now = max(until, self._agenda.now)
@@ -175,10 +236,14 @@ class World(Generic[C]):
         while heap and heap[0][1] == node and heap[0][0] == now:
             _, _, _, a, b, payload = heappop(heap)
             if isinstance(payload, Datagram):
-                if self._up[node] and self._timetable.admit(now, node, a, b, payload):
+                if not self._up[node]:
+                    self._timetable.miss()
+                elif self._timetable.admit(now, node, a, b, payload):
                     inbox.append((payload.source, payload.data))
             elif payload is not None:
                 payload()
+        if node == OUTSIDE:
+            return
         commands, self._posted = self._posted, []
 
         if self._up[node] and (inbox or commands or self._due(now, node)):
@@ -212,13 +277,15 @@ class World(Generic[C]):
         armed = None if self._due(now, node) else self._armed[node]
         deadline = self._cores[node].next_deadline()
         if deadline is not None and (armed is None or deadline < armed):
-            armed = on_grid(deadline)
+            armed = on_grid(max(deadline, now))
             heappush(self._timetable.heap, (armed, node, WAKE_TURN, 0, 0, None))
         self._armed[node] = armed
 
-    def _start(self, node: int, core: C | None) -> None:
+    def _start(self, node: int, core: C | None, build: Callable[[float], C] | None = None) -> None:
         if self._up[node]:
             return
+        if build is not None:
+            core = build(self._agenda.now)
         if core is not None:
             self._cores[node] = core
         self._up[node] = True

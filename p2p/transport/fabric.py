@@ -125,8 +125,12 @@ class FabricStatistics:
     """datagrams that arrive nowhere"""
     refused: int
     """datagrams refused on arrival"""
+    missed: int
+    """datagrams that found their node down"""
     unknown: int
     """datagrams to nobody"""
+    bytes_sent: int
+    """of all these"""
 
 
 @final
@@ -143,7 +147,7 @@ class Timetable:
         self._datagrams = fabric if datagrams is None else datagrams
         self._naming = naming
         self._numbers: dict[int, int] = {}
-        self._sent = self._lost = self._refused = self._unknown = 0
+        self._sent = self._lost = self._refused = self._missed = self._unknown = self._bytes = 0
 
     def enter(
         self, when: float, node: int, turn: int, a: int, b: int, action: Callable[[], None]
@@ -153,6 +157,7 @@ class Timetable:
 
     def send(self, now: float, src: int, to: Source, data: bytes) -> None:
         """Enter the arrivals of a datagram."""
+        self._bytes += len(data)
         reached = self._naming.reach(now, src, to)
         if reached is None:
             self._unknown += 1
@@ -182,6 +187,10 @@ class Timetable:
         heapq.heappush(self.heap, (on_grid(verdict), dst, DATAGRAM_TURN, src, number, later))
         return False
 
+    def miss(self) -> None:
+        """Count a datagram that has found its node down."""
+        self._missed += 1
+
     def _verdict(self, when: float, dst: int, src: int, datagram: Datagram) -> float | None:
         if not self._naming.admits(when, dst, datagram.to, datagram.source):
             return None
@@ -198,5 +207,7 @@ class Timetable:
             sent=self._sent,
             lost=self._lost,
             refused=self._refused,
+            missed=self._missed,
             unknown=self._unknown,
+            bytes_sent=self._bytes,
         )

@@ -92,7 +92,9 @@ class MemoryNetwork:
 
     def _arrive(self, when: float, node: int, src: int, number: int, datagram: Datagram) -> None:
         port = self._ports.get(node)
-        if port is not None and self._timetable.admit(when, node, src, number, datagram):
+        if port is None:
+            self._timetable.miss()
+        elif self._timetable.admit(when, node, src, number, datagram):
             port.put(datagram.source, datagram.data)
 
     def _hurry(self) -> None:

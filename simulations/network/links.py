@@ -7,7 +7,7 @@ from typing import Final, final
 from p2p.core import Source
 from p2p.entropy import Entropy
 from p2p.identity import AdnlId
-from p2p.wire import Endpoint, Link
+from p2p.wire import Link
 from simulations.network.fabric import JITTER
 from simulations.network.latency import Latency, Star
 from simulations.network.nat import Boxes
@@ -90,26 +90,17 @@ class LinkNames:
 
     def index(self, source: Source) -> int:
         """The node at the far end of a link or socket: what an event log wants to know."""
-        if isinstance(source, Endpoint):
-            owner = self._boxes.owner(source)
-        elif isinstance(source, Link):
-            owner = self._indexes.get(source.peer)
-        else:
-            raise TypeError(f"{source!r} is neither link nor endpoint")
-        if owner is None:
-            raise ValueError(f"{source!r} is nobody's")
-        return owner
+        if isinstance(source, Link):
+            return self._indexes[source.peer]
+        return self._boxes.index(source)
 
     def reach(self, now: float, node: int, to: Source) -> tuple[int, Source] | None:
         """The far end, and what it calls this one."""
-        if isinstance(to, Endpoint):
+        if not isinstance(to, Link):
             return self._boxes.reach(now, node, to)
-        if not isinstance(to, Link) or to.peer not in self._indexes:
-            return None
-        return self._indexes[to.peer], Link(self._ids[node], to.number)
+        far = self._indexes.get(to.peer)
+        return None if far is None else (far, Link(self._ids[node], to.number))
 
     def admits(self, now: float, node: int, to: Source, source: Source) -> bool:
         """Links are let in as they are; what comes to a socket, if its NAT lets it."""
-        if isinstance(to, Endpoint) and isinstance(source, Endpoint):
-            return self._boxes.admits(now, node, to, source)
-        return True
+        return isinstance(to, Link) or self._boxes.admits(now, node, to, source)

@@ -17,6 +17,7 @@ from itertools import accumulate
 from types import MappingProxyType
 from typing import Final, TypeAlias, final
 
+from p2p.core import Source
 from p2p.entropy import Entropy
 from p2p.wire import Endpoint
 
@@ -133,7 +134,7 @@ class _Box:
 
 @final
 class Boxes:
-    """All of them, and whose each endpoint is."""
+    """All of them, and whose each endpoint is: the `Naming` of nodes that know endpoints alone."""
 
     def __init__(self, lifetime: float = LIFETIME) -> None:
         self._lifetime = lifetime
@@ -177,22 +178,26 @@ class Boxes:
         self._open(now, mapping, _whom(filtered, to))
         return mapping.outside
 
-    def reach(self, now: float, node: int, to: Endpoint) -> tuple[int, Endpoint] | None:
+    def reach(self, now: float, node: int, to: Source) -> tuple[int, Endpoint] | None:
         """Who is at an endpoint, and what it sees as the source; None if it leads to nobody."""
+        if not isinstance(to, Endpoint):
+            return None
         source = self.leave(now, node, to)
         owner = self._owners.get(to)
         return None if source is None or owner is None else (owner, source)
 
-    def owner(self, to: Endpoint) -> int | None:
-        """The node at an endpoint, if anybody is or was there."""
-        return self._owners.get(to)
+    def index(self, source: Source) -> int:
+        """The node that is or was at an endpoint: what an event log wants to know."""
+        if not isinstance(source, Endpoint) or source not in self._owners:
+            raise ValueError(f"{source!r} is nobody's endpoint")
+        return self._owners[source]
 
-    def admits(self, now: float, node: int, to: Endpoint, source: Endpoint) -> bool:
+    def admits(self, now: float, node: int, to: Source, source: Source) -> bool:
         """Whether what `source` sent to an endpoint gets in to its node now."""
         box = self._boxes[node]
         if box.nat is Nat.OPEN:
             return True
-        if box.nat is Nat.BLOCKED:
+        if box.nat is Nat.BLOCKED or not isinstance(source, Endpoint):
             return False
         _, filtered = RULES[box.nat]
         for mapping in self._at(box, to):
@@ -213,7 +218,7 @@ class Boxes:
             "nat_holes": sum(len(mapping.holes) for mapping in mappings),
         }
 
-    def _at(self, box: _Box, to: Endpoint) -> list[_Mapping]:
+    def _at(self, box: _Box, to: Source) -> list[_Mapping]:
         """The mapping whose endpoint this is; searched only where there are many."""
         once = box.mappings.get(None)
         if once is not None:

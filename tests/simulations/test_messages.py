@@ -6,8 +6,12 @@ from p2p.entropy import seeded
 from p2p.errors import AnswerTooBig, Livelock, LocalError, Timeout, Unreachable
 from p2p.identity import Identity
 from p2p.transport.fabric import EPOCH, Constant
-from simulations.messages import HEARD_LIFE, HOLE_LIFE, MessageWorld
+from simulations.log import EventLog
+from simulations.messages import MessageWorld
 from simulations.network.fabric import Network
+from simulations.network.nat import LIFETIME, Boxes, Nat
+from simulations.network.places import address_of, endpoint_of
+from simulations.seat import HEAD, HEARD_LIFE, Seat
 
 DELAY = 0.1
 
@@ -44,6 +48,10 @@ def seat(world, number, core=None, **options):
     place = world.seat(Identity(bytes([number]) * 32), **options)
     place.attach(core or Echo())
     return place
+
+
+def say(one, other, payload):
+    one.call(lambda now: one.send(other.identity.id, payload))
 
 
 def introduce(one, other):
@@ -92,14 +100,14 @@ def test_who_was_heard_from_can_be_asked_back():
     w = world()
     a, b = seat(w, 1), seat(w, 2)
     introduce(a, b)
-    a.send(b.identity.id, b"hello")
+    say(a, b, b"hello")
     w.run(w.now + 1.0)
     assert w.finish(b.start(b.query(a.identity.id, b"abc", timeout=3.0)), within=5.0) == b"cba"
 
 
 def test_a_node_behind_a_nat_hears_answers_but_nothing_sent_to_its_address():
     w = world()
-    a, b = seat(w, 1, reachable=False), seat(w, 2)
+    a, b = seat(w, 1, nat=Nat.PORT_RESTRICTED), seat(w, 2)
     introduce(a, b)
     introduce(b, a)
 
@@ -110,23 +118,23 @@ def test_a_node_behind_a_nat_hears_answers_but_nothing_sent_to_its_address():
 
 def test_a_nat_lets_in_whom_its_node_has_spoken_to_for_a_while():
     w = world()
-    a, b = seat(w, 1, reachable=False), seat(w, 2)
+    a, b = seat(w, 1, nat=Nat.PORT_RESTRICTED), seat(w, 2)
     introduce(a, b)
-    a.send(b.identity.id, b"hello")
+    say(a, b, b"hello")
     w.run(w.now + 1.0)
 
     assert w.finish(b.start(b.query(a.identity.id, b"abc", timeout=3.0)), within=5.0) == b"cba"
-    w.run(w.now + 2 * HOLE_LIFE)
+    w.run(w.now + 2 * LIFETIME)
     with pytest.raises(Timeout):
         w.finish(b.start(b.query(a.identity.id, b"abc", timeout=3.0)), within=5.0)
 
 
 def test_a_nat_lets_nobody_in_who_asks_at_the_address_whatever_its_node_has_said():
     w = world()
-    a, b = seat(w, 1, reachable=False), seat(w, 2)
+    a, b = seat(w, 1, nat=Nat.PORT_RESTRICTED), seat(w, 2)
     introduce(a, b)
     introduce(b, a)
-    a.send(b.identity.id, b"hello")
+    say(a, b, b"hello")
     w.run(w.now + 1.0)
 
     there = a.addresses.addrs[0]
@@ -141,7 +149,7 @@ def test_who_was_heard_is_found_again_though_it_was_said_to_be_elsewhere():
     a, b, c = seat(w, 1), seat(w, 2), seat(w, 3)
     introduce(a, b)
     b.learn(a.identity.public, c.addresses)
-    a.send(b.identity.id, b"hello")
+    say(a, b, b"hello")
     w.run(w.now + 1.0)
     assert w.finish(b.start(b.query(a.identity.id, b"abc", timeout=3.0)), within=5.0) == b"cba"
 
@@ -199,8 +207,8 @@ def test_two_cores_of_a_node_are_told_apart_by_how_payloads_begin():
     b.attach(rest)
     introduce(a, b)
 
-    a.send(b.identity.id, b"abcdef")
-    a.send(b.identity.id, b"xyz")
+    say(a, b, b"abcdef")
+    say(a, b, b"xyz")
     w.run(w.now + 1.0)
 
     assert [payload for *_, payload in first.heard] == [b"abcdef"]
@@ -216,6 +224,59 @@ def test_a_running_procedure_has_no_result():
         w.finish(outcome, within=DELAY)
 
 
+def test_what_is_for_somebody_else_or_is_no_letter_is_dropped():
+    core = Echo()
+    place = Seat(Identity(bytes(32)), 0, seeded(1), address_of(0), EPOCH)
+    place.attach(core)
+    there = endpoint_of(1)
+    place.receive(EPOCH, there, HEAD.pack(0, bytes(32), bytes(32), 0) + b"for another")
+    place.receive(EPOCH, there, b"short")
+    place.receive(EPOCH, "no endpoint", HEAD.pack(0, place.identity.id, bytes(32), 0))
+    assert core.heard == []
+    place.receive(EPOCH, there, HEAD.pack(0, place.identity.id, bytes(32), 0) + b"for us")
+    assert core.heard == [(EPOCH, bytes(32), b"for us")]
+    assert place.sizes() == {
+        "seat_book": 1,
+        "seat_waiting": 0,
+        "seat_timeouts": 0,
+        "seat_procedures": 0,
+    }
+
+
+def test_an_answer_ends_its_timeout():
+    w = world()
+    a, b = seat(w, 1), seat(w, 2)
+    introduce(a, b)
+    w.finish(a.start(a.query(b.identity.id, b"abc", timeout=3.0)), within=5.0)
+    assert a.sizes()["seat_timeouts"] == 0
+    assert a.next_deadline() is None
+
+
+def test_commands_inside_a_turn_are_part_of_it():
+    """A core that starts a procedure while it is spoken to does not step its seat again."""
+    w = world()
+    a, b = seat(w, 1), seat(w, 2)
+    introduce(a, b)
+    begun = []
+    a.call(lambda now: begun.append(a.start(a.query(b.identity.id, b"abc", timeout=3.0))))
+    assert w.finish(begun[0], within=5.0) == b"cba"
+
+
+def test_log_tells_worlds_of_two_seeds_apart():
+    digests = []
+    for seed in (1, 1, 2):
+        boxes = Boxes()
+        log = EventLog(boxes.index)
+        w = MessageWorld(seeded(1), Network(seeded(seed), loss=0.3), boxes=boxes, log=log)
+        a, b = seat(w, 1), seat(w, 2)
+        introduce(a, b)
+        for _ in range(20):
+            say(a, b, b"abc")
+            w.run(w.now + 0.1)
+        digests.append(log.digest)
+    assert digests[0] == digests[1] != digests[2]
+
+
 def storm(seed):
     w = world(Network(seeded(seed), loss=0.3))
     cores = [Echo() for _ in range(5)]
@@ -223,7 +284,7 @@ def storm(seed):
     for one in seats:
         for other in seats:
             introduce(one, other)
-            one.send(other.identity.id, bytes(3))
+            say(one, other, bytes(3))
     w.run(w.now + 10.0)
     return [core.heard for core in cores], w.statistics()
 

@@ -65,7 +65,7 @@ def test_both_ends_of_a_link_have_one_number():
     assert NAMES.index(Link(IDS[2], 9)) == NAMES.node(IDS[2]) == 2
     assert NAMES.reach(EPOCH, 0, "nobody") is None
     assert NAMES.reach(EPOCH, 0, Link(Identity(bytes(32)).id, 9)) is None
-    with pytest.raises(TypeError):
+    with pytest.raises(ValueError, match="nobody's"):
         NAMES.index(2)
 
 

@@ -293,6 +293,85 @@ def test_command_to_nobody_counts(kind):
     assert world.statistics().pending == 0
 
 
+@both
+def test_what_is_no_nodes_is_done_before_the_nodes_turns_of_its_instant(kind):
+    core, told = Probe(deadline=EPOCH + 0.5), []
+    world = stage(kind, [core])
+    world.do(EPOCH + 0.5, lambda: told.append([*core.calls]))
+    world.run(EPOCH + 1)
+    assert told == [[]]
+    assert len(core.calls) == 1
+
+
+@both
+def test_core_can_be_built_when_its_node_comes_back(kind):
+    old, new = Probe(), []
+    world = stage(kind, [old])
+    world.crash(0, at=EPOCH + 1.0)
+
+    def build(now):
+        new.append(Probe(deadline=now + 0.5))
+        return new[0]
+
+    world.start(0, at=EPOCH + 2.0, build=build)
+    world.start(0, at=EPOCH + 3.0, build=build)  # it is up: nothing is built
+    world.run(EPOCH + 4)
+    assert [core.calls for core in new] == [[("timer", EPOCH + 2.5)]]
+    assert list(world.nodes) == new
+
+
+# --- by hand ---
+
+
+def test_node_can_be_added_told_and_felled_at_once():
+    cores, log = [Probe(deadline=EPOCH + 1.0), Probe()], EventLog()
+    world = World([], Constant(), log, NoEffects())
+    assert [world.settle(core) for core in cores] == [0, 1]
+    assert world.up(0)
+    world.call(0, "say", lambda core, now: core.say(now, 1, b"hello"))
+    world.run(EPOCH + 0.5)
+    assert cores[1].calls == [("receive", EPOCH + on_grid(0.001), 0, b"hello")]
+
+    world.fell(0)
+    world.call(0, "say", lambda core, now: core.say(now, 1, b"from the dead"))
+    world.run(EPOCH + 2)
+    assert cores[0].calls == []
+    assert len(cores[1].calls) == 1
+    assert log.records > 0
+
+
+def test_node_that_wakes_late_does_at_once_what_was_due():
+    world = World([], Constant(), None, NoEffects())
+    core = Probe(deadline=EPOCH + 1.0)
+    node = world.settle(core)
+    world.fell(node)
+    world.run(EPOCH + 5)
+    assert core.calls == []
+    world.settle(core, node)
+    world.run(EPOCH + 6)
+    assert core.calls == [("timer", EPOCH + 5.0)]
+
+
+def test_settling_a_node_that_is_up_is_a_crash_and_another_life():
+    lives = Nosy()
+    world = World([], Constant(), None, lives)
+    old, new = Probe(deadline=EPOCH + 1.0), Probe()
+    node = world.settle(old)
+    assert world.settle(new, node) == node
+    world.run(EPOCH + 2)
+    assert [what for _, _, what in lives.lives] == ["start", "crash", "restart"]
+    assert old.calls == new.calls == []
+
+
+def test_run_stops_where_it_is_told():
+    core = Probe(deadline=EPOCH + 0.5)
+    world = stage(World, [core])
+    assert world.run(EPOCH + 1, stop=lambda: bool(core.calls)) is True
+    world.do(EPOCH + 2, lambda: None)
+    assert world.run(EPOCH + 3, stop=lambda: True) is False
+    assert world.now == EPOCH + 1
+
+
 # --- bugs of a core show, the same in both ---
 
 

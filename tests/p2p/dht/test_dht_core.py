@@ -42,7 +42,7 @@ from p2p.ton import (
     PubEd25519,
     PubUnenc,
 )
-from simulations.messages import address_of
+from simulations.network.places import address_of
 
 NOW = 1_800_000_000.0
 NETWORK = 7

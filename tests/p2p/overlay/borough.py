@@ -17,8 +17,9 @@ from p2p.overlay.liveness import PulseBook
 from p2p.overlay.snapshot import Snapshot
 from p2p.transport.fabric import EPOCH
 from p2p.wire import Endpoint
-from simulations.messages import OVERHEAD, MessageWorld
+from simulations.messages import MessageWorld
 from simulations.network.fabric import Network
+from simulations.seat import OVERHEAD
 
 UNREACHED = 0.075
 SERVER = Role.RELAY | Role.DIALABLE | Role.DIRECTORY
@@ -90,11 +91,10 @@ class Citizen:
 
     def sleep(self):
         """Close the lid: nothing is heard, said or due."""
-        self.seat.up = False
+        self.borough.world.sleep(self.seat)
 
     def wake(self):
-        self.seat.up = True
-        self.seat._armed = None
+        self.borough.world.wake(self.seat)
         self.do(lambda core, now: core.handle_timer(now))
 
     def crash(self):

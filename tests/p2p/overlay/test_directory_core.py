@@ -603,7 +603,7 @@ def test_whatever_is_asked_is_answered():
         peer = random.randbytes(32) if turn % 2 else many[1].id
         answer = many[0].core.call(borough.now, peer, bytes(body[: random.randrange(1, 99)]))
         assert codec.unpack(answer, bodies.MAX_PULLED)[0] in (0, 1)
-    many[0].seat.settle()
+    many[0].seat.call(lambda now: None)
     borough.run(60.0)
 
 

@@ -17,8 +17,9 @@ from p2p.overlay.epochs import OPEN
 from p2p.overlay.reach import Dialable, Reach
 from p2p.ton import AdnlAddressList, AdnlAddressUdp
 from p2p.wire import Endpoint
-from simulations.messages import HOLE_LIFE, MessageWorld
+from simulations.messages import MessageWorld
 from simulations.network.fabric import Network
+from simulations.network.nat import LIFETIME, Nat
 
 NOW = 1_800_000_000.0
 CALLER, OTHER, SERVER = (bytes([n]) * 32 for n in (1, 2, 3))
@@ -140,11 +141,11 @@ def test_nobody_is_sought_where_its_owner_says_that_it_is_not():
 class Resident:
     """A node that asks whether it can be reached, and does for others what they ask."""
 
-    def __init__(self, place, number, *, reachable=True, maps=None):
+    def __init__(self, place, number, *, nat=Nat.OPEN, maps=None):
         self.place = place
         self.identity = Identity(number.to_bytes(32, "big"))
         self.id = self.identity.id
-        self.seat = place.world.seat(self.identity, reachable=reachable)
+        self.seat = place.world.seat(self.identity, nat=nat)
         self.maps = maps or {}
         """How some peers see it, if its router maps ports per peer."""
         self.sent = {}
@@ -209,7 +210,7 @@ class Resident:
         self.seat.learn(other.identity.public, other.seat.addresses)
 
     def _spoken_to(self, peer, transport):
-        return self.sent.get(peer, float("-inf")) + HOLE_LIFE >= self.place.world.now
+        return self.sent.get(peer, float("-inf")) + LIFETIME >= self.place.world.now
 
 
 def _addresses(address):
@@ -252,9 +253,11 @@ class Place:
 def test_each_kind_of_router_gets_the_right_mode():
     place = Place(24)
     open_to_all = place.settle(100)
-    behind = place.settle(101, reachable=False)
+    behind = place.settle(101, nat=Nat.PORT_RESTRICTED)
     symmetric = place.settle(
-        102, reachable=False, maps={peer: 40_000 + n for n, peer in enumerate(place.servers)}
+        102,
+        nat=Nat.PORT_RESTRICTED,
+        maps={peer: 40_000 + n for n, peer in enumerate(place.servers)},
     )
     assert place.judged(open_to_all).dialable is Dialable.YES
     assert "no stranger could reach UDP port 30303" in place.judged(behind).reason
@@ -263,7 +266,7 @@ def test_each_kind_of_router_gets_the_right_mode():
 
 def test_a_router_that_lets_in_who_was_spoken_to_does_not_count_as_open():
     place = Place(6)
-    behind = place.settle(101, reachable=False)
+    behind = place.settle(101, nat=Nat.PORT_RESTRICTED)
     for peer in place.servers:
         behind._learn(peer)
         behind.sent[peer] = place.world.now

@@ -11,6 +11,7 @@ from p2p.sender import MAX_DATAGRAM_PAYLOAD
 from p2p.transport.fabric import Constant
 from simulations.messages import MessageWorld
 from simulations.network.fabric import Network
+from simulations.network.nat import Nat
 
 NETWORK = 7
 
@@ -66,9 +67,9 @@ class Directory:
 class Villager:
     """A node: its core, and what has come out of it. Accepts every broadcast unless told not to."""
 
-    def __init__(self, village, identity, *, settings, reachable, records):
+    def __init__(self, village, identity, *, settings, nat, records):
         self.identity, self.id = identity, identity.id
-        self.seat = village.world.seat(identity, reachable=reachable)
+        self.seat = village.world.seat(identity, nat=nat)
         village.seats[self.id] = self.seat
         self.accepts = True
         self.broadcasts, self.pulses, self.casts, self.neighbours = [], [], [], []
@@ -139,13 +140,13 @@ class Village:
     def now(self):
         return self.world.now
 
-    def settle_one(self, number=None, *, reachable=True, records=None, **changes):
+    def settle_one(self, number=None, *, nat=Nat.OPEN, records=None, **changes):
         number = len(self.villagers) if number is None else number
         villager = Villager(
             self,
             Identity(number.to_bytes(32, "big")),
             settings=replace(self.settings, **changes),
-            reachable=reachable,
+            nat=nat,
             records=records,
         )
         self.villagers.append(villager)
