@@ -18,6 +18,7 @@ from p2p.reaching import ERRAND_FOR, ERRANDS, Holds, Knock, Reaching, holding
 from p2p.rldp.core import RldpCore
 from p2p.sending import Reach, Sending, Write
 from p2p.wire import Endpoint, Kind, Link
+from simulations.network.nat import Boxes, Nat
 
 START = 1_800_000_000
 UDP, TCP = Transport.UDP, Transport.TCP
@@ -75,10 +76,12 @@ class House:
 class Street:
     """House 1 asks servers 2 to 4, each of whom knows strangers 5 to 7, whom house 1 does not."""
 
-    def __init__(self, *, behind=()):
+    def __init__(self, *, behind=(), nat=Nat.OPEN):
         self.now = float(START + 1)
         self.behind = set(behind)
         """Transports for which a router lets in only whom house 1 has spoken to."""
+        self.boxes = Boxes()
+        self.boxes.settle(1, nat, endpoint(1), endpoint(1).host)
         self.houses = {1: House(1, SERVERS)}
         self.houses |= {n: House(n, (*STRANGERS, *SERVERS)) for n in (*SERVERS, *STRANGERS)}
         self.spoken, self.dials = set(), []
@@ -149,17 +152,25 @@ class Street:
         match output:
             case Send(Endpoint() as to, data):
                 self.spoken.add((number, to))
-                other = next((n for n in self.houses if endpoint(n) == to), None)
-                shut = (
-                    other == 1 and UDP in self.behind and (1, endpoint(number)) not in self.spoken
+                source = self.boxes.leave(self.now, 1, to) if number == 1 else endpoint(number)
+                other = self.boxes.owner(to) or next(
+                    (n for n in self.houses if endpoint(n) == to and n != 1), None
                 )
-                if other is not None and not shut:
-                    self.houses[other].sending.receive(self.now, endpoint(number), data)
+                if source is not None and other is not None and not self._shut(other, to, source):
+                    self.houses[other].sending.receive(self.now, source, data)
             case Write(link, message) if message.kind in (Kind.MESSAGE, Kind.QUERY, Kind.ANSWER):
                 other, there = self._far[number, link]
                 self.houses[other].sending.linked(there, message)
             case Reach(peer):
                 house.sending.unreachable(peer)
+
+    def _shut(self, other, to, source):
+        if other != 1:
+            return False
+        if UDP in self.behind and (1, source) not in self.spoken:
+            return True
+        arrival = self.now + 0.001
+        return not self.boxes.admits(arrival, 1, to, source)
 
     def _do(self, number, house, output):
         house.told.append(output)
@@ -196,6 +207,34 @@ def test_a_router_keeps_strangers_out_over_each_transport_by_itself(behind):
     for transport in (UDP, TCP):
         reached = Dialable.NO if transport in behind else Dialable.YES
         assert street.verdict(transport).dialable is reached
+
+
+@pytest.mark.parametrize(
+    ("nat", "reached"),
+    [
+        (Nat.OPEN, Dialable.YES),
+        (Nat.FULL_CONE, Dialable.YES),
+        (Nat.FIREWALL, Dialable.NO),
+        (Nat.RESTRICTED, Dialable.NO),
+        (Nat.PORT_RESTRICTED, Dialable.NO),
+        (Nat.SYMMETRIC, Dialable.NO),
+        (Nat.CGNAT, Dialable.NO),
+        (Nat.BLOCKED, Dialable.UNKNOWN),
+    ],
+)
+def test_each_class_of_router_gets_the_verdict_that_it_deserves(nat, reached):
+    """Where no datagram leaves, nobody can be asked to try, and the operator's word stands."""
+    street = Street(nat=nat)
+    street.listen()
+    street.run(20.0)
+    verdict = street.verdict(UDP)
+    assert verdict.dialable is reached
+    if nat is Nat.FULL_CONE:
+        assert verdict.endpoint != endpoint(1)
+        assert street.boxes.owner(verdict.endpoint) == 1
+    held = (verdict.endpoint,) if reached is Dialable.YES else ()
+    told = [] if nat is Nat.BLOCKED else [Holds((endpoint(1),), held)]
+    assert street.house.told[-1:] == told
 
 
 def test_an_operators_word_holds_until_strangers_have_failed_twice():
