@@ -1,8 +1,9 @@
 """The desk of a worker: which jobs are let in, and which of those waiting is next.
 
-Circuits take turns by start-time fair queueing: a job's tag is F = max(V, F of the circuit's last)
-+ prompt + max_tokens / 2, the least F goes first, ties by arrival; V is the start of the job that
-began last. Circuits are free to make, so this is fairness among honest conversations only.
+Circuits take turns by self-clocked fair queueing (Golestani 1994): a job's tag is F = max(V, F of
+the circuit's last) + prompt + max_tokens / 2, the least F goes first, ties by arrival; V is the tag
+of the job that began last. So a long job gives way to short ones, but to no more of them than make
+up its own length. Circuits are free to make: this is fairness among honest conversations only.
 """
 
 from dataclasses import dataclass
@@ -92,7 +93,7 @@ class Desk:
             return None
         ticket = min(ready, key=lambda ticket: ticket.finish)  # the first of equals came first
         self._running[ticket.token] = self._waiting.pop(ticket.token)
-        self._virtual = max(self._virtual, ticket.start)
+        self._virtual = max(self._virtual, ticket.finish)
         return ticket.token
 
     def leave(self, token: int) -> None:

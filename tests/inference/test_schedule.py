@@ -42,6 +42,22 @@ def test_short_jobs_go_before_long_ones_that_came_with_them():
     assert order(desk) == [2, 1]
 
 
+def test_long_job_gives_way_to_no_more_short_ones_than_make_up_its_length():
+    """However many come, each by a circuit of its own: decision 38."""
+    desk = Desk(1)
+    assert admit(desk, 0, CircuitId(1), prompt=100, max_tokens=0)
+    assert desk.next() == 0
+    assert admit(desk, 1, CircuitId(2), prompt=1_000, max_tokens=0)
+    running = 0
+    for token in range(2, 100):
+        assert admit(desk, token, CircuitId(token + 1), prompt=100, max_tokens=0)
+        desk.leave(running)
+        running = desk.next()
+        if running == 1:
+            break
+    assert token - 2 <= 1_000 // 100
+
+
 def test_ties_go_by_arrival():
     desk = Desk(1)
     assert admit(desk, 1, B)
