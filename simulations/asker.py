@@ -13,6 +13,7 @@ from inference.asking import AskCore, State
 from inference.asking_effects import Open
 from inference.engine.base import ChatMessage
 from inference.market import Memory
+from inference.protocol import PLAIN, Refusal
 from inference.request import AskFailed, AskRequest, Chosen, Policy
 from ledger.money import ZERO, Nano
 from p2p.core import Command, Event, step
@@ -49,7 +50,7 @@ class Fates(Protocol):
     """The network and its attackers, as an asker meets them."""
 
     def fate(self, now: float, asker: int, path: Sequence[AdnlId]) -> Fate:
-        """What becomes of this circuit: relays, then the worker."""
+        """What becomes of this circuit on its way: relays, then the worker."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +68,19 @@ class Conversation:
     """from the wish to the circuit"""
 
 
+class Errand(Protocol):
+    """What an ask is for: told once whether a circuit stands or nothing came of it."""
+
+    def admits(self, path: Sequence[AdnlId]) -> Refusal | None:
+        """What the worker says when a circuit has come to it; None: yes."""
+
+    def stands(self, conversation: Conversation) -> None:
+        """A worker has said yes."""
+
+    def fails(self, failed: AskFailed) -> None:
+        """Nobody will."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Habits:
     """How an asker asks."""
@@ -75,6 +89,8 @@ class Habits:
     guards: bool = True
     """Whether it keeps guards; else the first relay is drawn each time."""
     max_price: Nano = ZERO
+    mints: tuple[AdnlId, ...] = ()
+    """Whose credits it may spend."""
     request: AskRequest = QUESTION
 
 
@@ -108,14 +124,9 @@ class Asker:
         self.asking = 0
         """Asks that have come neither to a circuit nor to their end."""
 
-    def ask(
-        self,
-        entries: Sequence[Entry],
-        stands: Callable[[Conversation], None],
-        fails: Callable[[AskFailed], None],
-    ) -> None:
-        """Begin a conversation with one of these workers; one of the two is told how it went."""
-        _Ask(self, entries, stands, fails).begin()
+    def ask(self, entries: Sequence[Entry], errand: Errand) -> None:
+        """Begin a conversation with one of these workers."""
+        _Ask(self, entries, errand).begin()
 
     def sizes(self) -> dict[str, int]:
         """The length of every table."""
@@ -127,19 +138,12 @@ class Asker:
 class _Ask:
     """Drives one core to its circuit, as `inference.client` does on trio."""
 
-    def __init__(
-        self,
-        asker: Asker,
-        entries: Sequence[Entry],
-        stands: Callable[[Conversation], None],
-        fails: Callable[[AskFailed], None],
-    ) -> None:
+    def __init__(self, asker: Asker, entries: Sequence[Entry], errand: Errand) -> None:
         self._asker = asker
         self._around = asker.around
         self._timeline = asker.around.timeline
         self._entries = entries
-        self._stands = stands
-        self._fails = fails
+        self._errand = errand
         self._core = AskCore(asker.around.habits.request, asker.policy, asker.me)
         self._began = self._timeline.now
         self._circuits = self._slots = 0
@@ -148,7 +152,8 @@ class _Ask:
 
     def begin(self) -> None:
         self._asker.asking += 1
-        self._do("start", lambda core, now: core.start(now))
+        mints = self._around.habits.mints
+        self._do("start", lambda core, now: core.start(now, mints))
         self._do("listed", lambda core, now: core.listed(now, self._entries))
 
     def _do(self, name: str, run: Callable[[AskCore, float], object]) -> None:
@@ -167,7 +172,7 @@ class _Ask:
                 self._slots = slots
             case AskFailed() if self._core.state is State.DONE:
                 self._asker.asking -= 1
-                self._fails(event)
+                self._errand.fails(event)
             case _:
                 pass
 
@@ -215,13 +220,17 @@ class _Ask:
         return tuple(target.id for target in path)
 
     def _met(self, attempt: int, path: tuple[AdnlId, ...], fate: Fate) -> None:
-        self._waiting = False
-        place = fate.ended_by
+        now, self._waiting = self._timeline.now, False
+        place, last = fate.ended_by, len(path) - 1
+        refusal = self._errand.admits(path) if place is None else None
         beyond = place is None or fate.opened or place > 1
         if self._asker.guards is not None:  # as circuits tell them: has anybody beyond answered?
-            self._asker.guards.tried(self._timeline.now, path[0], passed=beyond)
+            self._asker.guards.tried(now, path[0], passed=beyond)
 
-        if place is None:
+        if refusal is not None:
+            reason = PLAIN + refusal.encode()
+            self._do("failed", lambda core, t: core.failed(t, attempt, last, Code.REFUSED, reason))
+        elif place is None:
             self._stood(path)
         elif fate.opened:
             self._lost(attempt, place)
@@ -241,7 +250,7 @@ class _Ask:
         """The rest of the ask, with offer and answer, is not played here."""
         self._do("cancel", lambda core, now: core.cancel(now))
         self._asker.asking -= 1
-        self._stands(
+        self._errand.stands(
             Conversation(
                 asker=self._asker.index,
                 path=path,

@@ -9,7 +9,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from functools import cache
 from types import UnionType
-from typing import Annotated, Final, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Final,
+    Literal,
+    TypeAlias,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from p2p.adnl.limits import Limits
 from p2p.dht.settings import Settings as DhtSettings
@@ -31,6 +40,11 @@ SETTINGS: Final[Mapping[str, type]] = {
 OTHERS: Final[Mapping[str, object]] = {
     "onion.relays": Annotated[int, Between(1, MAX_RELAYS)],
     "onion.guards": bool,
+    "market.best": Annotated[int, Between(0, 10_000)],
+    "queue.choices": Annotated[int, Between(1, 64)],
+    "queue.slots": Annotated[int, Between(1, 1_024)],
+    "queue.endless": bool,
+    "queue.service": Literal["exponential", "engine"],
 }
 """Arguments of functions that a scenario calls."""
 

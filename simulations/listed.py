@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import count
 
 from p2p.entropy import Entropy, sample
+from p2p.identity import AdnlId
 from p2p.onion.path import Role
 from simulations.adversary.coalition import Coalition, Relays, Workers
 from simulations.adversary.sybil import Sybil
@@ -89,6 +91,11 @@ def chosen(adversary: Adversary, among: Sequence[Member], entropy: Entropy) -> l
 def count_of(exp: Experiment, role: str) -> int:
     """How many nodes have this role."""
     return round(exp.run.nodes * exp.nodes.mix.get(role, 0.0))
+
+
+def name_of(client: int) -> AdnlId:
+    """Who an asker is, to itself alone."""
+    return AdnlId(sha256(b"client %d" % client).digest())
 
 
 def _sybils(exp: Experiment, numbers: Iterator[int], entropy: Entropy) -> Iterator[Member]:

@@ -6,7 +6,7 @@ once, and paths and workers are chosen from it by the real code.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Final, final
 
@@ -73,6 +73,13 @@ def member(
     return _listed(index, fields)
 
 
+def offering(one: Member, model: Model) -> Member:
+    """The same node with this model and no other."""
+    advert = one.entry.advert
+    advert = replace(advert, fields=replace(advert.fields, models=(model,)))
+    return replace(one, entry=replace(one.entry, advert=advert))
+
+
 def _listed(index: int, fields: Fields) -> Member:
     public = sha256(b"node %d" % index).digest()
     advert = Advert(
@@ -121,6 +128,10 @@ class Register:
     def relays(self) -> Sequence[RelayView]:
         """All relays, in the order given."""
         return self._relays
+
+    def entry(self, peer: AdnlId) -> Entry:
+        """A listed node as workers are drawn."""
+        return self._members[peer].entry
 
     def index(self, peer: AdnlId) -> int:
         """The number of a listed node."""

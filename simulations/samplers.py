@@ -1,6 +1,7 @@
 """Draws that are not uniform, from an `Entropy`: the same on every version of Python."""
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import final
 
@@ -57,8 +58,7 @@ class Percentiles:
 
     def at(self, rank: float) -> float:
         """The value below which this share lies."""
-        last = len(self._ranks) - 1
-        above = next((i for i, known in enumerate(self._ranks) if known >= rank), last)
+        above = min(bisect_left(self._ranks, rank), len(self._ranks) - 1)
         if above == 0:
             return self._values[0]
         low, high = self._ranks[above - 1], self._ranks[above]

@@ -114,6 +114,19 @@ def bounded(servers: int, places: int, load: float) -> Room:
     return Room(refused=refused, wait=queued / (offered * (1.0 - refused)))
 
 
+def redrawn(servers: int, places: int, load: float, draws: int) -> Room:
+    """`bounded` of very many workers, where who is turned away tries so many in all.
+
+    Each worker meets what others have turned away besides its own: the load at which that adds up.
+    """
+    offered = load
+    for _ in range(200):
+        refused = bounded(servers, places, offered).refused
+        offered = load * sum(refused**again for again in range(draws))
+    room = bounded(servers, places, offered)
+    return Room(refused=room.refused**draws, wait=room.wait)
+
+
 def fixed_wait(load: float) -> float:
     """Mean wait in M/D/1: packets of one size in front of an uplink."""
     return load / (2.0 * (1.0 - load))

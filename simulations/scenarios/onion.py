@@ -15,7 +15,7 @@ circuit_build_s, ttft_s, ask_outcome, bytes.
 """
 
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
+from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
 from typing import Final, final
@@ -28,10 +28,10 @@ from simulations.adversary.coalition import Coalition
 from simulations.arrivals import Request, asked
 from simulations.asker import Asker, Conversation, Fate, Habits, Surroundings
 from simulations.experiment import Experiment
-from simulations.listed import coalition, listed
+from simulations.listed import coalition, listed, name_of
 from simulations.log import EventLog
 from simulations.metrics import Meter
-from simulations.network.links import Links
+from simulations.network.build import ground
 from simulations.privacy import evenly
 from simulations.register import MODEL, Register
 from simulations.samplers import geometric
@@ -73,10 +73,10 @@ class Onion:
             habits=habits(exp),
         )
         self.nodes: Sequence[Asker] = [
-            Asker(node, _name(node), around, entropy.fork(f"node/{node}"))
+            Asker(node, name_of(node), around, entropy.fork(f"node/{node}"))
             for node in range(among.clients)
         ]
-        self._watch = Watch(self._coalition, setting.meter, len(self.nodes), self._timeline.now)
+        self.watch = Watch(self._coalition, setting.meter, len(self.nodes), self._timeline.now)
         self._turns = exp.workload.turns
         self._entropy = entropy.fork("workload")
         self._requests = asked(exp.workload, self._entropy)
@@ -105,24 +105,40 @@ class Onion:
     def _await_next(self) -> None:
         request = next(self._requests, None)
         if request is not None:
-            self._timeline.at(self._watch.began + request.at, lambda: self._begin(request))
+            self._timeline.at(self.watch.began + request.at, lambda: self._begin(request))
 
     def _begin(self, request: Request) -> None:
         asker = self.nodes[self._entropy.below(len(self.nodes))]
         turns = geometric(self._entropy, self._turns)
-        asker.ask(
-            self._register.workers,
-            lambda conversation: self._stands(conversation, request, turns),
-            self._watch.failed,
-        )
+        asker.ask(self._register.workers, _Talk(self, request, turns))
         self._await_next()
 
-    def _stands(self, conversation: Conversation, request: Request, turns: int) -> None:
+    def talk(self, conversation: Conversation, request: Request, turns: int) -> None:
+        """A conversation of so many turns has its circuit."""
         writing = request.answer / MODEL.answer_rate
-        self._watch.stands(self._timeline.now, conversation)
+        self.watch.stands(self._timeline.now, conversation)
         self._ways.carry(conversation, request, turns)
         seconds = turns * writing + (turns - 1) * READING
-        self._timeline.after(seconds, lambda: self._watch.over(conversation))
+        self._timeline.after(seconds, lambda: self.watch.over(conversation))
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Talk:
+    """Why somebody asks: see `Errand`."""
+
+    onion: Onion
+    request: Request
+    turns: int
+
+    def admits(self, path: Sequence[AdnlId]) -> None:
+        """Workers have room for all."""
+
+    def stands(self, conversation: Conversation) -> None:
+        self.onion.talk(conversation, self.request, self.turns)
+
+    def fails(self, failed: AskFailed) -> None:
+        self.onion.watch.failed(failed)
 
 
 def habits(exp: Experiment) -> Habits:
@@ -139,7 +155,7 @@ class Ways:
         self._register = register
         self._coalition = coalition
         self._meter = setting.meter
-        self._links = Links(setting.entropy.fork("network"))
+        self._latency = ground(setting.exp.network, setting.entropy.fork("network")).latency
 
     def fate(self, now: float, asker: int, path: Sequence[AdnlId]) -> Fate:
         """See `Fates`."""
@@ -164,7 +180,7 @@ class Ways:
 
     def _one_way(self, asker: int, path: Sequence[AdnlId]) -> float:
         nodes = [asker, *(self._register.index(peer) for peer in path)]
-        return sum(self._links.leg(*pair) for pair in pairwise(nodes))
+        return sum(self._latency.leg(*pair) for pair in pairwise(nodes))
 
 
 @final
@@ -239,7 +255,3 @@ def _less(counts: dict[int, int], key: int) -> None:
     counts[key] -= 1
     if not counts[key]:
         del counts[key]
-
-
-def _name(node: int) -> AdnlId:
-    return AdnlId(sha256(b"client %d" % node).digest())

@@ -169,13 +169,14 @@ def _core(entropy, node, count, beat, life=0):
 def play():
     """Run a scenario of these settings; the scenario, and what it measured by series."""
 
-    def run(scenario, until, *, seed=1, **settings):
+    def run(scenario, until, *, seed=1, window=None, **settings):
         exp = from_tree({"name": "test", "scenario": scenario, **settings})
         built = []
         meter = Meter(lambda: built[0].now if built else EPOCH, bucket=1e4)
         setting = Setting(exp=exp, entropy=seeded(seed), meter=meter, log=EventLog())
         built.append(build(setting))
         assert built[0].run(EPOCH + until)
-        return built[0], {str(each.key): each for each in meter.summary()}
+        summaries = meter.summary(window and (lambda series: window(series.values())))
+        return built[0], {str(each.key): each for each in summaries}
 
     return run

@@ -126,6 +126,20 @@ class Attacked:
         return Fate(seconds=0.1, ended_by=killer, opened=opened)
 
 
+class Errand:
+    def __init__(self):
+        self.stood = []
+
+    def admits(self, path):
+        return None
+
+    def stands(self, conversation):
+        self.stood.append(conversation)
+
+    def fails(self, failed):
+        pass
+
+
 def attacked(bad, bad_workers, *, guards=False, **how):
     """Askers, each a new one, among so many bad relays and workers."""
     relays = [member(i, Role.RELAY, address(i, 0)) for i in range(RELAYS)]
@@ -150,10 +164,10 @@ def attacked(bad, bad_workers, *, guards=False, **how):
 
 def ask(asker, around):
     """The conversations that come of one ask, none or one; all its tries included."""
-    stood = []
-    asker.ask(around.register.workers, stood.append, lambda failed: None)
+    errand = Errand()
+    asker.ask(around.register.workers, errand)
     around.timeline.run(around.timeline.now + 300.0)
-    return stood
+    return errand.stood
 
 
 @pytest.mark.parametrize(("goal", "bad_workers"), [("worker", 0), ("prompt", 6)])
