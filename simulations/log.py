@@ -74,6 +74,10 @@ class EventLog:
         """The sum modulo 2^128 of the records' BLAKE2b-128, as 16 little-endian bytes in hex."""
         return (self._sum & _MODULUS_MASK).to_bytes(_SIZE, "little").hex()
 
+    def counts(self) -> dict[int, int]:
+        """Records of each node so far."""
+        return dict(self._numbers)
+
     def add(self, now: float, node: int, kind: int, peer: Source | None, data: bytes) -> None:
         """Record one happening; `now` never falls over a run."""
         if now >= self._second:
