@@ -1,11 +1,10 @@
-"""Questions to a DHT that is not this network's: TON's, by its global configuration.
+"""Questions to a DHT of another network, by its global configuration: TON's, or `dht config`'s.
 
 The visit is this command's own: a socket and a key that end with it. No node of this home takes
 part, and no network of it hears of it.
 """
 
 from collections.abc import Callable, Coroutine
-from typing import Final
 
 import trio
 
@@ -20,9 +19,6 @@ from scripts import joining, lookups
 from scripts.api import dht as documents
 from scripts.failure import Document, Failed, unwrap
 from scripts.lookups import Table, Wanted
-
-TON: Final = None
-"""The network that the records of TON's nodes name."""
 
 
 def get(file: bytes, key: str, name: str | None, idx: int) -> Document:
@@ -74,12 +70,12 @@ def _no_config(why: str) -> Failed:
 
 
 def _place(seeds: list[DhtNode]) -> VisitConfig:
-    """TON's numbers; those of a dev network if all nodes are on this machine."""
+    """The network that the first record names, TON's none; a dev one if all are on this machine."""
     hosts = [host for seed in seeds for host in map(nodes.host, seed.addr_list.addrs) if host]
     here = all(host.is_loopback for host in hosts)
     return VisitConfig(
         seeds=seeds,
-        network=TON,
+        network=nodes.network_of(seeds[0]),
         bind=Endpoint(joining.LOOPBACK if here else joining.EVERYWHERE, 0),
         settings=dht_settings.DEV if here else dht_settings.DEFAULT,
     )

@@ -1,8 +1,8 @@
 """What a worker serves: the engine that the settings name, and the model it speaks for."""
 
 import mmap
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -58,10 +58,10 @@ def _fake_identity(seed: int) -> bytes:
 
 
 def check(settings: Worker) -> None:
-    """Raise `Failed` for a model that is not there, before a node starts to serve it."""
-    if settings.engine != FAKE and not (path := _path(settings.model)).is_file():
-        message = f"{path} cannot be served: there is no such file."
-        raise Failed("failed", message, "Name another GGUF file with --model.")
+    """Raise `Failed` for a model that is not there or is none, before a node starts to serve it."""
+    if settings.engine != FAKE:
+        with _file(_path(settings.model)) as view:
+            _header(view)
 
 
 @asynccontextmanager
@@ -113,15 +113,25 @@ def _path(chosen: str) -> Path:
 
 def _describe(path: Path) -> Model:
     """What a model file says of itself. Raises `Failed` if it is none."""
+    with _file(path) as view:
+        return _model(_header(view), sha256(view).digest(), len(view))
+
+
+@contextmanager
+def _file(path: Path) -> Iterator[mmap.mmap]:
+    """The bytes of a model file. Raises `Failed` if it cannot be read, or what reads it so."""
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as view:
-            digest = sha256(view).digest()
-            with memoryview(view) as buffer:
-                header = gguf.parse(buffer)
-            return _model(header, digest, len(view))
+            yield view
     except (OSError, ValueError, BadModel) as error:
-        message = f"{path} cannot be served: {error}."
+        why = error.strerror if isinstance(error, OSError) else error
+        message = f"{path} cannot be served: {why}."
         raise Failed("failed", message, "Name another GGUF file with --model.") from error
+
+
+def _header(view: mmap.mmap) -> gguf.Header:
+    with memoryview(view) as buffer:
+        return gguf.parse(buffer)
 
 
 def _model(header: gguf.Header, digest: bytes, size: int) -> Model:

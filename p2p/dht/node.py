@@ -86,6 +86,12 @@ def check(record: DhtNode, network: int | None, *, private: bool = False) -> Nod
     )
 
 
+def network_of(record: DhtNode) -> int | None:
+    """The network that a record names, if any; `check` says whether its node signed that."""
+    prefix = record.signature[:-SIGNATURE_SIZE]
+    return int.from_bytes(prefix, "little", signed=True) if len(prefix) == NETWORK_SIZE else None
+
+
 def pack_nodes(nodes: Sequence[Node]) -> bytes:
     """The records of nodes as a bare `dht.nodes`, put together from what was packed once."""
     count = len(nodes).to_bytes(4, "little")

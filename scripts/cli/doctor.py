@@ -33,16 +33,21 @@ class Finding(NamedTuple):
 def doctor(*, common: Common = PLAIN) -> int:
     """Check this node and say what to do. Exits with 1 if something must be done."""
     home = common.home
-    findings = [*_home(home), *_node(home)]
+    findings = [_here(finding, home) for finding in (*_home(home), *_node(home))]
     is_well = all(finding.state != FAIL for finding in findings)
     if common.as_json:
         checks = [finding._asdict() for finding in findings]
         give({"schema": "tussah/doctor/1", "healthy": is_well, "checks": checks})
     else:
         for finding in findings:
-            advice = at_home(finding.advice or "", home.path)
-            out(f"{finding.state:<4}  {finding.message} {advice}".rstrip() + "\n")
+            out(f"{finding.state:<4}  {finding.message} {finding.advice or ''}".rstrip() + "\n")
     return 0 if is_well else 1
+
+
+def _here(finding: Finding, home: Home) -> Finding:
+    """With advice that can be typed as it stands."""
+    advice = finding.advice
+    return finding._replace(advice=None if advice is None else at_home(advice, home.path))
 
 
 def _home(home: Home) -> Iterator[Finding]:

@@ -1,5 +1,6 @@
 """`tussah network`: which networks this home takes part in."""
 
+import ipaddress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,8 +54,19 @@ def new(
         f"made network {name}; this node is its first: "
         f"{at_home(f'start it with tussah up {roles}', common.home.path)}\n"
         f"others join with: tussah network join {networks.invite(profile)}\n"
+        f"{_only_here(host)}"
     )
     return _give(profile, text, common)
+
+
+def _only_here(host: str) -> str:
+    """What to know of a network whose first address is this machine's own."""
+    if not ipaddress.ip_address(host).is_loopback:
+        return ""
+    return (
+        f"Only from this machine: {host} is nowhere else. For a network of several, name the\n"
+        "address at which they reach this one: tussah network new NAME --host ADDRESS\n"
+    )
 
 
 def join(invitation: str, /, *, common: Common = PLAIN) -> int:

@@ -44,6 +44,13 @@ async def test_a_dht_of_tons_kind_is_asked_by_its_configuration(validate):
     assert failed.value.failure.meaning.exit == 4
 
 
+async def test_a_dht_of_our_kind_is_asked_by_what_dht_config_prints():
+    async with dht(3, 0x51A1) as nodes:
+        target = nodes[2].identity.id.hex()
+        nearest = await asked(abroad.find_node, listing(nodes[:1]), target)
+        assert nearest["nodes"][0]["id"] == target
+
+
 async def store(nodes, value):
     place = VisitConfig(
         seeds=[node.dht.record() for node in nodes],

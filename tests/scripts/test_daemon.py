@@ -1,6 +1,7 @@
 """A node in this process: what it needs to start, what it says of itself, how its parts fail."""
 
 import os
+import re
 import socket
 from functools import partial
 
@@ -158,9 +159,12 @@ async def test_worker_that_failed_is_not_listed_as_one(start):
     assert (entry.advert.roles & Role.RELAY, entry.advert.roles & Role.WORKER) == (Role.RELAY, 0)
 
 
-def test_process_that_is_to_serve_a_missing_model_does_not_start(home):
-    chosen = wanted(home, node__roles="worker", worker__model="/nowhere.gguf")
-    with pytest.raises(Failed, match=r"/nowhere\.gguf cannot be served"):
+@pytest.mark.parametrize(
+    ("model", "why"), [("/nowhere.gguf", "No such file"), (__file__, "no GGUF file")]
+)
+def test_process_that_is_to_serve_no_model_does_not_start(home, model, why):
+    chosen = wanted(home, node__roles="worker", worker__model=model)
+    with pytest.raises(Failed, match=f"{re.escape(model)} cannot be served: {why}"):
         daemon.main(chosen, home=home, ready=pytest.fail)
 
 
