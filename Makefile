@@ -64,7 +64,7 @@ format: setup ## rewrite the sources as the formatter wants them
 
 lock: ## resolve pyproject.toml anew, for every Python we run on (needs uv)
 	@for minor in 3.11 3.12 3.13; do \
-	  uv pip compile --quiet --upgrade --extra worker --extra dev --generate-hashes --no-emit-index-url \
+	  uv pip compile --quiet --upgrade --extra worker --extra sim --extra dev --generate-hashes --no-emit-index-url \
 	    --python-version $$minor --output-file requirements/$$minor.lock pyproject.toml; done
 
 clean: ## forget the environment and every cache
