@@ -4,8 +4,7 @@ Measured: `lookup_s`, `lookup_found`, `lookup_hops`, `messages`, `bytes`, `dropp
 Nodes join one after the other in the first tenth of the run, values are stored in the next, and
 lookups come as a Poisson process after that.
 
-Small on purpose: of the network only latency's `constant` and the loss are heeded, and neither
-churn nor NAT.
+Small on purpose: there is neither churn nor NAT.
 """
 
 import struct
@@ -16,23 +15,23 @@ from p2p.core import DATAGRAM, EVENT
 from p2p.dht import value as values
 from p2p.dht.core import DhtCore
 from p2p.dht.settings import DEFAULT
-from p2p.entropy import Entropy, choice, exponential
+from p2p.entropy import choice, exponential
 from p2p.identity import Identity
 from p2p.ton import DhtKey, DhtValue
 from p2p.transport.fabric import EPOCH, Fabric
 from simulations import knobs
 from simulations.dht import Member, Town
 from simulations.log import EventLog
-from simulations.messages import Outcome
-from simulations.network.datagrams import SPREAD, Datagrams
+from simulations.network.build import ground
 from simulations.scenarios import Setting
+from simulations.seat import Outcome
 
 KNOBS: Final = ("dht",)
 
 PUBLISHERS: Final = 10
 """values stored if the experiment does not say how many"""
 
-SLICE: Final = 0.05
+SLICE: Final = 0.005
 """virtual seconds between looks at the number of records"""
 
 
@@ -170,18 +169,5 @@ class _Recorded:
 
 
 def _fabric(setting: Setting) -> Fabric:
-    network, entropy = setting.exp.network, setting.entropy
-    loss = network.loss if isinstance(network.loss, float) else 0.0
-    leg = network.latency.rtt_ms / 4_000
-    constant = network.latency.kind == "constant"
-    fabric = Datagrams(
-        _stream(entropy),
-        loss=loss,
-        jitter=network.jitter,
-        spread=(leg, leg) if constant else SPREAD,
-    )
-    return fabric if setting.log is None else _Recorded(fabric, setting.log)
-
-
-def _stream(entropy: Entropy) -> Entropy:
-    return entropy.fork("network")
+    there = ground(setting.exp.network, setting.entropy.fork("network"), whole=True).datagrams
+    return there if setting.log is None else _Recorded(there, setting.log)
