@@ -72,8 +72,7 @@ class Lookups:
                 message = "No node of the DHT took the value."
                 advice = "One that is as new as this or newer may stand there: try again in 1 s."
                 raise Failed("dht_unreachable", message, advice)
-            if wish.keep:
-                await self._keep(table, wish)
+            await self._keep(table, wish)
         return documents.stored(made, took, kept=wish.keep, persistent=persistent)
 
     async def config(self) -> Document:
@@ -148,8 +147,14 @@ class Lookups:
             raise Failed("invalid_request", message, advice, param="keep")
 
     async def _keep(self, table: Table, wish: Wish) -> None:
+        """Bring the value again from now on, or no longer the one that was kept before it."""
+        kept = f"put {wish.idx} {wish.name}"
+
         async def publish(dht: DhtCore) -> None:
-            dht.publish(time.time(), f"put {wish.idx} {wish.name}", self._build(wish))
+            if wish.keep:
+                dht.publish(time.time(), kept, self._build(wish))
+            else:
+                dht.withdraw(kept)
 
         try:
             await table.run(publish)

@@ -3,7 +3,7 @@
 import json
 import socket
 import sys
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -81,11 +81,21 @@ async def keeps(relay, client):
     stored = await relay.lookups.put(Wish(name="kept", content=b"", keep=True))
     assert stored["kept"]
     assert relay.node.statistics().dht.published == before + 1
+    await once_newer(relay, Wish(name="kept", content=b"other"))
+    assert relay.node.statistics().dht.published == before
     with pytest.raises(Failed, match="only asks"):
         await client.lookups.put(Wish(name="kept", content=b"", keep=True))
     assert not (await client.lookups.put(Wish(name="once", content=b"")))["persistent"]
     with pytest.raises(Failed, match="itself publishes"):
         await relay.lookups.put(Wish(name="address", content=b""))
+
+
+async def once_newer(relay, wish):
+    """A value is newer than another by its expiry, in whole seconds."""
+    while True:
+        with suppress(Failed):
+            return await relay.lookups.put(wish)
+        await trio.sleep(0.2)
 
 
 async def find(first, second, client, validate):
