@@ -113,13 +113,13 @@ Body: TypeAlias = Mapping[str, object]
 def parse(body: object) -> tuple[AskRequest, Wish]:
     """The ask that a JSON body describes. Raises `Failed` (`invalid_request`) naming the field."""
     if not isinstance(body, Mapping):
-        raise _wrong("body", "it must be a JSON object")
-    _check_fields(body, FIELDS, "")
+        raise wrong("body", "it must be a JSON object")
+    check_fields(body, FIELDS, "")
     tussah = body.get("tussah", {})
     if not isinstance(tussah, Mapping):
-        raise _wrong("tussah", "it must be an object")
-    _check_fields(tussah, WISHES, "tussah.")
-    return _request(body), _wish(tussah)
+        raise wrong("tussah", "it must be an object")
+    check_fields(tussah, WISHES, "tussah.")
+    return request_of(body), wish_of(tussah)
 
 
 FIELDS: Final = (
@@ -130,7 +130,8 @@ FIELDS: Final = (
 WISHES: Final = ("relays", "deadline_s", "worker", "max_price_nano", "buy")
 
 
-def _request(body: Body) -> AskRequest:
+def request_of(body: Body) -> AskRequest:
+    """What OpenAI's fields ask for. Raises `Failed` naming the one that does not do."""
     plain = AskRequest()
     most = _whole(body, "max_completion_tokens", low=1, high=2**31 - 1)
     return AskRequest(
@@ -148,7 +149,8 @@ def _request(body: Body) -> AskRequest:
     )
 
 
-def _wish(tussah: Body) -> Wish:
+def wish_of(tussah: Body) -> Wish:
+    """What our own fields ask for. Raises `Failed` naming the one that does not do."""
     deadline = _real(tussah, "deadline_s", low=1.0, high=MAX_DEADLINE)
     cap = _whole(tussah, "max_price_nano", low=0, high=MAX_NANO)
     return Wish(
@@ -169,42 +171,58 @@ def _worker(tussah: Body) -> AdnlId | None:
     except ValueError:
         raw = b""
     if len(raw) != 32:
-        raise _wrong("tussah.worker", "it must be an id of 64 hex digits")
+        raise wrong("tussah.worker", "it must be an id of 64 hex digits")
     return AdnlId(raw)
 
 
 def _messages(body: Body) -> tuple[ChatMessage, ...]:
     messages = body.get("messages")
     if not isinstance(messages, Sequence) or isinstance(messages, str) or not messages:
-        raise _wrong("messages", "it must be a list with at least one message")
+        raise wrong("messages", "it must be a list with at least one message")
     return tuple(_message(message, f"messages[{at}]") for at, message in enumerate(messages))
 
 
 def _message(message: object, place: str) -> ChatMessage:
     if not isinstance(message, Mapping):
-        raise _wrong(place, "it must be an object")
-    role, content = message.get("role"), message.get("content")
+        raise wrong(place, "it must be an object")
+    role, content = message.get("role"), _content(message.get("content"), f"{place}.content")
     if role not in ROLES:
-        raise _wrong(f"{place}.role", f"it must be one of {', '.join(ROLES)}")
-    if not isinstance(content, str):
-        raise _wrong(f"{place}.content", "it must be text")
+        raise wrong(f"{place}.role", f"it must be one of {', '.join(ROLES)}")
     return ChatMessage(role=str(role), content=content)
+
+
+def _content(content: object, place: str) -> str:
+    """Text, or the texts of parts, one below the other."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list) or not content:
+        raise wrong(place, "it must be text or a list of parts")
+    return "\n".join(_part(part, f"{place}[{at}]") for at, part in enumerate(content))
+
+
+def _part(part: object, place: str) -> str:
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    text = part.get("text") if isinstance(part, Mapping) else None
+    if kind != "text" or not isinstance(text, str):
+        raise wrong(place, "only parts of text can be asked: no worker reads images or sound yet")
+    return text
 
 
 def _stops(body: Body) -> tuple[str, ...]:
     given = body.get("stop")
     stops = [given] if isinstance(given, str) else given or []
     if not isinstance(stops, list) or not all(isinstance(stop, str) and stop for stop in stops):
-        raise _wrong("stop", "it must be text or a list of texts")
+        raise wrong("stop", "it must be text or a list of texts")
     if len(stops) > MAX_STOPS:
-        raise _wrong("stop", f"at most {MAX_STOPS} are possible")
+        raise wrong("stop", f"at most {MAX_STOPS} are possible")
     return tuple(stops)
 
 
 # --- fields ---
 
 
-def _check_fields(body: Body, known: Sequence[str], prefix: str) -> None:
+def check_fields(body: Body, known: Sequence[str], prefix: str) -> None:
+    """Raise `Failed` for the first field that is not known."""
     for name in body:
         if name not in known:
             raise Failed(
@@ -215,7 +233,8 @@ def _check_fields(body: Body, known: Sequence[str], prefix: str) -> None:
             )
 
 
-def _wrong(param: str, why: str) -> Failed:
+def wrong(param: str, why: str) -> Failed:
+    """That a field does not do, and why."""
     return Failed("invalid_request", f"The request's {param} does not do: {why}.", param=param)
 
 
@@ -224,7 +243,7 @@ def _text(body: Body, name: str, default: str) -> str:
     if value is None:
         return default
     if not isinstance(value, str):
-        raise _wrong(name, "it must be text")
+        raise wrong(name, "it must be text")
     return value
 
 
@@ -233,14 +252,14 @@ def _whole(body: Body, name: str, *, low: int, high: int) -> int | None:
     if value is None:
         return None
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise _wrong(name, f"it must be a whole number between {low} and {high}")
+        raise wrong(name, f"it must be a whole number between {low} and {high}")
     return value
 
 
 def _yes(body: Body, name: str) -> bool | None:
     value = body.get(name)
     if value is not None and not isinstance(value, bool):
-        raise _wrong(name, "it must be true or false")
+        raise wrong(name, "it must be true or false")
     return value
 
 
@@ -249,7 +268,7 @@ def _real(body: Body, name: str, *, low: float, high: float) -> float | None:
     if value is None:
         return None
     if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
-        raise _wrong(name, f"it must be a number between {low:g} and {high:g}")
+        raise wrong(name, f"it must be a number between {low:g} and {high:g}")
     return float(value)
 
 
