@@ -177,6 +177,11 @@ class Seat:
             mailbox.abandon()
         self.procedures.close()
 
+    @property
+    def now(self) -> float:
+        """When this seat was stepped last, or is being stepped."""
+        return self._now
+
     # --- by hand ---
 
     @property

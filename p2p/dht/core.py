@@ -130,6 +130,16 @@ class DhtCore:
         self._joining.add(seeds)
         self._joining.seek(now)
 
+    def assume(self, now: float, known: Iterable[tuple[float, Node]]) -> None:
+        """Take it that each of these nodes answered at its time, our neighbours among them.
+
+        For who starts in the middle of things, as simulations do; none is sought or asked.
+        """
+        self._asking.now = now
+        for when, node in known:
+            self._table.answered(when, node)
+        self._joining.settle(now)
+
     def publish(self, now: float, name: str, build: Build) -> None:
         """Store what `build` makes, and again before it is forgotten, until `withdraw`.
 
@@ -165,7 +175,7 @@ class DhtCore:
 
     async def find_under(self, where: bytes) -> DhtValue | None:
         """As `find_value`, by the 32 bytes of the key's id alone."""
-        ended = await self._walk(where, self._asking.value)
+        ended = await self.walk_to_value(where)
         own = self._storage.get(self._asking.now, where)
         found = ended.value or own
         self._counts.add(Count.MISSING if found is None else Count.FOUND)
@@ -175,8 +185,16 @@ class DhtCore:
 
     async def find_nodes(self, target: bytes) -> list[DhtNode]:
         """The k nodes nearest to an id of 32 bytes that answer, nearest first."""
-        ended = await self._walk(target, self._asking.nodes)
+        ended = await self.walk_to_nodes(target)
         return [node.record for node in ended.nearest]
+
+    async def walk_to_value(self, where: bytes) -> Walk:
+        """How a lookup of a key's id went; who only wants the value takes `find_under`."""
+        return await self._walk(where, self._asking.value)
+
+    async def walk_to_nodes(self, target: bytes) -> Walk:
+        """How a lookup of the nodes nearest to an id went; see `find_nodes`."""
+        return await self._walk(target, self._asking.nodes)
 
     async def store(self, value: DhtValue) -> int:
         """Store a value at the k nodes nearest to its key; how many of them took it.

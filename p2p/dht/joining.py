@@ -78,6 +78,11 @@ class Joining:
         self._sought += 1
         self.due = now
 
+    def settle(self, now: float) -> None:
+        """Our neighbours are known: go on as if they had been found."""
+        self._found = self._sought = max(self._sought, 1)
+        self.due = now + between(self._settings.bucket_fill, self._entropy)
+
     async def fill(self, now: float) -> None:
         """Meet somebody if nobody is known; look for our neighbours, and later fill a bucket."""
         self.due = now + between(self._settings.bucket_fill, self._entropy)

@@ -1,173 +1,257 @@
-"""A DHT of real cores on the message seam: they join, some store values, all look them up.
+"""A DHT of real cores on the message seam: nodes look up ids and values, store values, and churn.
 
-Measured: `lookup_s`, `lookup_found`, `lookup_hops`, `messages`, `bytes`, `dropped`, `nodes_up`.
-Nodes join one after the other in the first tenth of the run, values are stored in the next, and
-lookups come as a Poisson process after that.
+Every node looks for something `lookups_per_node_s` times a second, in turn for the node nearest to
+a random id and for a value that somebody has published; `publishes_per_s` are published by random
+nodes of the whole network. Measured are seconds, queries and hops of lookups, whether they came to
+what an oracle knows to be right, how much of the tables is alive, and what is sent.
 
-Small on purpose: there is neither churn nor NAT.
+`[[adversary]] kind = "boastful"` has a share of the nodes behind NATs say that they can be reached.
 """
 
-import struct
-from collections.abc import Sequence
-from typing import Final, final
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Final, TypeAlias, final
 
-from p2p.core import DATAGRAM, EVENT
+from p2p.dht import key as keys
 from p2p.dht import value as values
-from p2p.dht.core import DhtCore
+from p2p.dht.lookup import Walk
 from p2p.dht.settings import DEFAULT
-from p2p.entropy import choice, exponential
-from p2p.identity import Identity
-from p2p.ton import DhtKey, DhtValue
-from p2p.transport.fabric import EPOCH, Fabric
+from p2p.entropy import Entropy, exponential
+from p2p.identity import AdnlId
+from p2p.ton import DhtKey
+from p2p.transport.fabric import EPOCH, FabricStatistics
 from simulations import knobs
-from simulations.dht import Member, Town
-from simulations.log import EventLog
+from simulations.churn import MEASURED, MINUTE, Churn, Sessions
+from simulations.experiment import Experiment, Weibull
 from simulations.network.build import ground
+from simulations.population import STABLE, Population
+from simulations.reading import WrongExperiment
 from simulations.scenarios import Setting
-from simulations.seat import Outcome
+from simulations.scenarios.weather import under_weather
+from simulations.seat import Seat
+from simulations.trioworld import TrioWorld
+from simulations.world import Life, Stage, World
 
 KNOBS: Final = ("dht",)
 
-PUBLISHERS: Final = 10
-"""values stored if the experiment does not say how many"""
+NAME: Final = b"sim"
 
-SLICE: Final = 0.005
-"""virtual seconds between looks at the number of records"""
+CONTENT: Final = 256
+"""bytes of a published value"""
+
+LIFE: Final = 3_000
+"""seconds that it lives"""
+
+SETTLED: Final = 10.0
+"""seconds after its publication from which a value is looked for"""
+
+SAMPLE: Final = 50
+"""nodes whose tables are looked at for how much of them is alive"""
+
+Looking: TypeAlias = Callable[[Seat, float], object]
 
 
-def build(setting: Setting) -> "DhtScenario":
-    """The nodes of the DHT, none of which has joined yet."""
-    return DhtScenario(setting)
+def build(setting: Setting) -> "Dht":
+    """The network at its start."""
+    return Dht(setting)
 
 
 @final
-class DhtScenario:
-    """See the module."""
+class Dht:
+    """A `Scenario`, and the effects of its world."""
 
     def __init__(self, setting: Setting) -> None:
-        self._exp = setting.exp
+        exp, entropy = setting.exp, setting.entropy
+        land = ground(exp.network, entropy.fork("network"), whole=True)
+        self._exp = exp
         self._meter = setting.meter
-        self._entropy = setting.entropy.fork("workload")
-        self._log = setting.log
-        settings = knobs.apply(DEFAULT, "dht", setting.exp.protocol)
-        fabric = _fabric(setting)
-        self._town = Town(setting.entropy, settings=settings, fabric=fabric)
-        self._owner = Identity(self._entropy.token(32))
-        self._keys: list[DhtKey] = []
-        self._pending: list[tuple[float, Outcome[DhtValue | None]]] = []
-        self._counted = (0, 0, 0, 0)
-        self._plan()
+        self._until = EPOCH + exp.run.until
+        self.log = setting.log
+        if self.log is not None:
+            self.log.resolve = land.boxes.index
+
+        settings = knobs.apply(DEFAULT, "dht", exp.protocol)
+        self._people = Population(exp.run.nodes, entropy, land, settings, boastful=_boastful(exp))
+        self._people.start(warm=exp.nodes.start == "warm")
+        kind = World if exp.run.level == "L1" else TrioWorld
+        self._world: World[Seat] | TrioWorld[Seat] = kind(
+            [member.seat for member in self._people.members],
+            under_weather(exp, entropy, land.datagrams),
+            self.log,
+            self,
+            naming=land.boxes,
+        )
+        self._lives = [0] * exp.run.nodes
+        self._desks = [entropy.fork(f"workload/{node}") for node in range(exp.run.nodes)]
+        self._published = _publications(exp, entropy.fork("publications"))
+        self._said = self._world.statistics()
+        self._enter(entropy)
+
+    # --- Scenario ---
 
     @property
     def now(self) -> float:
-        return self._town.world.now
+        """See `Scenario`."""
+        return self._world.now
 
     @property
-    def nodes(self) -> Sequence[DhtCore]:
-        return [member.core for member in self._town.members]
-
-    @property
-    def log(self) -> EventLog | None:
-        return self._log
+    def nodes(self) -> Sequence[object]:
+        """See `Scenario`."""
+        return [member.core for member in self._people.members]
 
     def run(self, until: float, max_records: int | None = None) -> bool:
-        world = self._town.world
-        while world.now < until:
-            if self._log is not None and max_records is not None:
-                if self._log.records >= max_records:
-                    return False
-                world.run(min(world.now + SLICE, until))
+        """See `Scenario`."""
+        return self._world.run(until, max_records)
+
+    def sizes(self, node: int) -> Mapping[str, int]:
+        """See `Scenario`."""
+        member = self._people.members[node]
+        return {**member.seat.sizes(), **member.core.sizes()}
+
+    # --- effects ---
+
+    def handle(self, world: Stage[Seat], node: int, now: float, event: object) -> None:
+        """Begin what a node is there for when it comes up."""
+        if isinstance(event, Life):
+            self._lives[node] += 1
+            if event.what in ("start", "restart"):
+                self._look_later(world, node, now)
+
+    def leave(self, core: Seat, now: float) -> None:
+        """A node of the DHT says no farewell."""
+
+    # --- what is written down beforehand ---
+
+    def _enter(self, entropy: Entropy) -> None:
+        churn = _churn(self._exp, entropy)
+        for node in range(self._exp.run.nodes):
+            if churn is None or node < STABLE:
+                self._world.start(node)
             else:
-                world.run(until)
-        return True
+                self._come_and_go(churn, node)
+        for when, node in self._published:
+            self._world.at(when, node, "publish", self._publish)
+        self._sample_later(EPOCH + self._exp.measure.bucket)
 
-    def sizes(self, node: int) -> dict[str, int]:
-        return self._town.members[node].core.sizes()
-
-    # --- the work ---
-
-    def _plan(self) -> None:
-        world, run = self._town.world, self._exp.run
-        joining = run.until / 10
-        for number in range(run.nodes):
-            world.at(EPOCH + joining * number / run.nodes, self._join)
-        for number in range(PUBLISHERS):
-            when = EPOCH + joining * (1 + number / PUBLISHERS)
-            world.at(when, lambda number=number: self._publish(number))  # type: ignore[misc]
-        world.at(EPOCH + 2 * joining, self._ask)
-        world.at(EPOCH + 1.0, self._sample)
-
-    def _join(self) -> None:
-        self._town.join()
-
-    def _publish(self, number: int) -> None:
-        content = self._entropy.token(32)
-        name = b"value %d" % number
-        value = values.sign(self._owner, name, content, int(self.now) + 3600)
-        self._keys.append(value.key.key)
-        self._anyone().store(value)
-
-    def _ask(self) -> None:
-        rate = self._exp.workload.lookups_per_node_s * self._exp.run.nodes or 1.0
-        if self._keys:
-            key = choice(self._entropy, self._keys)
-            self._pending.append((self.now, self._anyone().find(key)))
-        self._town.world.at(self.now + exponential(self._entropy, 1.0 / rate), self._ask)
-        self._collect()
-
-    def _collect(self) -> None:
-        running: list[tuple[float, Outcome[DhtValue | None]]] = []
-        for began, outcome in self._pending:
-            if outcome.done:
-                self._ended(began, outcome)
+    def _come_and_go(self, churn: Churn, node: int) -> None:
+        for move in churn.moves(node, self._until):
+            if not move.comes:
+                self._world.stop(node, at=move.at, graceful=move.graceful)
+            elif move.at == EPOCH:
+                self._world.start(node, at=move.at)
             else:
-                running.append((began, outcome))
-        self._pending = running
+                self._world.start(node, at=move.at, build=partial(self._people.again, node))
 
-    def _ended(self, began: float, outcome: Outcome[DhtValue | None]) -> None:
-        found = outcome.result() is not None
-        self._meter.observe("lookup_found", float(found))
-        self._meter.observe("lookup_s", outcome.ended - began)
-        if self._log is not None:
-            seconds = struct.pack("<d?", outcome.ended - began, found)
-            self._log.add(self.now, 0, EVENT, None, seconds)
+    def _publish(self, seat: Seat, now: float) -> None:
+        identity = self._people.identity(seat.index)
+        content = self._desks[seat.index].token(CONTENT)
+        value = values.sign(identity, NAME, content, int(now) + LIFE)
+        seat.begin(now, self._people.members[seat.index].core.store(value))
+
+    # --- lookups ---
+
+    def _look_later(self, world: Stage[Seat], node: int, now: float) -> None:
+        rate = self._exp.workload.lookups_per_node_s
+        if rate:
+            wait = exponential(self._desks[node], 1.0 / rate)
+            world.at(now + wait, node, "look", self._looking(world, node, self._lives[node]))
+
+    def _looking(self, world: Stage[Seat], node: int, life: int) -> Looking:
+        def look(seat: Seat, now: float) -> None:
+            if life != self._lives[node]:
+                return
+            draw = self._desks[node]
+            known = bisect_right(self._published, (now - SETTLED, 0))
+            if known and draw.below(2):
+                owner = self._published[draw.below(known)][1]
+                seat.begin(now, self._find(seat, now, owner))
+            else:
+                seat.begin(now, self._seek(seat, now, draw.token(32)))
+            self._look_later(world, node, now)
+
+        return look
+
+    async def _find(self, seat: Seat, began: float, owner: int) -> None:
+        where = keys.key_id(DhtKey(self._people.id(owner), NAME, 0))
+        walk = await self._people.members[seat.index].core.walk_to_value(where)
+        self._meter.observe("lookup_found", walk.value is not None, "value")
+        self._tell(seat.now - began, walk, "value")
+
+    async def _seek(self, seat: Seat, began: float, target: bytes) -> None:
+        walk = await self._people.members[seat.index].core.walk_to_nodes(target)
+        nearest = self._people.ids.nearest(
+            target, lambda node: self._world.up(node) and node != seat.index
+        )
+        if nearest is not None:
+            right = bool(walk.nearest) and walk.nearest[0].id == self._people.id(nearest)
+            self._meter.observe("lookup_closest", right, "node")
+        self._tell(seat.now - began, walk, "node")
+
+    def _tell(self, seconds: float, walk: Walk, label: str) -> None:
+        self._meter.observe("lookup_s", seconds, label)
+        self._meter.observe("lookup_messages", walk.asked, label)
+        self._meter.observe("lookup_hops", walk.hops, label)
+
+    # --- the whole ---
+
+    def _sample_later(self, when: float) -> None:
+        if when <= self._until:
+            self._world.do(when, self._sample)
 
     def _sample(self) -> None:
-        self._meter.gauge("nodes_up", sum(member.seat.up for member in self._town.members))
-        seen = self._town.world.statistics()
-        counts = (seen.sent, seen.bytes_sent, seen.lost, seen.unheard)
-        sent, size, lost, unheard = (
-            now - before for now, before in zip(counts, self._counted, strict=True)
-        )
-        self._counted = counts
-        self._meter.count("messages", sent, "dht")
-        self._meter.count("bytes", size, "dht")
-        self._meter.count("dropped", lost, "loss")
-        self._meter.count("dropped", unheard, "unheard")
-        self._town.world.at(self.now + 1.0, self._sample)
+        now, count = self.now, self._exp.run.nodes
+        up = [node for node in range(count) if self._world.up(node)]
+        self._meter.gauge("nodes_up", len(up))
+        for node in up[:: max(1, len(up) // SAMPLE)]:
+            self._look_at_table(node)
+        self._tell_traffic(self._world.statistics())
+        self._sample_later(now + self._exp.measure.bucket)
 
-    def _anyone(self) -> Member:
-        return choice(self._entropy, [each for each in self._town.members if each.seat.up])
+    def _look_at_table(self, node: int) -> None:
+        active = self._people.members[node].core.active()
+        if active:
+            alive = sum(self._is_alive(other.id) for other in active)
+            self._meter.gauge("table_live_share", alive / len(active))
 
+    def _is_alive(self, peer: AdnlId) -> bool:
+        node = self._people.node(peer)
+        return self._world.up(node) and self._people.reached(node)
 
-@final
-class _Recorded:
-    """A fabric whose every datagram is a record of its sender."""
-
-    def __init__(self, fabric: Fabric, log: EventLog) -> None:
-        self._fabric = fabric
-        self._log = log
-
-    def route(self, now: float, src: int, dst: int, size: int) -> tuple[float, ...]:
-        arrivals = self._fabric.route(now, src, dst, size)
-        data = struct.pack(f"<I{len(arrivals)}d", size, *arrivals)
-        self._log.add(now, src, DATAGRAM, dst, data)
-        return arrivals
-
-    def admit(self, now: float, src: int, dst: int, size: int) -> float | None:
-        return self._fabric.admit(now, src, dst, size)
+    def _tell_traffic(self, said: FabricStatistics) -> None:
+        before, self._said = self._said, said
+        self._meter.count("messages", said.sent - before.sent, "dht")
+        self._meter.count("bytes", said.bytes_sent - before.bytes_sent, "dht")
+        for reason in ("lost", "refused", "missed", "unknown"):
+            more = getattr(said, reason) - getattr(before, reason)
+            if more:
+                self._meter.count("dropped", more, reason)
 
 
-def _fabric(setting: Setting) -> Fabric:
-    there = ground(setting.exp.network, setting.entropy.fork("network"), whole=True).datagrams
-    return there if setting.log is None else _Recorded(there, setting.log)
+def _publications(exp: Experiment, entropy: Entropy) -> list[tuple[float, int]]:
+    """When which node publishes, in order: known beforehand, so that whoever looks knows too."""
+    rate, when = exp.workload.publishes_per_s, EPOCH
+    found: list[tuple[float, int]] = []
+    while rate and (when := when + exponential(entropy, 1.0 / rate)) < EPOCH + exp.run.until:
+        found.append((when, entropy.below(exp.run.nodes)))
+    return found
+
+
+def _churn(exp: Experiment, entropy: Entropy) -> Churn | None:
+    spec = exp.churn
+    if isinstance(spec.sessions, Weibull):
+        sessions = Sessions(k=spec.sessions.k, scale=spec.sessions.lambda_min * MINUTE)
+    elif spec.sessions == "none":
+        return None
+    else:
+        sessions = MEASURED[spec.sessions]
+    return Churn(
+        entropy, sessions, online=spec.online, diurnal=spec.diurnal, graceful=spec.graceful
+    )
+
+
+def _boastful(exp: Experiment) -> float:
+    for one in exp.adversary:
+        if one.kind != "boastful":
+            raise WrongExperiment(f"The scenario dht knows no adversary {one.kind}: boastful.")
+    return max((one.share for one in exp.adversary), default=0.0)

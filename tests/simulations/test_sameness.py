@@ -1,15 +1,15 @@
-"""The proof that the architecture rests on: full nodes, two drivers, one digest.
+"""The proof that the architecture rests on: the same cores, two drivers, one digest.
 
-A dozen nodes with the whole stack of production: a directory fetched from a bootstrap node, real
-circuits over three relays, prompts and answers both ways, a relay that crashes and comes back. Only
-the KEM is a stand-in, as no library's can be seeded.
+Four scenes are DHTs of fifty nodes on the message seam. In the fifth are nodes with the whole stack
+of production: a directory fetched from a bootstrap node, real circuits over three relays, prompts
+and answers both ways, a relay that crashes and comes back. Only the KEM is a stand-in, as no
+library's can be seeded.
 """
 
 import gc
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -17,14 +17,14 @@ from pathlib import Path
 import pytest
 
 from p2p.core import DATAGRAM
-from p2p.entropy import seeded
-from p2p.onion.noise import MlKem768
+from p2p.dht.core import DhtCore
+from p2p.entropy import SystemEntropy, seeded
 from p2p.overlay.advert import Role
 from p2p.transport.fabric import EPOCH
-from simulations import nodes
-from simulations.experiment import Latency
+from simulations import experiment, population, scenarios
 from simulations.experiment import Network as Spec
 from simulations.log import EventLog
+from simulations.metrics import Meter
 from simulations.network.build import ground
 from simulations.nodes import Census, Town
 from simulations.trioworld import TrioWorld
@@ -33,122 +33,70 @@ from simulations.world import World, guard
 
 ROOT = Path(__file__).parent.parent.parent
 
-CENSUS = Census()
+BASE = experiment.load({"name": "sameness", "scenario": "dht"}).with_(
+    {
+        "run.nodes": 50,
+        "run.until": 5.0,
+        "workload.lookups_per_node_s": 0.15,
+        "workload.publishes_per_s": 1.0,
+    }
+)
 
-PLACES = {
-    "jitter": Spec(latency=Latency(kind="coordinates"), loss=0.0),
-    "loss that delays": Spec(loss=0.05),
-    "ties everywhere": Spec(
-        latency=Latency(kind="constant", rtt_ms=80.0),
-        loss=0.0,
-        jitter=0.0,
-        uplink_mbps="none",
-        downlink_mbps="none",
+SCENES = {
+    "jitter": BASE,
+    "ties everywhere": BASE.with_(
+        {
+            "network.latency": {"kind": "constant", "rtt_ms": 100.0},
+            "network.jitter": 0.0,
+            "network.uplink_mbps": "none",
+            "network.downlink_mbps": "none",
+        }
+    ),
+    "churn": BASE.with_(
+        {"churn.sessions": {"k": 0.59, "lambda_min": 0.05}, "network.latency": {"kind": "regions"}}
+    ),
+    "NATs and a partition": BASE.with_(
+        {
+            "network.nat": {"open": 0.5, "port_restricted": 0.25, "symmetric": 0.15, "cgnat": 0.1},
+            "network.nat_lifetime": 2.0,
+            "fault": [{"kind": "partition", "share": 0.3, "at": 1.5, "for": 2.0}],
+        }
     ),
 }
 
-CRASHED = 2
-"""a relay, while the first answers come; it starts again with nothing but its identity"""
+
+def dht(exp, seed=1, *, level="L1"):
+    """What a run of an experiment came to."""
+    log = EventLog()
+    meter = Meter(lambda: built[0].now if built else EPOCH)
+    built = []
+    exp = exp.with_({"run.level": level})
+    setting = scenarios.Setting(exp=exp, entropy=seeded(seed), meter=meter, log=log)
+    built.append(scenarios.build(setting))
+    assert built[0].run(EPOCH + exp.run.until)
+    sizes = [built[0].sizes(node) for node in range(exp.run.nodes)]
+    return log.digest, log.records, log.checkpoints, sizes
 
 
-@dataclass(frozen=True)
-class Run:
-    digest: str
-    records: int
-    checkpoints: list
-    outcomes: list
-    misbehaved: list
-    sizes: list
-
-
-def settle(kind, seed, place, *, sink=None):
-    """A world in which every client asks twice."""
-    entropy = seeded(seed)
-    town, census = Town(CENSUS, entropy, ground(PLACES[place], entropy)), CENSUS
-    log = EventLog(town.names.index, sink=sink)
-    world = kind(town.cores, town.links, log, town, naming=town.names, datagrams=town.datagrams)
-    for node in range(census.nodes):
-        world.start(node)
-
-    clients = range(census.relays + census.workers, census.nodes)
-    for turn, at in enumerate([13.0, 17.0]):
-        for client in clients:
-            prompt = entropy.fork(f"prompt/{client}/{turn}").token(1_500 * (1 + turn + client % 3))
-            when = EPOCH + at + 0.3 * (client - clients[0])
-            town.echo.ask(world, Question(node=client, at=when, prompt=prompt))
-    world.crash(CRASHED, at=EPOCH + 14.5)
-    world.start(CRASHED, at=EPOCH + 19.0, core=town.rebuild(CRASHED))
-    return town, log, world
-
-
-def play(kind, seed, place="jitter", *, seconds=22.0, **more):
-    town, log, world = settle(kind, seed, place, **more)
-    assert world.run(EPOCH + seconds)
-    sizes = [core.sizes() for core in world.nodes]
-    for core in world.nodes:
-        core.finish()
-    return Run(
-        digest=log.digest,
-        records=log.records,
-        checkpoints=log.checkpoints,
-        outcomes=town.echo.outcomes(),
-        misbehaved=town.misbehaved,
-        sizes=sizes,
-    )
-
-
-@cache
-def digest(seed):
-    """Of a run in the first place."""
-    return play(World, seed, seconds=16.0).digest
-
-
-@pytest.mark.parametrize(("place", "seed"), list(zip(PLACES, [1, 2, 3], strict=True)))
-def test_full_nodes_give_one_digest_in_both_worlds(place, seed):
-    world, trio_world = (play(kind, seed, place) for kind in (World, TrioWorld))
-    assert world.records > 1_500
+@pytest.mark.parametrize("scene", SCENES)
+def test_dht_gives_one_digest_in_both_worlds(scene):
+    world, trio_world = (dht(SCENES[scene], level=level) for level in ("L1", "L2"))
+    assert world[1] > 700
     assert world == trio_world
 
 
+SMALL = BASE.with_({"run.nodes": 15, "run.until": 5.0, "network.loss": 0.2})
+"""What is lost is waited for, and how long is drawn."""
+
+
+@cache
+def small(seed=1):
+    """The digest of a run that takes little."""
+    return dht(SMALL, seed)[0]
+
+
 def test_seeds_differ():
-    assert digest(1) != digest(2)
-
-
-def test_every_question_is_answered_over_three_relays_though_one_crashes():
-    census, ways = CENSUS, {}
-
-    def sink(record):
-        if record.kind == DATAGRAM:
-            ways[record.peer, record.node] = None
-
-    run = play(World, 1, seconds=45.0, sink=sink)
-    assert len(run.outcomes) == 6
-    assert all(outcome.answered for outcome in run.outcomes)
-    assert any(outcome.tries > 1 for outcome in run.outcomes)
-    assert run.misbehaved == []
-    for outcome in run.outcomes:
-        *relays, worker = outcome.path
-        assert len(dict.fromkeys(relays)) == 3
-        assert all(census.role(relay) is Role.RELAY for relay in relays)
-        assert census.role(worker) is Role.WORKER
-        hops = [outcome.question.node, *outcome.path]
-        assert all((a, b) in ways and (b, a) in ways for a, b in pairwise(hops))
-
-    asking = [way for way in ways if not census.role(way[0]) and not way[1] < census.relays]
-    assert asking == []  # who asks speaks to relays alone
-
-
-def test_one_draw_that_no_seed_decides_is_noticed(monkeypatch):
-    """The library's own KEM draws from the system; nothing else is changed."""
-    monkeypatch.setattr(nodes, "StandInKem", MlKem768)
-    assert play(World, 1, seconds=16.0).digest != play(World, 1, seconds=16.0).digest
-
-
-def test_stack_asks_the_machine_for_nothing():
-    _, log, world = settle(World, 1, "jitter")
-    with guard():
-        world.run(EPOCH + 12.0)
-    assert log.records > 500
+    assert small(1) != small(2)
 
 
 def test_digest_does_not_hang_on_the_order_of_hashes():
@@ -157,7 +105,7 @@ import importlib.util, sys
 spec = importlib.util.spec_from_file_location("sameness", {__file__!r})
 module = sys.modules["sameness"] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
-print(module.digest(1))
+print(module.small())
 """
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -167,20 +115,113 @@ print(module.digest(1))
         text=True,
         check=True,
     )
-    assert done.stdout.strip() == digest(1)
+    assert done.stdout.strip() == small()
 
 
-def test_cores_make_no_garbage_in_cycles():
-    """A run goes without the collector; what cores leave in cycles would pile up."""
-    _, _, world = settle(World, 1, "jitter")
-    gc.collect()
-    gc.set_debug(gc.DEBUG_SAVEALL)
-    try:
-        world.run(EPOCH + 16.0)
+def test_draws_that_no_seed_decides_are_noticed(monkeypatch):
+    """The cores draw from the system; nothing else is changed."""
+
+    def core(identity, sender, procedures, entropy, **more):
+        return DhtCore(identity, sender, procedures, SystemEntropy(), **more)
+
+    monkeypatch.setattr(population, "DhtCore", core)
+    assert len(dict.fromkeys([dht(SMALL)[0], dht(SMALL)[0], small()])) == 3
+
+
+# --- full nodes ---
+
+CENSUS = Census(relays=6, workers=2, clients=2)
+
+CRASHED = 2
+"""a relay, while the first answers come; it starts again with nothing but its identity"""
+
+SECONDS = 19.0
+"""by then there were questions, a crash, other tries, and a node that begins again"""
+
+
+def settle(kind, *, sink=None):
+    """A world in which every client asks twice."""
+    entropy = seeded(1)
+    town = Town(CENSUS, entropy, ground(Spec(loss=0.03), entropy))
+    log = EventLog(town.names.index, sink=sink)
+    world = kind(town.cores, town.links, log, town, naming=town.names, datagrams=town.datagrams)
+    for node in range(CENSUS.nodes):
+        world.start(node)
+    for turn, at in enumerate([13.0, 15.0]):
+        for client in (CENSUS.nodes - 2, CENSUS.nodes - 1):
+            prompt = entropy.fork(f"prompt/{client}/{turn}").token(1_500 * (1 + turn + client % 2))
+            when = EPOCH + at + 0.3 * (client - CENSUS.relays)
+            town.echo.ask(world, Question(node=client, at=when, prompt=prompt))
+    world.crash(CRASHED, at=EPOCH + 14.5)
+    world.start(CRASHED, at=EPOCH + 17.0, core=town.rebuild(CRASHED))
+    return town, log, world
+
+
+class Witness:
+    """One run of full nodes in `World`, looked at from all sides: it costs seconds."""
+
+    def __init__(self):
+        self.ways = {}
+        self.town, self.log, self.world = settle(World, sink=self.see)
         gc.collect()
-        ours = ("p2p.", "simulations.")
-        found = [thing for thing in gc.garbage if type(thing).__module__.startswith(ours)]
-    finally:
-        gc.set_debug(0)
-        gc.garbage.clear()
-    assert found == []
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        try:
+            with guard():
+                self.world.run(EPOCH + SECONDS)
+            gc.collect()
+            ours = ("p2p.", "simulations.")
+            self.garbage = [one for one in gc.garbage if type(one).__module__.startswith(ours)]
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+        self.seen = state(self.log, self.world)
+        self.world.run(EPOCH + 32.0)
+
+    def see(self, record):
+        if record.kind == DATAGRAM:
+            self.ways[record.peer, record.node] = None
+
+
+def state(log, world):
+    sizes = [core.sizes() for core in world.nodes]
+    return log.digest, log.records, [*log.checkpoints], sizes
+
+
+@pytest.fixture(scope="module")
+def witness():
+    witness = Witness()
+    yield witness
+    for core in witness.world.nodes:
+        core.finish()
+
+
+def test_full_nodes_give_one_digest_in_both_worlds(witness):
+    _, log, world = settle(TrioWorld)
+    world.run(EPOCH + SECONDS)
+    assert log.records > 1_500
+    assert state(log, world) == witness.seen
+    for core in world.nodes:
+        core.finish()
+
+
+def test_every_question_is_answered_over_three_relays_though_one_crashes(witness):
+    outcomes, ways = witness.town.echo.outcomes(), witness.ways
+    assert len(outcomes) == 4
+    assert all(outcome.answered for outcome in outcomes)
+    assert any(outcome.tries > 1 for outcome in outcomes)
+    assert witness.town.misbehaved == []
+    for outcome in outcomes:
+        *relays, worker = outcome.path
+        assert len(dict.fromkeys(relays)) == 3
+        assert all(CENSUS.role(relay) is Role.RELAY for relay in relays)
+        assert CENSUS.role(worker) is Role.WORKER
+        hops = [outcome.question.node, *outcome.path]
+        assert all((a, b) in ways and (b, a) in ways for a, b in pairwise(hops))
+
+    asking = [way for way in ways if not CENSUS.role(way[0]) and not way[1] < CENSUS.relays]
+    assert asking == []  # who asks speaks to relays alone
+
+
+def test_cores_make_no_garbage_in_cycles(witness):
+    """A run goes without the collector; what cores leave in cycles would pile up."""
+    assert witness.garbage == []
