@@ -130,19 +130,19 @@ def test_draws_that_no_seed_decides_are_noticed(monkeypatch):
 
 # --- full nodes ---
 
-CENSUS = Census(relays=6, workers=2, clients=2)
+CENSUS = Census(relays=6, workers=1, clients=2)
 
 CRASHED = 2
 """a relay, while the first answers come; it starts again with nothing but its identity"""
 
-SECONDS = 19.0
+SECONDS = 17.5
 """by then there were questions, a crash, other tries, and a node that begins again"""
 
 
 def settle(kind, *, sink=None):
     """A world in which every client asks twice."""
     entropy = seeded(1)
-    town = Town(CENSUS, entropy, ground(Spec(loss=0.03), entropy))
+    town = Town(CENSUS, entropy, ground(Spec(loss=0.02), entropy))
     log = EventLog(town.names.index, sink=sink)
     world = kind(town.cores, town.links, log, town, naming=town.names, datagrams=town.datagrams)
     for node in range(CENSUS.nodes):
@@ -175,7 +175,7 @@ class Witness:
             gc.set_debug(0)
             gc.garbage.clear()
         self.seen = state(self.log, self.world)
-        self.world.run(EPOCH + 32.0)
+        self.world.run(EPOCH + 31.0)
 
     def see(self, record):
         if record.kind == DATAGRAM:
