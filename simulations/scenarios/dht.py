@@ -1,8 +1,8 @@
-"""A DHT of real cores on the message seam: nodes look up ids and values, store values, and churn.
+"""A DHT of real cores on the message seam: nodes look up, store, come and go.
 
-Every node looks for something `lookups_per_node_s` times a second, in turn for the node nearest to
-a random id and for a value that somebody has published; `publishes_per_s` are published by random
-nodes of the whole network. Measured are seconds, queries and hops of lookups, whether they came to
+Every node looks something up `lookups_per_node_s` times a second. Where `publishes_per_s` values
+are published by random nodes of the whole network, it is one of these; where none are, it is the
+node nearest to a random id. Measured are seconds, queries and hops of lookups, whether they came to
 what an oracle knows to be right, how much of the tables is alive, and what is sent.
 
 `[[adversary]] kind = "boastful"` has a share of the nodes behind NATs say that they can be reached.
@@ -43,7 +43,7 @@ CONTENT: Final = 256
 LIFE: Final = 3_000
 """seconds that it lives"""
 
-SETTLED: Final = 10.0
+SETTLED: Final = 2.0
 """seconds after its publication from which a value is looked for"""
 
 SAMPLE: Final = 50
@@ -163,10 +163,10 @@ class Dht:
                 return
             draw = self._desks[node]
             known = bisect_right(self._published, (now - SETTLED, 0))
-            if known and draw.below(2):
+            if known:
                 owner = self._published[draw.below(known)][1]
                 seat.begin(now, self._find(seat, now, owner))
-            else:
+            elif not self._published:
                 seat.begin(now, self._seek(seat, now, draw.token(32)))
             self._look_later(world, node, now)
 
@@ -175,8 +175,8 @@ class Dht:
     async def _find(self, seat: Seat, began: float, owner: int) -> None:
         where = keys.key_id(DhtKey(self._people.id(owner), NAME, 0))
         walk = await self._people.members[seat.index].core.walk_to_value(where)
-        self._meter.observe("lookup_found", walk.value is not None, "value")
-        self._tell(seat.now - began, walk, "value")
+        self._meter.observe("lookup_found", walk.value is not None)
+        self._tell(seat.now - began, walk)
 
     async def _seek(self, seat: Seat, began: float, target: bytes) -> None:
         walk = await self._people.members[seat.index].core.walk_to_nodes(target)
@@ -185,13 +185,13 @@ class Dht:
         )
         if nearest is not None:
             right = bool(walk.nearest) and walk.nearest[0].id == self._people.id(nearest)
-            self._meter.observe("lookup_closest", right, "node")
-        self._tell(seat.now - began, walk, "node")
+            self._meter.observe("lookup_closest", right)
+        self._tell(seat.now - began, walk)
 
-    def _tell(self, seconds: float, walk: Walk, label: str) -> None:
-        self._meter.observe("lookup_s", seconds, label)
-        self._meter.observe("lookup_messages", walk.asked, label)
-        self._meter.observe("lookup_hops", walk.hops, label)
+    def _tell(self, seconds: float, walk: Walk) -> None:
+        self._meter.observe("lookup_s", seconds)
+        self._meter.observe("lookup_messages", walk.asked)
+        self._meter.observe("lookup_hops", walk.hops)
 
     # --- the whole ---
 

@@ -17,7 +17,12 @@ from simulations.recording import perform
 from simulations.run import Trial, run
 from simulations.scenarios import Violation
 
-TINY = {"name": "tiny", "scenario": "dht", "run": {"nodes": 8, "until": 6}}
+TINY = {
+    "name": "tiny",
+    "scenario": "dht",
+    "run": {"nodes": 8, "until": 6},
+    "workload": {"lookups_per_node_s": 0.5, "publishes_per_s": 1.0},
+}
 
 
 def tiny(**changes):
