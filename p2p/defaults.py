@@ -185,6 +185,19 @@ QUEUES_LOW = 48 * 1024 * 1024
 UPLOAD_CAP = 4 * 1024 * 1024
 """bytes that either end of a circuit may have queued to send: the longest message."""
 
+LEAST_UPLOAD = 4
+"""cells that a shaped request's upload is padded to at least: most questions, with their coins."""
+
+FIRST_BUCKET = 8
+"""seconds of a shaped answer, doubled up to LONG_BUCKET: seven lengths tell little of a text."""
+
+LONG_BUCKET = 1_024
+"""seconds in whose multiples a longer one is filled up: doubled, an hour would become two."""
+
+ANSWER_RATES = (4, 10)
+"""cells/s of a shaped answer, as its asker chooses: a token stream fills 60 of 1,116 bytes, so four
+are enough to read along; ten for who cannot wait a quarter of a second."""
+
 STREAMS = 64
 """requests on one circuit: then a new path with the same guard, as paths must not grow old."""
 

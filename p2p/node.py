@@ -34,6 +34,7 @@ from p2p.onion.core import (
     Opened,
     Pong,
     Reset,
+    Shape,
 )
 from p2p.onion.handshake import Target
 from p2p.overlay import advert
@@ -382,9 +383,15 @@ class Node:
         """
         return self._driver.call("path", lambda core, now: core.path(now, worker, relays, suspects))
 
-    def open(self, path: Sequence[Target], request: bytes) -> CircuitId:
-        """Ask for a circuit: `events` gives `Opened` or `Failed` within 10 s."""
-        circuit = self._driver.call("open", lambda core, now: core.open(now, path, request))
+    def open(self, path: Sequence[Target], request: bytes, *, rate: int = 0) -> CircuitId:
+        """Ask for a circuit: `events` gives `Opened` or `Failed` within 10 s.
+
+        With a `rate` of `defaults.ANSWER_RATES`, which the endpoint must read in `request`, it is
+        shaped: one request, whose texts do not show in its traffic.
+        """
+        circuit = self._driver.call(
+            "open", lambda core, now: core.open(now, path, request, rate=rate)
+        )
         self._inside.circuits.add(circuit)
         return circuit
 
@@ -397,10 +404,10 @@ class Node:
 
     # --- circuits that end here ---
 
-    def accept(self, incoming: Incoming, offer: bytes) -> None:
-        """Answer a circuit with yes."""
+    def accept(self, incoming: Incoming, offer: bytes, *, rate: int = 0) -> None:
+        """Answer a circuit with yes, and what is asked on it at the rate that it asks for."""
         circuit = incoming.circuit
-        self._driver.call("accept", lambda core, now: core.accept(now, circuit, offer))
+        self._driver.call("accept", lambda core, now: core.accept(now, circuit, offer, rate=rate))
 
     def refuse(self, incoming: Incoming, reason: bytes) -> None:
         """Answer a circuit with no."""
@@ -428,8 +435,16 @@ class Node:
         """Ask the endpoint for a sign of life: `Pong`."""
         self._driver.call("ping", lambda core, now: core.ping(now, circuit))
 
+    def shape(self, circuit: CircuitId) -> Shape | None:
+        """What a request shows on its links, once something of its answer has come."""
+        return self._stack.shape(circuit)
+
     def close(self, circuit: CircuitId) -> None:
-        """End a circuit at once; its channel ends too."""
+        """End a circuit; its channel ends at once.
+
+        A shaped request that has begun goes on without its asker, to the end of its bucket; its
+        endpoint works on unless there was a `reset`.
+        """
         self._inside.close(circuit)
 
     def statistics(self) -> NodeStatistics:

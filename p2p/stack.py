@@ -33,6 +33,7 @@ from p2p.onion.core import (
     OnionCore,
     OnionKeys,
     OnionStatistics,
+    Shape,
 )
 from p2p.onion.handshake import Target
 from p2p.overlay import core as membership
@@ -348,15 +349,17 @@ class Stack:
         acquainted = self._directory.acquainted()
         return self._onion.path(now, worker, relays, acquainted=acquainted, suspects=suspects)
 
-    def open(self, now: float, path: Sequence[Target], request: bytes) -> CircuitId:
+    def open(
+        self, now: float, path: Sequence[Target], request: bytes, *, rate: int = 0
+    ) -> CircuitId:
         """Ask the last of `path` through the others: `Opened` or `Failed` in 10 s."""
         self._pass(now)
-        return self._onion.open(now, path, request)
+        return self._onion.open(now, path, request, rate=rate)
 
-    def accept(self, now: float, circuit: CircuitId, offer: bytes) -> None:
+    def accept(self, now: float, circuit: CircuitId, offer: bytes, *, rate: int = 0) -> None:
         """Answer an `Incoming` with yes."""
         self._pass(now)
-        self._onion.accept(now, circuit, offer)
+        self._onion.accept(now, circuit, offer, rate=rate)
 
     def refuse(self, now: float, circuit: CircuitId, reason: bytes) -> None:
         """Answer an `Incoming` with no."""
@@ -387,8 +390,12 @@ class Stack:
         self._pass(now)
         self._onion.ping(now, circuit)
 
+    def shape(self, circuit: CircuitId) -> Shape | None:
+        """What a request of ours shows on its links, once something of its answer has come."""
+        return self._onion.shape(circuit)
+
     def close(self, now: float, circuit: CircuitId) -> None:
-        """End a circuit at once; no event follows."""
+        """End a circuit, once its shape is whole if it has one; no event follows."""
         self._pass(now)
         self._onion.close(now, circuit)
 

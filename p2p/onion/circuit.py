@@ -1,18 +1,19 @@
-"""The two ends of a circuit: who asks, and who answers.
+"""The circuits that begin or end at a node: how they come to be, carry cells, and end.
 
-The asker knows the whole path; the endpoint knows the link that the circuit came by, by number, and
-nothing else of where it comes from.
+Cells leave as `pump` finds credit for them; those of a shaped circuit wait for their slots besides,
+and such a circuit outlives its caller until its shape is whole.
 """
 
 from collections.abc import Sequence
-from typing import TypeAlias, final
+from typing import final
 
 from p2p import defaults
 from p2p.core import Event
 from p2p.entropy import Entropy
 from p2p.errors import NoCapacity, OnionError
 from p2p.identity import AdnlId
-from p2p.onion.cell import Cell, CircuitId, Code, Command, DestroyReason, Hop, Kind, Layers
+from p2p.onion.cell import Cell, CircuitId, Code, Command, DestroyReason, Kind
+from p2p.onion.ends import Circuit, ClientCircuit, EndCircuit
 from p2p.onion.events import (
     BAD_REPLY,
     DESTROYED,
@@ -34,68 +35,9 @@ from p2p.onion.link import LinkCore, Port, Side
 from p2p.onion.links import Links
 from p2p.onion.path import Guards
 from p2p.onion.relay import Admission, House
+from p2p.onion.shaping import AskerShape, Shape
 from p2p.onion.streams import Streams
 from p2p.onion.timers import Due, Key, Timers
-
-
-@final
-class ClientCircuit:
-    """A circuit this node asked for: building until it has layers."""
-
-    __slots__ = ("create", "guard", "half", "handshake", "layers", "port", "streams", "used")
-
-    def __init__(self, guard: AdnlId, handshake: ClientHandshake, create: bytes) -> None:
-        self.guard = guard
-        self.handshake: ClientHandshake | None = handshake
-        self.create = create
-        self.port: Port | None = None
-        self.half: bytes | None = None
-        """The first frame of the CREATED."""
-        self.layers: Layers | None = None
-        self.streams = Streams(asker=True)
-        self.used = 0.0
-        """When a cell last came or went."""
-
-    def seal(self, cell: Cell) -> bytes:
-        """The body of a frame to the guard."""
-        assert self.layers is not None, "only an open circuit sends"
-        return self.layers.seal(cell.pack(self.layers.hops))
-
-    def open(self, body: bytes) -> bytes:
-        """The endpoint's text. Raises `OnionError`."""
-        if self.layers is None:
-            raise OnionError("a cell before the circuit is open")
-        return self.layers.open(body)
-
-
-@final
-class EndCircuit:
-    """A circuit that ends here: asked for until it has a hop's keys."""
-
-    __slots__ = ("create", "hop", "port", "streams", "used")
-
-    def __init__(self, port: Port, create: EndCreate) -> None:
-        self.port = port
-        self.create: EndCreate | None = create
-        """The CREATE, until it is answered."""
-        self.hop: Hop | None = None
-        self.streams = Streams(asker=False)
-        self.used = 0.0
-        """When a cell last came or went."""
-
-    def seal(self, cell: Cell) -> bytes:
-        """The body of a frame to the last relay."""
-        assert self.hop is not None, "only an open circuit sends"
-        return self.hop.backward(cell.pack(self.hop.depth))
-
-    def open(self, body: bytes) -> bytes:
-        """The asker's text. Raises `OnionError`."""
-        if self.hop is None:
-            raise OnionError("a cell before the circuit is open")
-        return self.hop.forward(body)
-
-
-Circuit: TypeAlias = ClientCircuit | EndCircuit
 
 
 @final
@@ -135,11 +77,17 @@ class CircuitCore:
             "circuits": len(self._circuits),
             "waiting": sum(len(ids) for ids in self._waiting.values()),
             "unsent": sum(circuit.streams.queued for circuit in self._circuits.values()),
+            "left": self.left,
         }
+
+    @property
+    def left(self) -> int:
+        """Circuits whose callers have left, and whose shapes go on."""
+        return sum(_is_left(circuit) for circuit in self._circuits.values())
 
     # --- set-up, asking ---
 
-    def ask(self, now: float, path: Sequence[Target], request: bytes) -> CircuitId:
+    def ask(self, now: float, path: Sequence[Target], request: bytes, rate: int) -> CircuitId:
         """Build a circuit; `Opened` or `Failed` follows."""
         handshake = ClientHandshake(
             path, network=self._house.network, kem=self._house.kem, entropy=self._entropy
@@ -151,7 +99,7 @@ class CircuitCore:
             self._events.append(Failed(circuit_id, None, BAD_REPLY))
             return circuit_id
 
-        circuit = ClientCircuit(path[0].id, handshake, create)
+        circuit = ClientCircuit(path[0].id, handshake, create, rate=rate)
         self._circuits[circuit_id] = circuit
         self._timers.set(Key(Due.OPEN, circuit_id), now + defaults.OPEN_TIMEOUT)
         link = self._links.to(circuit.guard)
@@ -206,13 +154,15 @@ class CircuitCore:
         self._timers.set(Key(Due.ANSWER, circuit_id), now + defaults.ANSWER_TIME)
         self._events.append(Incoming(circuit_id, create.request))
 
-    def accept(self, now: float, circuit_id: CircuitId, offer: bytes) -> None:
+    def accept(self, now: float, circuit_id: CircuitId, offer: bytes, rate: int) -> None:
         """The application says yes."""
         circuit = self._circuits.get(circuit_id)
         if not isinstance(circuit, EndCircuit) or circuit.create is None:
             return
         answered = circuit.create.accept(int(now), offer)
         circuit.create, circuit.hop = None, answered.hop
+        if rate:
+            circuit.shaped(rate)
         self._admission.counts["ok"] += 1
         self._timers.clear(Key(Due.ANSWER, circuit_id))
         self._timers.set(Key(Due.AGE, circuit_id), now + defaults.CIRCUIT_LIFE)
@@ -236,23 +186,53 @@ class CircuitCore:
     def streams(self, circuit_id: CircuitId) -> Streams | None:
         """The streams of an open circuit; `pump` after queueing on them."""
         circuit = self._circuits.get(circuit_id)
-        return None if circuit is None or not _is_open(circuit) else circuit.streams
+        if circuit is None or not circuit.is_open or _is_left(circuit):
+            return None
+        return circuit.streams
+
+    def end(self, now: float, circuit_id: CircuitId, stream: int) -> None:
+        """Queue the END of a stream."""
+        streams = self.streams(circuit_id)
+        if streams is None:
+            return
+        streams.end(stream)
+        shape = self._circuits[circuit_id].shape
+        if isinstance(shape, AskerShape):
+            shape.measure()
+        self.pump(now, circuit_id)
+
+    def shape(self, circuit_id: CircuitId) -> Shape | None:
+        """What shows of a request of ours; None if it is not shaped, or nothing has come of it."""
+        circuit = self._circuits.get(circuit_id)
+        shape = None if circuit is None else circuit.shape
+        return shape.facts() if isinstance(shape, AskerShape) else None
 
     def pump(self, now: float, circuit_id: int) -> None:
-        """Seal what the credit of the circuit lets out."""
+        """Seal what the credit of the circuit lets out, unless it waits for a slot."""
         circuit = self._circuits[circuit_id]
-        port = circuit.port
-        if port is None or not _is_open(circuit):
+        port, shape = circuit.port, circuit.shape
+        if port is None or not circuit.is_open:
             return
         while len(port.queue) < port.credit:
-            cell = circuit.streams.next()
+            cell = circuit.streams.next() if shape is None else shape.burst(now)
             if cell is None:
-                return
-            if self._house.tap is not None:
-                self._house.tap("sealed", cell.pack(1))
-            self.sent += 1
-            circuit.used = now
-            self._links.send(now, port, Command.CELL, circuit.seal(cell))
+                break
+            self._seal(now, circuit, port, cell)
+        self._await_slot(circuit_id, circuit)
+
+    def slot(self, now: float, circuit_id: CircuitId) -> None:
+        """A slot of a shaped circuit: a cell leaves now, or none does."""
+        circuit = self._circuits[circuit_id]
+        port, shape = circuit.port, circuit.shape
+        assert port is not None, "slots follow a cell"
+        assert shape is not None, "slots are a shape's"
+        cell = shape.slot(now, free=len(port.queue) < port.credit)
+        if cell is not None:
+            self._seal(now, circuit, port, cell)
+        if isinstance(shape, AskerShape) and shape.silent:
+            self._finish(now, circuit_id, DestroyReason.OTHER)
+        else:
+            self._await_slot(circuit_id, circuit)
 
     def cell(self, now: float, port: Port, body: bytes) -> None:
         """Open a cell and say what is in it; a bad one ends the circuit."""
@@ -262,16 +242,22 @@ class CircuitCore:
             text = circuit.open(body)
             if self._house.tap is not None:
                 self._house.tap("opened", text)
-            said = circuit.streams.take(Cell.unpack(text))
+            cell = Cell.unpack(text)
+            said = circuit.streams.take(cell)
+            if circuit.shape is not None:
+                circuit.shape.hear(now, cell)
         except OnionError:
             self._break(now, circuit_id)
             return
         self.received += 1
         circuit.used = now
         self._links.consumed(port)
-        if said is not None:
+        if said is not None and not _is_left(circuit):
             self._tell(circuit_id, said)
-        self.pump(now, circuit_id)
+        if isinstance(circuit, ClientCircuit) and circuit.shape is not None and circuit.shape.over:
+            self._complete(now, circuit_id, circuit)
+        else:
+            self.pump(now, circuit_id)
 
     # --- ends ---
 
@@ -300,9 +286,14 @@ class CircuitCore:
         self._gone(now, CircuitId(port.number), DESTROYED)
 
     def close(self, now: float, circuit_id: CircuitId) -> None:
-        """The caller wants no more of it."""
+        """The caller wants no more of it; a shape that has begun goes on without him."""
         circuit = self._circuits.get(circuit_id)
         if circuit is None:
+            return
+        if isinstance(circuit, ClientCircuit) and circuit.shape is not None and circuit.shape.begun:
+            circuit.left = True
+            circuit.shape.leave()
+            self.pump(now, circuit_id)
             return
         if circuit.port is not None:
             self._links.destroy(now, circuit.port, DestroyReason.OTHER)
@@ -383,6 +374,26 @@ class CircuitCore:
         # Relays before the one that refused hold the circuit open: they could not read its reply.
         self._links.destroy(now, circuit.port, DestroyReason.OTHER)
 
+    def _seal(self, now: float, circuit: Circuit, port: Port, cell: Cell) -> None:
+        if self._house.tap is not None:
+            self._house.tap("sealed", cell.pack(1))
+        self.sent += 1
+        circuit.used = now
+        self._links.send(now, port, Command.CELL, circuit.seal(cell))
+
+    def _await_slot(self, circuit_id: int, circuit: Circuit) -> None:
+        due = None if circuit.shape is None else circuit.shape.due
+        if due is not None:
+            self._timers.set(Key(Due.SLOT, circuit_id), due)
+
+    def _complete(self, now: float, circuit_id: CircuitId, circuit: ClientCircuit) -> None:
+        """The last cell of a shape has come, and with it the end of the circuit."""
+        if circuit.port is None or not circuit.streams.is_closed:
+            self._break(now, circuit_id)
+            return
+        self._links.destroy(now, circuit.port, DestroyReason.OTHER)
+        self._forget(circuit_id)
+
     def _tell(self, circuit_id: CircuitId, cell: Cell) -> None:
         if cell.kind is Kind.PONG:
             self._events.append(Pong(circuit_id))
@@ -424,21 +435,20 @@ class CircuitCore:
         self._end(circuit_id, Failed(circuit_id, None, status))
 
     def _end(self, circuit_id: CircuitId, event: Event) -> None:
-        self._forget(circuit_id)
-        self._events.append(event)
+        if not _is_left(self._forget(circuit_id)):
+            self._events.append(event)
 
-    def _forget(self, circuit_id: CircuitId) -> None:
+    def _forget(self, circuit_id: CircuitId) -> Circuit:
         circuit = self._circuits.pop(circuit_id)
-        for due in (Due.OPEN, Due.ANSWER, Due.IDLE, Due.AGE):
+        for due in (Due.OPEN, Due.ANSWER, Due.IDLE, Due.AGE, Due.SLOT):
             self._timers.clear(Key(due, circuit_id))
         if isinstance(circuit, ClientCircuit) and circuit.guard in self._waiting:
             waiting = self._waiting[circuit.guard]
             waiting.pop(circuit_id, None)
             if not waiting:
                 del self._waiting[circuit.guard]
+        return circuit
 
 
-def _is_open(circuit: Circuit) -> bool:
-    if isinstance(circuit, ClientCircuit):
-        return circuit.layers is not None
-    return circuit.hop is not None
+def _is_left(circuit: Circuit) -> bool:
+    return isinstance(circuit, ClientCircuit) and circuit.left

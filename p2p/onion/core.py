@@ -43,6 +43,7 @@ from p2p.onion.noise import Kem, MlKem768
 from p2p.onion.path import DirectoryView, Guards, pick_path
 from p2p.onion.relay import Admission, House, RelayCore
 from p2p.onion.relay import OnionKeys as OnionKeys
+from p2p.onion.shaping import Shape as Shape
 from p2p.onion.timers import Due, Key, Timers
 
 
@@ -57,8 +58,6 @@ class OnionConfig:
     allow_direct: bool = False
     """An endpoint takes circuits from anyone, not only from listed relays."""
     dev: bool = False
-    shaping: int = 0
-    """Level; 0 is the only one so far."""
     kem: Kem = field(default_factory=MlKem768)
     """Simulations put a seeded stand-in here."""
     tap: Tap | None = None
@@ -72,6 +71,8 @@ class OnionStatistics:
     links: int
     circuits: int
     """Begun or ending here."""
+    left: int
+    """Those of them that go on for their shape alone."""
     passages: int
     """Relayed here."""
     cells_forward: int
@@ -104,8 +105,6 @@ class OnionCore:
         entropy: Entropy,
         config: OnionConfig,
     ) -> None:
-        if config.shaping != 0:
-            raise ValueError("shaping level 0 is the only one so far")
         house = _house(identity, config)
         self._now = 0.0
         self._me = identity.id
@@ -195,18 +194,22 @@ class OnionCore:
         """Seconds that a relay has been a guard of this node, None if it is none."""
         return self._guards.age(now, guard)
 
-    def open(self, now: float, path: Sequence[Target], request: bytes) -> CircuitId:
+    def open(
+        self, now: float, path: Sequence[Target], request: bytes, *, rate: int = 0
+    ) -> CircuitId:
         """Ask the last of 1-4 `path` through the others; ends in `Opened` or `Failed` in 10 s.
 
-        `request` <= 512 bytes. Raises `NoCapacity` if this node has too many circuits.
+        `request` <= 512 bytes, and tells the endpoint the `rate` of `ANSWER_RATES`, if any: such a
+        circuit is shaped, as `p2p.onion.shaping` says. Raises `NoCapacity` if this node has too
+        many circuits.
         """
         self._enter(now)
-        return self._circuits.ask(now, path, request)
+        return self._circuits.ask(now, path, request, rate)
 
-    def accept(self, now: float, circuit: CircuitId, offer: bytes) -> None:
-        """Answer an `Incoming` with yes; `offer` <= 960 bytes."""
+    def accept(self, now: float, circuit: CircuitId, offer: bytes, *, rate: int = 0) -> None:
+        """Answer an `Incoming` with yes, at the rate it asks for; `offer` <= 960 bytes."""
         self._enter(now)
-        self._circuits.accept(now, circuit, offer)
+        self._circuits.accept(now, circuit, offer, rate)
 
     def refuse(self, now: float, circuit: CircuitId, reason: bytes) -> None:
         """Answer an `Incoming` with no; `reason` <= 960 bytes."""
@@ -216,7 +219,7 @@ class OnionCore:
     def send(self, now: float, circuit: CircuitId, stream: int, data: bytes) -> None:
         """Queue bytes of a stream; the asker opens stream 1, 2 ... by sending on it.
 
-        Raises `NoCapacity` beyond `writable`, and after 64 streams.
+        Raises `NoCapacity` beyond `writable`, and after 64 streams, or one if it is shaped.
         """
         self._enter(now)
         streams = self._circuits.streams(circuit)
@@ -232,13 +235,10 @@ class OnionCore:
     def end(self, now: float, circuit: CircuitId, stream: int) -> None:
         """Nothing follows; the asker may still `send` until the answer has ended."""
         self._enter(now)
-        streams = self._circuits.streams(circuit)
-        if streams is not None:
-            streams.end(stream)
-            self._circuits.pump(now, circuit)
+        self._circuits.end(now, circuit, stream)
 
     def reset(self, now: float, circuit: CircuitId, stream: int, code: int) -> None:
-        """Give a stream up, both ways; what is queued of it is dropped."""
+        """Give a stream up, both ways; what is queued of it is dropped. It keeps its shape."""
         self._enter(now)
         streams = self._circuits.streams(circuit)
         if streams is not None:
@@ -253,8 +253,16 @@ class OnionCore:
             streams.ping()
             self._circuits.pump(now, circuit)
 
+    def shape(self, circuit: CircuitId) -> Shape | None:
+        """What a request of ours shows on its links, once something of its answer has come."""
+        return self._circuits.shape(circuit)
+
     def close(self, now: float, circuit: CircuitId) -> None:
-        """End a circuit at once; no event follows."""
+        """End a circuit; no event follows. At once, unless a shaped request has begun on it.
+
+        Then what is queued leaves, and dummies follow to the end of the shape. The endpoint is told
+        nothing: `reset` before, if it is to stop.
+        """
         self._enter(now)
         self._circuits.close(now, circuit)
 
@@ -316,6 +324,7 @@ class OnionCore:
         return OnionStatistics(
             links=self._links.sizes()["links"],
             circuits=len(self._circuits),
+            left=self._circuits.left,
             passages=len(self._relay),
             cells_forward=self._relay.forward,
             cells_backward=self._relay.backward,
@@ -463,6 +472,8 @@ class OnionCore:
                 self._circuits.idle(now, CircuitId(key.of))
             case Due.AGE:
                 self._circuits.expire(now, CircuitId(key.of))
+            case Due.SLOT:
+                self._circuits.slot(now, CircuitId(key.of))
             case _:
                 self._wake_link(now, key)
 

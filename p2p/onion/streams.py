@@ -7,7 +7,7 @@ bytes per stream and direction: a gap, overlap or wrap is an error of the circui
 """
 
 from collections import deque
-from typing import final
+from typing import NamedTuple, final
 
 from p2p import defaults
 from p2p.errors import NoCapacity, OnionError
@@ -45,12 +45,22 @@ class _Piece:
         self.data = bytearray(data)
 
 
+class Upload(NamedTuple):
+    """What waits of a request, up to the cell that ends it."""
+
+    cells: int
+    """that it will take; the last may not be full yet"""
+    ends: bool
+    """Its END or RESET is among them."""
+
+
 @final
 class Streams:
     """One end of a circuit: `send`, `end`, `reset` queue; `next` gives cells; `take` reads them."""
 
-    def __init__(self, *, asker: bool) -> None:
+    def __init__(self, *, asker: bool, most: int = defaults.STREAMS) -> None:
         self._asker = asker
+        self._most = most
         self._streams: dict[int, _Stream] = {}
         self._pieces: deque[_Piece] = deque()
         self._queued = 0
@@ -65,6 +75,26 @@ class Streams:
     def queued(self) -> int:
         """Bytes that wait to be cut into cells."""
         return self._queued
+
+    @property
+    def upload(self) -> Upload:
+        """How much of a request waits."""
+        cells = 0
+        for piece in self._pieces:
+            cells += max(1, -(-len(piece.data) // MAX_DATA))
+            if piece.kind in (Kind.END, Kind.RESET):
+                return Upload(cells, ends=True)
+        return Upload(cells, ends=False)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing waits, and nothing more can be said on any stream."""
+        return not self._pieces and self.is_closed
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing more is said or heard on any stream."""
+        return all(state.closed for state in self._streams.values())
 
     # --- out ---
 
@@ -154,15 +184,15 @@ class Streams:
             return state
         if not self._asker or not self._is_next(stream):
             raise ValueError("the asker opens streams, in order from 1")
-        if stream > defaults.STREAMS:
-            raise NoCapacity(f"a circuit has {defaults.STREAMS} streams")
+        if stream > self._most:
+            raise NoCapacity(f"{self._most} streams are the most of this circuit")
         return self._add(stream)
 
     def _hearing(self, stream: int) -> _Stream:
         state = self._streams.get(stream)
         if state is not None:
             return state
-        if self._asker or not self._is_next(stream) or stream > defaults.STREAMS:
+        if self._asker or not self._is_next(stream) or stream > self._most:
             raise OnionError("a cell of a stream that does not exist")
         return self._add(stream)
 

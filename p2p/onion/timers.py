@@ -35,6 +35,8 @@ class Due(IntEnum):
     """A circuit of ours without cells."""
     AGE = 12
     """A circuit of ours or to us, at its longest."""
+    SLOT = 13
+    """The next slot of a shaped circuit of ours or to us."""
 
 
 class Key(NamedTuple):

@@ -267,8 +267,3 @@ def test_no_circuit_lives_longer_than_an_hour(town):
     assert client.said(Lost)
     assert worker.said(Lost)
     assert all(relay.core.sizes()["relay.passages"] == 0 for relay in relays)
-
-
-def test_shaping_is_not_there_yet(net):
-    with pytest.raises(ValueError, match="shaping"):
-        net.add("client", shaping=1)
