@@ -21,7 +21,7 @@ TINY = {
     "name": "tiny",
     "scenario": "dht",
     "run": {"nodes": 8, "until": 6},
-    "workload": {"lookups_per_node_s": 0.5, "publishes_per_s": 1.0},
+    "workload": {"lookups_per_node_s": 1.5, "publishes_per_s": 2.0},
 }
 
 

@@ -18,7 +18,12 @@ from simulations.run import run
 
 ROOT = Path(__file__).parent.parent.parent
 
-TINY = {"name": "tiny", "scenario": "dht", "run": {"nodes": 8, "until": 6, "seeds": "0..2"}}
+TINY = {
+    "name": "tiny",
+    "scenario": "dht",
+    "run": {"nodes": 8, "until": 6, "seeds": "0..2"},
+    "workload": {"lookups_per_node_s": 0.5, "publishes_per_s": 1.0},
+}
 
 PATIENCE = 60.0
 """seconds for what takes a few: a hang ends the test, nothing measures"""
