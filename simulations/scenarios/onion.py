@@ -11,7 +11,7 @@ the time of its way through the network and is not played cell by cell. Adversar
 
 Measured: linked, linked_prompt, users_linked, time_to_link_s; bad_guard, bad_worker; what is left
 to guess of an asker whose worker is bad; candidate_workers, active_clients; circuit_failed,
-circuit_build_s, ttft_s, ask_outcome, bytes.
+circuit_build_s, ttft_s; path_s by region; ask_outcome, bytes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,14 +24,16 @@ from inference.request import AskFailed
 from p2p import defaults
 from p2p.identity import AdnlId
 from p2p.onion.cell import FRAME_SIZE, MAX_DATA
+from p2p.transport.fabric import EPOCH
 from simulations.adversary.coalition import Coalition
 from simulations.arrivals import Request, asked
 from simulations.asker import Asker, Conversation, Fate, Habits, Surroundings
-from simulations.experiment import Experiment
+from simulations.experiment import REGIONS, Experiment
 from simulations.listed import coalition, listed, name_of
 from simulations.log import EventLog
 from simulations.metrics import Meter
 from simulations.network.build import ground
+from simulations.network.regions import SHARES, Regions
 from simulations.privacy import evenly
 from simulations.register import MODEL, Register
 from simulations.samplers import geometric
@@ -77,6 +79,7 @@ class Onion:
             for node in range(among.clients)
         ]
         self.watch = Watch(self._coalition, setting.meter, len(self.nodes), self._timeline.now)
+        self._timeline.at(EPOCH + exp.run.until, self.watch.count_users)
         self._turns = exp.workload.turns
         self._entropy = entropy.fork("workload")
         self._requests = asked(exp.workload, self._entropy)
@@ -155,7 +158,12 @@ class Ways:
         self._register = register
         self._coalition = coalition
         self._meter = setting.meter
-        self._latency = ground(setting.exp.network, setting.entropy.fork("network")).latency
+        network = setting.exp.network
+        self._regions: Regions | None = None
+        if network.latency.kind == "regions":  # the same as the ground's, by the same stream
+            stream = setting.entropy.fork("network")
+            self._regions = Regions(stream, network.latency.share or SHARES)
+        self._latency = ground(network, setting.entropy.fork("network")).latency
 
     def fate(self, now: float, asker: int, path: Sequence[AdnlId]) -> Fate:
         """See `Fates`."""
@@ -170,13 +178,19 @@ class Ways:
 
     def carry(self, conversation: Conversation, request: Request, turns: int) -> None:
         """Account for a conversation's cells and for the time to its first token."""
-        links = len(conversation.path)
-        prompt_and_token = 2.0 * self._one_way(conversation.asker, conversation.path)
+        asker, path = conversation.asker, conversation.path
+        there_and_back = 2.0 * self._one_way(asker, path)
         reading = request.prompt / MODEL.prompt_rate
-        self._meter.observe("ttft_s", conversation.seconds + prompt_and_token + reading)
+        self._meter.observe("ttft_s", conversation.seconds + there_and_back + reading)
+        directly = 2.0 * self._latency.leg(asker, self._register.index(path[-1]))
+        self._meter.observe("path_s", 2.0 * there_and_back - directly, self._region(asker))
         upload = ceil(request.prompt * TOKEN_BYTES / MAX_DATA)
         frames = SET_UP_FRAMES * conversation.circuits + turns * (upload + request.answer)
-        self._meter.count("bytes", frames * links * FRAME_SIZE, "onion")
+        self._meter.count("bytes", frames * len(path) * FRAME_SIZE, "onion")
+
+    def _region(self, asker: int) -> str:
+        """Where an asker is, if that is known of anybody."""
+        return "" if self._regions is None else REGIONS[self._regions.of(asker)]
 
     def _one_way(self, asker: int, path: Sequence[AdnlId]) -> float:
         nodes = [asker, *(self._register.index(peer) for peer in path)]
@@ -218,7 +232,11 @@ class Watch:
             self._guess(known=joined.prompt)
         if joined.prompt:
             self._linked_now(now, conversation.asker)
-        meter.gauge("users_linked", len(self._linked) / self._clients)
+
+    def count_users(self) -> None:
+        """Say at the end of whom the coalition has ever learnt what he asked."""
+        for client in range(self._clients):
+            self._meter.observe("users_linked", client in self._linked)
 
     def failed(self, failed: AskFailed) -> None:
         """An ask has come to no circuit."""

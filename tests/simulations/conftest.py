@@ -170,6 +170,7 @@ def play():
     """Run a scenario of these settings; the scenario, and what it measured by series."""
 
     def run(scenario, until, *, seed=1, window=None, **settings):
+        settings["run"] = {**settings.get("run", {}), "until": until}
         exp = from_tree({"name": "test", "scenario": scenario, **settings})
         built = []
         meter = Meter(lambda: built[0].now if built else EPOCH, bucket=1e4)

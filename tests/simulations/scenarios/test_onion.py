@@ -79,7 +79,9 @@ def test_ends_are_joined_as_often_as_the_forms_say(play, guards, more):
     assert seen["linked_prompt"].mean == near(theory.prompt_linked(bad, bad), trials)
 
     form = theory.guarded if guards else theory.ever_linked
-    assert seen["time_to_link_s"].count / users == near(form(bad, bad, asks), users)
+    assert seen["users_linked"].count == users
+    assert seen["users_linked"].mean == near(form(bad, bad, asks), users)
+    assert seen["time_to_link_s"].count == seen["users_linked"].total
     assert onion.sizes(0)["guards"] == (defaults.GUARDS if guards else 0)
 
 
@@ -107,6 +109,14 @@ def test_bad_worker_cannot_tell_its_asker_from_those_behind_honest_guards(play):
     assert seen["entropy_bits"].mean == seen["min_entropy_bits"].mean > 2.0
     assert seen["candidate_workers"].mean == WORKERS
     assert seen["bytes{onion}"].total > 0
+
+
+@pytest.mark.parametrize(("relays", "legs"), [(1, 6), (2, 10), (3, 14)])
+def test_relays_add_so_many_ways_to_the_first_token(play, relays, legs):
+    settings = town(10, 1.0, bad=0.0, bad_workers=0.0, guards=True, relays=relays)
+    settings["network"] = {"latency": {"kind": "constant", "rtt_ms": 80.0}}
+    _, seen = play("onion", 30, **settings)
+    assert seen["path_s"].mean == pytest.approx(0.04 * legs)
 
 
 # --- row 11, and what stands against it ---
