@@ -159,19 +159,26 @@ class Till:
         self._unkept: dict[bytes, Taking] = {}
         self._kept = trio.Event()
         self._nursery: trio.Nursery | None = None
+        self._stopped = False
         self._locked = self._declined = self._settled = 0
 
     async def run(self, *, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
         """Keep, settle and see to lanes until cancelled; takes up what a stop interrupted."""
         try:
-            async with trio.open_nursery() as self._nursery:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
                 await self._resume()
-                self._nursery.start_soon(self._keep)
-                self._nursery.start_soon(self._sweep)
+                nursery.start_soon(self._keep)
+                nursery.start_soon(self._sweep)
                 for mint in self._trusted:
-                    self._nursery.start_soon(self._tend, mint)
+                    nursery.start_soon(self._tend, mint)
                 task_status.started()
+                try:
+                    await trio.sleep_forever()
+                finally:  # before the nursery closes: who stops with us may still settle
+                    self._nursery = None
         finally:
+            self._nursery, self._stopped = None, True
             self._flush()
 
     def statistics(self) -> TillStatistics:
@@ -321,7 +328,10 @@ class Till:
 
     def _to_disk(self, held: _Session) -> None:
         self._unkept[held.taking.lock] = held.taking
-        self._kept.set()
+        if self._stopped:
+            self._flush()
+        else:
+            self._kept.set()
 
     async def _keep(self) -> None:
         while True:
@@ -362,9 +372,9 @@ class Till:
                     self.settle(held.taking.lock, final=True, ticks=held.taking.i)
 
     def _begin(self, held: _Session) -> None:
+        """Once this till has stopped, the next one does it."""
         held.again = True
-        if not held.settling:
-            assert self._nursery is not None, "the till does not run"
+        if not held.settling and self._nursery is not None:
             held.settling = True
             self._nursery.start_soon(self._settle, held)
 

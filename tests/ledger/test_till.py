@@ -466,6 +466,34 @@ async def test_a_worker_that_stops_is_paid_for_every_tick_it_kept(autojump_clock
         assert await there.worker.held() >= session.spend.terms.tick * 6
 
 
+@pytest.mark.parametrize("late", [True, False])
+async def test_who_stops_together_with_the_till_may_still_settle(autojump_clock, late):
+    """A worker's service ends its sessions when it ends; found by the simulation's seed 160."""
+
+    async def serve(there, session):
+        try:
+            await trio.sleep_forever()
+        finally:
+            if late:
+                with trio.CancelScope(shield=True):
+                    await trio.sleep(0.01)
+            there.reveal(session, 3)
+            there.settle(session, final=True, ticks=2)
+
+    for _ in range(8):  # trio runs the two in either order
+        async with trade() as there, trio.open_nursery() as nursery:
+            session = await there.lock()
+            nursery.start_soon(serve, there, session)
+            await trio.sleep(1)
+            nursery.cancel_scope.cancel()
+            there.scope.cancel()
+            await trio.sleep(1)
+            await there.restart()
+            await there.settled()
+            changed = await there.change(session)
+            assert changed.paid_ticks == 2
+
+
 async def test_a_lock_that_a_stopped_worker_forgot_is_the_askers_again(autojump_clock):
     async with trade() as there:
         session, tick = there.session(life=60)
