@@ -283,9 +283,12 @@ class File(Protocol):
         """Show the work what is durable. Raises what it raises, and `LocalError`."""
 
 
-def in_memory() -> Database:
-    """An empty store that is nowhere else, for who makes a `File` of it."""
-    return _prepared(apsw.Connection(":memory:"))
+def in_memory(image: bytes = b"") -> Database:
+    """A store that is nowhere else, for who makes a `File` of it: empty, or a copy of another."""
+    database = apsw.Connection(":memory:")
+    if image:
+        database.deserialize("main", image)
+    return _prepared(database)
 
 
 @final

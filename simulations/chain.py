@@ -8,6 +8,7 @@ construction. Fees are round numbers near the real ones; blocks are made when so
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cache
 from hashlib import sha256
 from typing import Final, final
 
@@ -121,7 +122,7 @@ class ChainTwin:
         self._time = int(self._born)
         self._lt = 0
         self._given = self._fees = 0
-        self.fee_table = read_fees(read_cell(mainnet_config()))
+        self.fee_table = _fee_table()
         self.prices = Prices.of(self.fee_table)
         self.ended: list[tuple[Account, Lane, int]] = []
         """Lanes that were deleted: as they were before, and when."""
@@ -567,6 +568,12 @@ class View:
         """See `Chain.fees`."""
         await trio.lowlevel.checkpoint()
         return self._twin.fee_table
+
+
+@cache
+def _fee_table() -> Fees:
+    """Mainnet's prices: a configuration takes a tenth of a second to read."""
+    return read_fees(read_cell(mainnet_config()))
 
 
 def _payouts(lane: Lane, outcome: Outcome, cause: Message) -> tuple[tuple[Account, int, Paid], ...]:

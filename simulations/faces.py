@@ -8,7 +8,7 @@ circuit keeps its order and loses nothing, until a cut or a crash ends it for bo
 
 from collections.abc import Callable, Mapping, Sequence
 from heapq import heappop, heappush
-from typing import Final, TypeAlias, final
+from typing import Final, NamedTuple, TypeAlias, final
 
 import trio
 
@@ -31,6 +31,9 @@ from simulations.log import EventLog
 NOTICED: Final = 10.0
 """seconds until a link that carries nothing any more is given up: the heartbeat's patience"""
 
+RETRANSMIT: Final = 0.2
+"""seconds until what was lost is sent again"""
+
 RESET: Final = 1.0
 """seconds until those at the other ends of a crashed node's links hear of it"""
 
@@ -46,8 +49,23 @@ WAITING: Final = 256
 CallTap: TypeAlias = Callable[[float, int, int, bytes, bytes], None]
 """Shown each answered call on its way back: when, who asked whom, the request and the reply."""
 
-CircuitTap: TypeAlias = Callable[[float, int, int, CircuitEvent, bool], None]
-"""Shown what passes through circuits: when, from whom to whom, what, and whether it arrives."""
+
+class Passing(NamedTuple):
+    """Something in a circuit, where it is sent or where it arrives."""
+
+    at: float
+    circuit: int
+    """its number in the run"""
+    src: int
+    dst: int
+    asks: bool
+    """Whether it goes from who opened the circuit to its end."""
+    arrives: bool
+    event: CircuitEvent | Incoming
+
+
+CircuitTap: TypeAlias = Callable[[Passing], None]
+"""Shown all that passes through circuits."""
 
 
 @final
@@ -88,6 +106,7 @@ class Faces:
         self._up: dict[AdnlId, Face] = {}
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._entries = 0
+        self.numbered = 0
         self._scope = trio.CancelScope()
 
     def face(self, identity: Identity, index: int) -> "Face":
@@ -116,10 +135,23 @@ class Faces:
         if self._heap[0][2] is action:
             self._scope.cancel()
 
+    def number(self) -> int:
+        """Of the next circuit; `numbered` tells it again."""
+        self.numbered += 1
+        return self.numbered
+
+    def copies(self, src: int, dst: int, size: int) -> list[float]:
+        """seconds until each copy of a call or reply arrives; none if it is lost."""
+        now = self.now()
+        arrivals = self._fabric.route(now, src, dst, size)
+        return [at - now + late for late in self.weather.copies(now, src, dst) for at in arrivals]
+
     def delay(self, src: int, dst: int, size: int) -> float:
-        """seconds that a message takes if nothing goes wrong."""
-        arrivals = self._fabric.route(self.now(), src, dst, size)
-        return max(arrivals, default=self.now() + NOTICED) - self.now()
+        """seconds that something takes on a way that loses nothing: what is lost is sent again."""
+        now, late = self.now(), 0.0
+        while not (arrivals := self._fabric.route(now, src, dst, size)):
+            late += RETRANSMIT
+        return late + max(arrivals) - now
 
     def record(self, node: int, peer: int, data: bytes) -> None:
         """Something has arrived."""
@@ -154,9 +186,10 @@ class Face:
         self._ends.clear()
 
     def rebind(self) -> None:
-        """Every link breaks."""
+        """Every link breaks, and both sides see it."""
         for end in list(self._ends.values()):
             end.lose(RESET)
+            end.hear(Lost(end.circuit, None))
 
     def sizes(self) -> dict[str, int]:
         """The length of every table."""
@@ -199,10 +232,9 @@ class Face:
             delay = self._faces.delay(self.index, self.index, len(body))
             self._later(delay, lambda: self._hear_reply(number, None))
             return
-        for late in self._faces.weather.copies(self._faces.now(), self.index, there.index):
+        for late in self._faces.copies(self.index, there.index, len(body)):
             data = self._faces.weather.mangled(self._faces.now(), self.index, body)
-            delay = late + self._faces.delay(self.index, there.index, len(body))
-            self._later(delay, self._asking(there, number, data))
+            self._later(late, self._asking(there, number, data))
 
     def _asking(self, there: "Face", number: int, body: bytes) -> Callable[[], None]:
         return lambda: there.hear_query(self, number, body)
@@ -225,10 +257,9 @@ class Face:
         faces = self._faces
         for tap in faces.call_taps:
             tap(faces.now(), asker.index, self.index, body, reply)
-        for late in faces.weather.copies(faces.now(), self.index, asker.index):
+        for late in faces.copies(self.index, asker.index, len(reply)):
             data = faces.weather.mangled(faces.now(), self.index, reply)
-            delay = late + faces.delay(self.index, asker.index, len(reply))
-            self._later(delay, self._replying(asker, number, data))
+            self._later(late, self._replying(asker, number, data))
 
     def _replying(self, asker: "Face", number: int, reply: bytes) -> Callable[[], None]:
         def arrive() -> None:
@@ -262,6 +293,7 @@ class Face:
         if there is not None:
             other = there.far_end(end)
             arrive = there.hearing_of(other, request)
+            end.tap(Incoming(other.circuit, request), arrives=False)
             end.post(arrive, len(request))
         self._later(OPENING, lambda: end.failed(TIMED_OUT))
         return end.circuit
@@ -270,6 +302,8 @@ class Face:
         """The other end of a circuit that is being opened to this node."""
         end = self._end()
         end.other, near.other = near, end
+        end.number, near.number = self._faces.number(), self._faces.numbered
+        near.asks = True
         return end
 
     def hearing_of(self, end: "_End", request: bytes) -> Callable[[], None]:
@@ -357,6 +391,8 @@ class _End:
         self.circuit = circuit
         self.face = face
         self.other: _End | None = None
+        self.number = 0
+        self.asks = False
         self._put, self.events = trio.open_memory_channel[CircuitEvent](float("inf"))
         self._faces = faces
         self._is_answered = False
@@ -368,7 +404,7 @@ class _End:
         other = self.other
         if other is None or not self.face.is_up or self._is_over:
             return
-        self._tap(event, arrives=False)
+        self.tap(event, arrives=False)
         self.post(lambda: self._arrive(other, event), size)
 
     def post(self, arrive: Callable[[], None], size: int) -> None:
@@ -403,8 +439,9 @@ class _End:
 
     def failed(self, status: int) -> None:
         """Nobody has answered."""
-        if not self._is_answered:
+        if not self._is_answered and not self._is_over:
             self.hear(Failed(self.circuit, None, status))
+            self.lose(RESET)
 
     def close(self) -> None:
         """End it here, and tell the other side."""
@@ -421,14 +458,15 @@ class _End:
     def _arrive(self, other: "_End", event: CircuitEvent) -> None:
         data = event.data if isinstance(event, Data) else type(event).__name__.encode()
         self._faces.record(other.face.index, self.face.index, data)
-        self._tap(event, arrives=True)
+        self.tap(event, arrives=True)
         other.hear(event)
 
-    def _tap(self, event: CircuitEvent, *, arrives: bool) -> None:
+    def tap(self, event: CircuitEvent | Incoming, *, arrives: bool) -> None:
+        """Show it to who watches."""
         assert self.other is not None
         ways = self.face.index, self.other.face.index
         for tap in self._faces.circuit_taps:
-            tap(self._faces.now(), *ways, event, arrives)
+            tap(Passing(self._faces.now(), self.number, *ways, self.asks, arrives, event))
 
     def _later(self, delay: float, action: Callable[[], None]) -> None:
         self._faces.post(self._faces.now() + delay, action)

@@ -78,8 +78,11 @@ OF_DISKS: Final = (Kind.DISK_LOST, Kind.DISK_SHORT, Kind.DISK_FULL)
 OF_CLOCKS: Final = (Kind.SKEW, Kind.JUMP)
 OF_CHAINS: Final = (Kind.CHAIN_DROP, Kind.CHAIN_DELAY, Kind.CHAIN_DOUBLE, Kind.CHAIN_LAG)
 
-LASTS: Final = 8.0
+LASTS: Final = 6.0
 """seconds that a drawn fault lasts on average"""
+
+MOST: Final = 20.0
+"""seconds of either at the most, so that a run has an end"""
 
 AMOUNT: Final = 6.0
 """seconds: the mean of what a drawn fault delays by, or sets a clock wrong by"""
@@ -183,10 +186,10 @@ def _drawn(
         number=number,
         kind=kind,
         at=at,
-        lasts=exponential(stream, LASTS),
+        lasts=min(MOST, exponential(stream, LASTS)),
         nodes=tuple(sorted(hit)),
         share=0.2 + 0.8 * stream.uniform(),
-        amount=exponential(stream, AMOUNT),
+        amount=min(MOST, exponential(stream, AMOUNT)),
     )
 
 
@@ -262,6 +265,10 @@ class Weather:
             if node in fault.nodes and (fault.kind is Kind.DISK_FULL or self._hits(fault)):
                 return fault.kind
         return None
+
+    def disk_fails(self, now: float, node: int) -> bool:
+        """Whether a node's disk may fail at this moment; draws nothing."""
+        return any(node in fault.nodes for fault in self._active(self._disks, now))
 
     def chain(self, now: float, node: int, kind: Kind) -> float | None:
         """Whether, and by how many seconds, a node's dealing with the chain meets a fault."""

@@ -1,0 +1,241 @@
+"""Money under faults: real purses, tills, a mint, ticks and lanes, on disks and a chain that fail.
+
+`run.nodes` are a mint, a third as workers, the rest askers who ask at random in the first half of
+the run; `[[fault]]` says what goes wrong, and with none written down faults are drawn. What is
+measured: how asks end and how long they take, and that no invariant of money ever breaks.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final, final
+
+import structlog
+import trio
+
+from p2p.drive import SystemClock
+from p2p.entropy import Entropy, exponential
+from p2p.transport.fabric import EPOCH, Fabric
+from simulations.bazaar import HERE, Ask, Bazaar, board
+from simulations.chain import ChainTwin
+from simulations.coinage import remembered
+from simulations.faces import Faces
+from simulations.faults import Fault, Kind, Schedule, Weather, draw
+from simulations.log import EventLog
+from simulations.network.build import ground
+from simulations.network.fabric import Network
+from simulations.scenarios import Audit, Setting
+from simulations.scenarios.witness import Witness
+from simulations.stepped import SteppedRun
+
+REST: Final = 32.0
+"""seconds after the last fault by which everything has come to its end"""
+
+BUSY: Final = 0.4
+"""share of a run in which things begin"""
+
+ASKS: Final = 2
+"""questions of each asker"""
+
+BEAT: Final = 5.0
+"""seconds: a run stops at an instant at which something happens"""
+
+RATE: Final = 0.15
+"""faults a second"""
+
+KINDS: Final = (
+    *(Kind.DROP, Kind.DUPLICATE, Kind.DUPLICATE, Kind.REORDER, Kind.DELAY),
+    *(Kind.CORRUPT, Kind.TRUNCATE, Kind.PARTITION, Kind.ONE_WAY, Kind.GREY, Kind.CLOG),
+    *(Kind.SWIZZLE, Kind.CRASH, Kind.CRASH, Kind.TEAR, Kind.ERASE, Kind.ERASE),
+    *(Kind.DISK_LOST, Kind.DISK_SHORT, Kind.DISK_FULL, Kind.JUMP, Kind.SKEW),
+    *(Kind.REBIND, Kind.SLOW, Kind.CHAIN_DROP, Kind.CHAIN_DELAY, Kind.CHAIN_DOUBLE),
+    Kind.CHAIN_LAG,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How big a bazaar, and how long."""
+
+    workers: int = 2
+    askers: int = 2
+    until: float = 60.0
+    """seconds; asks and faults begin in the first part of it"""
+
+    @property
+    def nodes(self) -> int:
+        """All of them."""
+        return 1 + self.workers + self.askers
+
+
+@final
+class Lanes:
+    """A bazaar that can be run, looked at, and run on; a `Scenario`."""
+
+    def __init__(
+        self,
+        entropy: Entropy,
+        seed: int,
+        size: Size,
+        faults: Schedule,
+        log: EventLog | None,
+        audit: Audit,
+        fabric: Fabric | None = None,
+    ) -> None:
+        self.log = log
+        self.faults = faults
+        self._size = size
+        self.asks: list[Ask] = []
+        self._run = SteppedRun(self._main, seed)
+        weather = Weather(faults, EPOCH)
+        network = fabric or Network(entropy.fork("net"))
+        faces = Faces(network, weather, log, self._now, board(size.workers))
+        chain = ChainTwin(self._now, block_time=3.0)
+        moments = [_moments(entropy, number, size.until) for number in range(size.askers)]
+        self.witness = Witness(audit, chain, self.asks)
+        self.bazaar = Bazaar(
+            faces,
+            chain,
+            entropy,
+            self._now,
+            workers=size.workers,
+            moments=moments,
+            ears=self.witness,
+        )
+        self.witness.watch(self.bazaar, faults)
+        self.now = EPOCH
+
+    @property
+    def end(self) -> float:
+        """Unix time at which all should be at rest."""
+        return EPOCH + max(self._size.until, self.faults.end + REST)
+
+    @property
+    def nodes(self) -> Sequence[object]:
+        """The seats, by index."""
+        return self.bazaar.seats
+
+    def run(self, until: float, max_records: int | None = None) -> bool:
+        """See `Scenario`."""
+
+        def enough() -> bool:
+            return self._now() >= until or self._is_full(max_records)
+
+        with self._here():
+            self._until = until
+            self._run.pump(enough)
+        self.now = max(self.now, min(until, self._now()))
+        return not self._is_full(max_records)
+
+    def close(self) -> None:
+        """End every task."""
+        with self._here():
+            self._run.close()
+
+    def sizes(self, node: int) -> Mapping[str, int]:
+        """Lengths of every table of a node."""
+        return self.bazaar.seats[node].sizes()
+
+    def _is_full(self, max_records: int | None) -> bool:
+        return self.log is not None and max_records is not None and self.log.records >= max_records
+
+    def _now(self) -> float:
+        return EPOCH + self._run.clock.current_time()
+
+    async def _main(self) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._beat)
+            await self.bazaar.run(list(self.faults))
+
+    async def _beat(self) -> None:
+        """Something happens now and then, so that a run can stop there."""
+        while True:  # noqa: ASYNC110 - nothing but time
+            await trio.sleep(BEAT)
+
+    @contextmanager
+    def _here(self) -> Iterator[None]:
+        """Clocks, logs and memories are the run's as long as it runs."""
+        wall = {"wall": self._wall, "monotonic": trio.current_time}
+        before, SystemClock.__init__.__kwdefaults__ = SystemClock.__init__.__kwdefaults__, wall
+        config = structlog.get_config()
+        structlog.configure(
+            processors=[self.witness.logged],
+            wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
+            cache_logger_on_first_use=False,
+        )
+        try:
+            with remembered():
+                yield
+        finally:
+            structlog.configure(**config)
+            SystemClock.__init__.__kwdefaults__ = before
+
+    def _wall(self) -> float:
+        node = HERE.get(-1)
+        return self._now() + self.bazaar.faces.weather.ahead(self._now(), node)
+
+
+def _moments(entropy: Entropy, number: int, until: float) -> list[float]:
+    stream = entropy.fork(f"workload/{number}")
+    return sorted(8.0 + BUSY * until * stream.uniform() for _ in range(ASKS))
+
+
+def schedule(entropy: Entropy, size: Size) -> Schedule:
+    """The faults of a seed, whatever is left out of them later."""
+    return draw(
+        entropy,
+        nodes=range(size.nodes),
+        until=BUSY * size.until,
+        rate=RATE,
+        kinds=KINDS,
+        begin=2.0,
+    )
+
+
+def build(setting: Setting) -> Lanes:
+    """See `simulations.scenarios.build`."""
+    run = setting.exp.run
+    workers = max(1, (run.nodes - 1) // 3)
+    size = Size(workers=workers, askers=max(1, run.nodes - 1 - workers), until=run.until)
+    faults = _written(setting, size) or schedule(setting.entropy, size)
+    seed = setting.entropy.fork("tasks").below(2**32)
+    network = ground(setting.exp.network, setting.entropy.fork("net"), whole=True).datagrams
+    return Lanes(setting.entropy, seed, size, faults, setting.log, setting.audit, network)
+
+
+def _written(setting: Setting, size: Size) -> Schedule | None:
+    """The faults that the experiment names; None if it names none."""
+    named = setting.exp.fault
+    if not named:
+        return None
+    faults: list[Fault] = []
+    for one in named:
+        kind = Kind(one.kind)
+        nodes = one.nodes or tuple(range(max(1, round(one.share * size.nodes))))
+        stream = setting.entropy.fork(f"fault/table/{len(faults)}")
+        for at in _instants(stream, one.at, one.rate, one.duration or BUSY * size.until):
+            drawn = {"share": 1.0, "amount": 2.0, **one.knobs}
+            faults.append(
+                Fault(
+                    number=len(faults),
+                    kind=kind,
+                    at=at,
+                    lasts=float(drawn.get("lasts", one.duration if not one.rate else 5.0)),
+                    nodes=nodes if not one.rate else (nodes[stream.below(len(nodes))],),
+                    share=float(drawn["share"]),
+                    amount=float(drawn["amount"]),
+                )
+            )
+    return Schedule(setting.entropy, faults)
+
+
+def _instants(stream: Entropy, at: float, rate: float, lasts: float) -> Iterator[float]:
+    """Once, or again and again."""
+    if not rate:
+        yield at
+        return
+    when = at + exponential(stream, 1.0 / rate)
+    while when < at + lasts:
+        yield when
+        when += exponential(stream, 1.0 / rate)
