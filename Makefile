@@ -8,6 +8,8 @@ JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 # A hundred processes are started: without it each would compile every module again.
 unexport PYTHONDONTWRITEBYTECODE
 N ?= 1000000
+MINUTES ?= 10
+FIRST ?= 1000
 # As typed: make would expand a $$ in it.
 override Q := $(value Q)
 export Q
@@ -47,6 +49,9 @@ $(JS)/node_modules/.package-lock.json: tests/p2p/transport/js/package-lock.json 
 
 fuzz: setup ## send a node of ADNL N datagrams (1000000) that are wrong in every way
 	TUSSAH_FUZZ=$(N) $(BIN)/pytest -q -n 0 -m slow tests/p2p/adnl/test_fuzz.py
+
+soak: setup ## draw seeds of money under faults for MINUTES (10); what fails is shrunk and kept
+	$(BIN)/python -m simulations.soak --minutes $(MINUTES) --first $(FIRST)
 
 check: setup lint types ## format, lint, types, import rules
 

@@ -132,6 +132,12 @@ class Trial:
         """Run to so many virtual seconds; False if `max_records` stopped it before."""
         return self.scenario.run(on_grid(EPOCH + until), max_records)
 
+    def close(self) -> None:
+        """End what the scenario runs, if it runs by itself: tasks of trio do."""
+        close = getattr(self.scenario, "close", None)
+        if close is not None:
+            close()
+
     def _clock(self) -> float:
         return EPOCH if self._scenario is None else self._scenario.now
 
@@ -151,7 +157,10 @@ def run(
     """
     began, worked = time.monotonic(), processor_s()
     trial = Trial(exp, seed, sink=sink)
-    outcome, detail = _to_the_end(trial, progress, guarded=guarded)
+    try:
+        outcome, detail = _to_the_end(trial, progress, guarded=guarded)
+    finally:
+        trial.close()
     if outcome == "ok" and trial.audit.failed:
         outcome = "violated"
     config = exp.config_hash()

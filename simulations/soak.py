@@ -66,8 +66,6 @@ def run(trial: Trial, size: Size = USUAL, *, log: EventLog | None = None) -> Rep
     lanes = Lanes(entropy, trial.seed, smaller, faults, log, audit)
     try:
         lanes.run(EPOCH + trial.until)
-        if EPOCH + trial.until >= lanes.end:
-            lanes.witness.rest()
     finally:
         lanes.close()
     return Report(

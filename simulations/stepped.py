@@ -7,6 +7,8 @@ exists for Hypothesis. The run is a guest of ours and goes on only while we pump
 """
 
 import random
+import sys
+import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +31,8 @@ class _Scheduler(Protocol):
 
 _SCHEDULER: Final[_Scheduler] = trio._core._run  # type: ignore[attr-defined]  # noqa: SLF001 - see the module
 
+_CONTEXT: Final[threading.local] = trio._core._run.GLOBAL_RUN_CONTEXT  # type: ignore[attr-defined]  # noqa: SLF001 - see `_inside`
+
 
 @final
 class SteppedRun:
@@ -40,6 +44,7 @@ class SteppedRun:
         self._queue: deque[Callable[[], object]] = deque()
         self._outcome: outcome.Outcome[None] | None = None
         self._scope: trio.CancelScope | None = None
+        self._context: dict[str, object] = {}
         self._main = main
         self._started = False
 
@@ -50,7 +55,7 @@ class SteppedRun:
 
     def pump(self, enough: Callable[[], bool]) -> None:
         """Go on until `enough`, or to the end. Raises what `main` does."""
-        with _ordered(self._random):
+        with _ordered(self._random), _inside(self._context):
             if not self._started:
                 self._begin()
             while self._outcome is None and not enough():
@@ -63,7 +68,8 @@ class SteppedRun:
     def close(self) -> None:
         """Cancel it where it stands, and wait until it is over."""
         if self._started and self._scope is not None and not self.is_over:
-            self._scope.cancel()
+            with _inside(self._context):
+                self._scope.cancel()
             self.pump(lambda: False)
 
     def _begin(self) -> None:
@@ -72,6 +78,7 @@ class SteppedRun:
             self._run,
             run_sync_soon_threadsafe=self._queue.append,
             done_callback=self._done,
+            host_uses_signal_set_wakeup_fd=True,
             clock=self.clock,
         )
 
@@ -85,6 +92,7 @@ class SteppedRun:
 
 @contextmanager
 def _ordered(draws: random.Random) -> Iterator[None]:
+    """Inside, the order of tasks is the seed's; after it, trio's own again."""
     allowed, own = _SCHEDULER._ALLOW_DETERMINISTIC_SCHEDULING, _SCHEDULER._r  # noqa: SLF001
     _SCHEDULER._ALLOW_DETERMINISTIC_SCHEDULING = True  # noqa: SLF001
     _SCHEDULER._r = draws  # noqa: SLF001
@@ -93,6 +101,22 @@ def _ordered(draws: random.Random) -> Iterator[None]:
     finally:
         _SCHEDULER._ALLOW_DETERMINISTIC_SCHEDULING = allowed  # noqa: SLF001
         _SCHEDULER._r = own  # noqa: SLF001
+
+
+@contextmanager
+def _inside(context: dict[str, object]) -> Iterator[None]:
+    """Which run a thread is in is trio's one global: ours while we pump, and then again theirs."""
+    theirs, hooks = dict(_CONTEXT.__dict__), sys.get_asyncgen_hooks()
+    _CONTEXT.__dict__.clear()
+    _CONTEXT.__dict__.update(context)
+    try:
+        yield
+    finally:
+        context.clear()
+        context.update(_CONTEXT.__dict__)
+        _CONTEXT.__dict__.clear()
+        _CONTEXT.__dict__.update(theirs)
+        sys.set_asyncgen_hooks(*hooks)
 
 
 def _unwrap(result: "outcome.Outcome[None]") -> None:

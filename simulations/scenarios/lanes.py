@@ -2,7 +2,8 @@
 
 `run.nodes` are a mint, a third as workers, the rest askers who ask at random in the first half of
 the run; `[[fault]]` says what goes wrong, and with none written down faults are drawn. What is
-measured: how asks end and how long they take, and that no invariant of money ever breaks.
+measured: how asks end and how long they take, and that no invariant of money ever breaks. The run
+must go on for half a minute after the last fault for all of it to come to rest, and be looked at.
 """
 
 import logging
@@ -15,17 +16,18 @@ import structlog
 import trio
 
 from p2p.drive import SystemClock
-from p2p.entropy import Entropy, exponential
+from p2p.entropy import Entropy
 from p2p.transport.fabric import EPOCH, Fabric
 from simulations.bazaar import HERE, Ask, Bazaar, board
 from simulations.chain import ChainTwin
 from simulations.coinage import remembered
 from simulations.faces import Faces
-from simulations.faults import Fault, Kind, Schedule, Weather, draw
+from simulations.faults import Kind, Schedule, Weather, draw
 from simulations.log import EventLog
 from simulations.network.build import ground
 from simulations.network.fabric import Network
 from simulations.scenarios import Audit, Setting
+from simulations.scenarios.weather import written
 from simulations.scenarios.witness import Witness
 from simulations.stepped import SteppedRun
 
@@ -86,6 +88,7 @@ class Lanes:
         self.log = log
         self.faults = faults
         self._size = size
+        self._is_rested = False
         self.asks: list[Ask] = []
         self._run = SteppedRun(self._main, seed)
         weather = Weather(faults, EPOCH)
@@ -104,7 +107,12 @@ class Lanes:
             ears=self.witness,
         )
         self.witness.watch(self.bazaar, faults)
-        self.now = EPOCH
+        self._reached = EPOCH
+
+    @property
+    def now(self) -> float:
+        """See `Scenario`."""
+        return max(self._reached, self._now())
 
     @property
     def end(self) -> float:
@@ -123,10 +131,14 @@ class Lanes:
             return self._now() >= until or self._is_full(max_records)
 
         with self._here():
-            self._until = until
             self._run.pump(enough)
-        self.now = max(self.now, min(until, self._now()))
-        return not self._is_full(max_records)
+        if self._is_full(max_records):
+            return False
+        self._reached = max(self._reached, until)
+        if until >= self.end and not self._is_rested:
+            self._is_rested = True
+            self.witness.rest()
+        return True
 
     def close(self) -> None:
         """End every task."""
@@ -198,44 +210,13 @@ def build(setting: Setting) -> Lanes:
     run = setting.exp.run
     workers = max(1, (run.nodes - 1) // 3)
     size = Size(workers=workers, askers=max(1, run.nodes - 1 - workers), until=run.until)
-    faults = _written(setting, size) or schedule(setting.entropy, size)
+    faults = written(setting.exp, setting.entropy, tuple(Kind))
+    if not len(faults):
+        faults = schedule(setting.entropy, size)
+    for fault in faults:
+        setting.meter.count("fault_count", label=fault.kind)
     seed = setting.entropy.fork("tasks").below(2**32)
     network = ground(setting.exp.network, setting.entropy.fork("net"), whole=True).datagrams
-    return Lanes(setting.entropy, seed, size, faults, setting.log, setting.audit, network)
-
-
-def _written(setting: Setting, size: Size) -> Schedule | None:
-    """The faults that the experiment names; None if it names none."""
-    named = setting.exp.fault
-    if not named:
-        return None
-    faults: list[Fault] = []
-    for one in named:
-        kind = Kind(one.kind)
-        nodes = one.nodes or tuple(range(max(1, round(one.share * size.nodes))))
-        stream = setting.entropy.fork(f"fault/table/{len(faults)}")
-        for at in _instants(stream, one.at, one.rate, one.duration or BUSY * size.until):
-            drawn = {"share": 1.0, "amount": 2.0, **one.knobs}
-            faults.append(
-                Fault(
-                    number=len(faults),
-                    kind=kind,
-                    at=at,
-                    lasts=float(drawn.get("lasts", one.duration if not one.rate else 5.0)),
-                    nodes=nodes if not one.rate else (nodes[stream.below(len(nodes))],),
-                    share=float(drawn["share"]),
-                    amount=float(drawn["amount"]),
-                )
-            )
-    return Schedule(setting.entropy, faults)
-
-
-def _instants(stream: Entropy, at: float, rate: float, lasts: float) -> Iterator[float]:
-    """Once, or again and again."""
-    if not rate:
-        yield at
-        return
-    when = at + exponential(stream, 1.0 / rate)
-    while when < at + lasts:
-        yield when
-        when += exponential(stream, 1.0 / rate)
+    lanes = Lanes(setting.entropy, seed, size, faults, setting.log, setting.audit, network)
+    lanes.witness.meter = setting.meter
+    return lanes

@@ -1,6 +1,6 @@
 """What an experiment's `[[fault]]` tables do to the network of a scenario."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from p2p.entropy import Entropy, exponential, sample
@@ -18,21 +18,26 @@ KNOBS: Final = ("share", "amount")
 
 def under_weather(exp: Experiment, entropy: Entropy, fabric: Fabric) -> Fabric:
     """The network as the faults make it; itself if there are none."""
+    schedule = written(exp, entropy)
+    return Troubled(fabric, Weather(schedule, EPOCH)) if len(schedule) else fabric
+
+
+def written(exp: Experiment, entropy: Entropy, kinds: Sequence[Kind] = KINDS) -> Schedule:
+    """The faults that an experiment's tables name, of kinds that its scenario knows."""
     faults = [
         fault
         for number, table in enumerate(exp.fault)
-        for fault in _of(exp, entropy, number, table)
+        for fault in _of(exp, entropy, number, table, kinds)
     ]
-    if not faults:
-        return fabric
-    schedule = Schedule(entropy, faults)
-    return Troubled(fabric, Weather(schedule, EPOCH))
+    return Schedule(entropy, faults)
 
 
-def _of(exp: Experiment, entropy: Entropy, number: int, table: Table) -> Iterator[Fault]:
+def _of(
+    exp: Experiment, entropy: Entropy, number: int, table: Table, kinds: Sequence[Kind]
+) -> Iterator[Fault]:
     """One fault of a table, or as many as come at its rate from `at` on, each of other nodes."""
-    if table.kind not in KINDS:
-        raise unknown(f"fault kind {table.kind} in scenario {exp.scenario}", [*KINDS])
+    if table.kind not in kinds:
+        raise unknown(f"fault kind {table.kind} in scenario {exp.scenario}", [*kinds])
     stray = [name for name in table.knobs if name not in KNOBS]
     if stray:
         raise WrongExperiment(f"A fault has no knob {stray[0]}: {', '.join(KNOBS)}.")

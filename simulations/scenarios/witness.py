@@ -35,6 +35,7 @@ from simulations.bazaar import ASK_WAIT, HERE, PRICES, Ask, AskerParty, Bazaar, 
 from simulations.chain import ChainTwin
 from simulations.faces import Passing
 from simulations.faults import Kind, Schedule
+from simulations.metrics import Meter
 from simulations.scenarios import Audit, Violation
 
 LATE: Final = 1.0
@@ -91,6 +92,7 @@ class Witness:
     """See the module; `watch` first, and `rest` when all should be over."""
 
     def __init__(self, audit: Audit, chain: ChainTwin, asks: list[Ask]) -> None:
+        self.meter: Meter | None = None
         self._audit = audit
         self._chain = chain
         self._asks = asks
@@ -126,6 +128,10 @@ class Witness:
         """I6, of one ask."""
         self._asks.append(one)
         took = one.ended - one.began
+        if self.meter is not None:
+            ends = {"answer": "answer", "all_refused": "refusal", "busy": "refusal"}
+            self.meter.count("ask_outcome", label=ends.get(one.outcome, "error"))
+            self.meter.observe("ask_s", took)
         self._hold("I6", one.node, took <= ASK_WAIT + LATE, f"an ask took {took:.1f} s")
 
     def logged(self, logger: object, level: str, event: MutableMapping[str, object]) -> NoReturn:
