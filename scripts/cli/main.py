@@ -43,9 +43,24 @@ DHT_COMMANDS = {
     "config": "Print the bootstrap nodes as TON's tools read them.",
 }
 
+SIM_COMMANDS = {
+    "list": "Show the ready experiments.",
+    "show": "Print an experiment with all its values.",
+    "schema": "Print the JSON schema of an experiment's file.",
+    "run": "Run an experiment.",
+    "report": "Write a report of runs, with plots.",
+    "compare": "Show what differs between two sets of runs.",
+    "replay": "Run a run again, and look into it.",
+    "bisect": "Show where two runs part.",
+    "shrink": "Make a run in which something broke small.",
+    "check": "See whether a run is the same everywhere.",
+    "data": "Check the data sets that experiments may read.",
+}
+
 GROUPS = {
     "network": ("Make, join, show and leave networks.", NETWORK_COMMANDS),
     "dht": ("The network's distributed table: who is where, and small values.", DHT_COMMANDS),
+    "sim": ("Experiments on the protocol in virtual time, for researchers.", SIM_COMMANDS),
     "wallet": (
         "What this node has on the chain and in credits.",
         {"show": "Show the wallet: coins, credits and lanes."},
@@ -83,6 +98,7 @@ PLACES = {
     "lanes settle": "money:settle",
     "lanes close": "money:close",
     "receipts list": "receipts:list_",
+    "sim list": "sim:list_",
 }
 """Where a command is, if not in its own or its group's module under its own name."""
 

@@ -18,6 +18,11 @@ PIN = 12
 """hex digits of a model's hash that name it."""
 
 
+def table(rows: Sequence[Row], *, header: bool = False) -> None:
+    """Rows in columns; the first one is their head if it says so."""
+    _draw(rows, header=header)
+
+
 def quote(offered: Document) -> str:
     """What a worker asks for, and the most that one answer can cost by that."""
     prices = _map(offered, "prices")

@@ -20,6 +20,7 @@ from simulations.experiment import (
     setting,
 )
 from simulations.reading import WrongExperiment, schema
+from simulations.writing import as_toml
 
 SMALL = {"name": "small", "scenario": "dht"}
 
@@ -99,6 +100,12 @@ def test_an_experiment_is_read_again_from_its_own_tables():
     exp = parse(FULL)
     assert from_tree(json.loads(json.dumps(as_tree(exp)))) == exp
     assert pickle.loads(pickle.dumps(exp)) == exp
+
+
+@pytest.mark.parametrize("text", [FULL, "name = 'x'\nscenario = 'dht'"])
+def test_an_experiment_is_read_again_from_the_text_of_it(text):
+    exp = parse(text)
+    assert parse(as_toml(exp)) == exp
 
 
 @pytest.mark.parametrize(
