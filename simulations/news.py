@@ -55,11 +55,6 @@ class Village:
         for knower, known in links:
             self._tables[knower].admit(EPOCH, records[known])
 
-    def reshuffle(self) -> None:
-        """Have all draw their neighbours anew, as they do every minute or so."""
-        for table in self._tables:
-            table.reshuffle()
-
     def tell(self, first: int, fanout: float) -> Spread:
         """Let news start at a node; a broken `fanout` is the mean of two whole ones."""
         sources: dict[int, AdnlId | None] = {first: None}
