@@ -1,8 +1,8 @@
 """A running node: its rooms wired together, and taken apart.
 
-Order of the start: home and lock, control API, network, then engine and advert. A part that fails
-does not close the others; `status` says which and why. The end is gentle at first: nothing new is
-taken, running answers finish; asked twice, it is at once.
+Order of the start: home and lock, control API and local API, network, then engine and advert. A
+part that fails does not close the others; `status` says which and why. The end is gentle at first:
+nothing new is taken, running answers finish; asked twice, it is at once.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -26,6 +26,9 @@ from scripts.api import server as http
 from scripts.api.answer import Terms
 from scripts.api.asking import Wish
 from scripts.api.connection import Limits
+from scripts.api.openai import app as openai
+from scripts.api.openai import door
+from scripts.api.openai.access import Access
 from scripts.failure import Document, unwrap
 from scripts.home import Home, locked
 from scripts.joining import Recorder
@@ -81,7 +84,11 @@ async def run(
         profile = networks.select(home, settings.network)
         daemon = Daemon(settings, home=home, profile=profile)
         try:
-            async with _controlled(daemon, routes), _networked(daemon.site, recorder):
+            async with (
+                _controlled(daemon, routes),
+                _local(daemon),
+                _networked(daemon.site, recorder),
+            ):
                 task_status.started(daemon)
                 await daemon.live()
         except BaseExceptionGroup as group:
@@ -103,6 +110,25 @@ async def _controlled(daemon: "Daemon", routes: Routes | None) -> AsyncIterator[
             server.close()
     finally:
         home.socket.unlink(missing_ok=True)
+
+
+@asynccontextmanager
+async def _local(daemon: "Daemon") -> AsyncIterator[None]:
+    """The API for other programs, if it is wanted."""
+    site, settings = daemon.site, daemon.site.settings.api
+    listeners = await door.opened(settings.port)
+    if not listeners:
+        yield
+        return
+    port = site.api_port = door.port_of(listeners)
+    key = site.home.api_secret() if settings.key_required else None
+    inner = openai.app(daemon, most=settings.max_requests, created=int(site.started))
+    app = Access(inner, port=port, key=key, origins=settings.origins)
+    limits = Limits(grace_seconds=CLOSE_SECONDS)
+    async with trio.open_nursery() as nursery:
+        server = await nursery.start(partial(http.serve, app, listeners, limits=limits))
+        yield
+        server.close()
 
 
 @asynccontextmanager
@@ -226,6 +252,16 @@ class Daemon:
         return self._standing.up()
 
     # --- asks ---
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether it knows the network."""
+        return self.site.joined
+
+    @property
+    def running(self) -> int:
+        """Requests under way."""
+        return self._asks.running
 
     def answer(self, request: AskRequest, wish: Wish) -> AbstractAsyncContextManager[Answer]:
         """Ask the network. Raises `Failed` if this node cannot ask now."""

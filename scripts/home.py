@@ -5,11 +5,12 @@ Standard library and platformdirs only: the command line finds the daemon by it.
 
 import fcntl
 import os
+import secrets
 import stat
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import final
@@ -40,6 +41,7 @@ class Home:
         self.networks = path / "networks"
         self.identity = path / "identity.key"
         self.wallet = path / "wallet.key"
+        self.api_key = path / "api.key"
         self.ledger = path / "ledger.db"
         self.network_store = path / "network.db"
         self.lock = path / "lock"
@@ -53,7 +55,7 @@ class Home:
         """
         for directory in (self.path, self.networks):
             _make_private(directory)
-        for file in (self.identity, self.wallet, self.ledger, self.config):
+        for file in (self.identity, self.wallet, self.api_key, self.ledger, self.config):
             if file.exists():
                 _check_private(file)
 
@@ -72,6 +74,13 @@ class Home:
     def keep_seed(self, seed: bytes) -> None:
         """Write the persistent identity's secret; a key that is there is never replaced."""
         write_private(self.identity, seed.hex() + "\n", replace=False)
+
+    def api_secret(self) -> str:
+        """What programs show to the local API; made when it is first asked for."""
+        if not self.api_key.exists():
+            with suppress(FileExistsError):  # a command and a node may both be first
+                write_private(self.api_key, f"tussah-{secrets.token_urlsafe()}\n", replace=False)
+        return self.api_key.read_text("ascii").strip()
 
     def wallet_seed(self) -> bytes | None:
         """The secret that all money of this home hangs on; None: there is none. Raises `Failed`."""

@@ -56,6 +56,19 @@ def _amount(default: str) -> str:
     return amount
 
 
+def _port(default: str) -> str:
+    """A port, or a word instead of one."""
+    port: str = field(
+        default=default,
+        metadata={
+            "pattern": r"auto|off|[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}"
+            r"|655[0-2][0-9]|6553[0-5]",
+            "like": "a port, auto or off",
+        },
+    )
+    return port
+
+
 def _label(default: str, *, most: int) -> str:
     """Text of so many bytes at the most."""
     text: str = field(default=default, metadata={"bytes": most})
@@ -81,6 +94,20 @@ class Node:
     """TCP and UDP port to listen on; 0: as for `host`, else any free one."""
     announce: str = ""
     """IP address that others dial; empty: the one listened on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Api:
+    """The local API that OpenAI's clients speak, on loopback."""
+
+    port: str = _port("auto")
+    """`auto`: 8420, or any free one if that is taken; `off`: there is none."""
+    key_required: bool = True
+    """Without, every program of every user of this machine may ask, and spend."""
+    origins: tuple[str, ...] = ()
+    """Web pages that may use it, besides the node's own: `http://localhost:3000`."""
+    max_requests: int = _integer(32, low=1, high=1_024)
+    """Answers at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +185,7 @@ class Settings:
     network: str = ""
     """Profile in `networks/`; empty and only one there: that one."""
     node: Node = Node()
+    api: Api = Api()
     ask: Ask = Ask()
     worker: Worker = Worker()
     mint: Mint = Mint()

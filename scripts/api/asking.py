@@ -6,7 +6,7 @@ name: what was asked for and not done must not look like done.
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeAlias
 
 from inference.client import (
@@ -132,10 +132,14 @@ WISHES: Final = ("relays", "deadline_s", "worker", "max_price_nano", "buy")
 
 def request_of(body: Body) -> AskRequest:
     """What OpenAI's fields ask for. Raises `Failed` naming the one that does not do."""
+    return replace(sampling_of(body), messages=_messages(body))
+
+
+def sampling_of(body: Body) -> AskRequest:
+    """The same without anything said: model, length, sampling."""
     plain = AskRequest()
     most = _whole(body, "max_completion_tokens", low=1, high=2**31 - 1)
     return AskRequest(
-        messages=_messages(body),
         model=_text(body, "model", plain.model),
         max_tokens=most or _whole(body, "max_tokens", low=1, high=2**31 - 1),
         temperature=_mille(body, "temperature", plain.temperature, high=2),
@@ -158,7 +162,7 @@ def wish_of(tussah: Body) -> Wish:
         relays=_whole(tussah, "relays", low=0, high=3),
         deadline_s=deadline,
         worker=_worker(tussah),
-        buy=_yes(tussah, "buy"),
+        buy=yes(tussah, "buy"),
     )
 
 
@@ -256,7 +260,8 @@ def _whole(body: Body, name: str, *, low: int, high: int) -> int | None:
     return value
 
 
-def _yes(body: Body, name: str) -> bool | None:
+def yes(body: Body, name: str) -> bool | None:
+    """A field that is true, false or not there. Raises `Failed`."""
     value = body.get(name)
     if value is not None and not isinstance(value, bool):
         raise wrong(name, "it must be true or false")

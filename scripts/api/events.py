@@ -6,7 +6,7 @@ the generator holds open (here a circuit and a worker's slot) would stay open wi
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, TypeAlias, final
+from typing import Final, Protocol, TypeAlias, final
 
 import structlog
 import trio
@@ -31,13 +31,22 @@ HEADERS: Final = {
 }
 
 
+class Refused(Protocol):
+    """Puts a failure in the shape of an API: headers and body."""
+
+    def __call__(
+        self, status: int, failure: Failure, *, request_id: str | None
+    ) -> tuple[list[tuple[bytes, bytes]], bytes]: ...
+
+
 @final
 class Stream:
     """Where `Work` puts its events. The head leaves with the first, so a refusal has its status."""
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    def __init__(self, send: Send, request_id: str, refused: Refused = failure_response) -> None:
         self._send = send
         self._id = request_id
+        self._refused = refused
         self._one_at_a_time = trio.Lock()
         self._leave: Callable[[], None] | None = None
         self.begun = False
@@ -73,8 +82,19 @@ class Stream:
             await self.event("error", failure.document(self._id))
             return
         status = failure.meaning.http
-        headers, body = failure_response(status, failure, request_id=self._id)
+        headers, body = self._refused(status, failure, request_id=self._id)
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def whole(self, document: Document, headers: Mapping[str, str]) -> None:
+        """Send one document instead of events."""
+        body = json.dumps(document).encode()
+        kind = {"content-type": "application/json", "content-length": str(len(body))}
+        everything = {**kind, "x-request-id": self._id, **headers}
+        raw = [
+            (name.encode("ascii"), value.encode("latin-1")) for name, value in everything.items()
+        ]
+        await self._send({"type": "http.response.start", "status": 200, "headers": raw})
         await self._send({"type": "http.response.body", "body": body})
 
     async def finish(self) -> None:
@@ -99,14 +119,17 @@ class Events(Response):
     A client that closed its sending side alone still reads what the work has to say in the end.
     """
 
-    def __init__(self, work: Work, *, heartbeat: float = HEARTBEAT) -> None:
+    def __init__(
+        self, work: Work, *, heartbeat: float = HEARTBEAT, refused: Refused = failure_response
+    ) -> None:
         self._work = work
+        self._refused = refused
         self._heartbeat = heartbeat
         self.background = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the work beside a watch on the client."""
-        stream = Stream(send, scope["state"]["request_id"])
+        stream = Stream(send, scope["state"]["request_id"], self._refused)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch, receive, stream, nursery.cancel_scope)
             nursery.start_soon(self._beat, stream)

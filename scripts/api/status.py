@@ -107,6 +107,10 @@ class NodeState:
     """Somebody has given it the list of nodes."""
     asking: int
     """Requests under way."""
+    api: str | None
+    """Where the local API answers."""
+    key_file: str | None
+    """What holds its key; None: it needs none."""
     worker: WorkerState | None
     purse: PurseState | None
     """None: its wallet is not open, or it has none."""
@@ -140,7 +144,7 @@ def status(state: NodeState) -> Document:
             "joined": state.joined,
             "links": state.node.carrier.links,
         },
-        "api": {"url": None, "key_file": None, "open_requests": state.asking},
+        "api": {"url": state.api, "key_file": state.key_file, "open_requests": state.asking},
         "worker": None if state.worker is None else _worker(state.worker, state.purse),
         "relay": _relay(state) if "relay" in state.roles else None,
         "mint": _mint(state.purse),

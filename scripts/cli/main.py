@@ -60,6 +60,10 @@ SIM_COMMANDS = {
 GROUPS = {
     "network": ("Make, join, show and leave networks.", NETWORK_COMMANDS),
     "dht": ("The network's distributed table: who is where, and small values.", DHT_COMMANDS),
+    "key": (
+        "Secrets of this home that other programs need.",
+        {"api": "Print the key of the local API."},
+    ),
     "sim": ("Experiments on the protocol in virtual time, for researchers.", SIM_COMMANDS),
     "wallet": (
         "What this node has on the chain and in credits.",

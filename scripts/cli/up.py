@@ -117,8 +117,13 @@ def _tell(document: Document, common: Common) -> None:
         f"node       {str(document['id'])[:8]} - {', '.join(roles) or 'asks only'}\n"
         f"network    {document['network']}\n"
         f"listening  {document['address'] or 'no: it only dials'}\n"
+        f"local API  {_local(document['api'], common)}\n"
         f"process    {document['pid']}; {at_home('stop it with tussah down', common.home.path)}\n"
     )
+
+
+def _local(url: object, common: Common) -> str:
+    return f"{url}; {at_home('its key: tussah key api', common.home.path)}" if url else "off"
 
 
 def down(*, common: Common = PLAIN) -> int:

@@ -38,6 +38,8 @@ class Site:
         self.roles = settings.node.roles
         self.identity = self._identity()
         self.node: Node | None = None
+        self.api_port: int | None = None
+        """Where the local API listens; None: nowhere."""
         self.stopping = trio.Event()
         self.started = time.time()
         self.joined = False
@@ -98,6 +100,11 @@ class Site:
             message=f"None of the {count} bootstrap peers of network {name} has answered yet.",
             advice="Check that one of them is up (tussah network show), then try again.",
         )
+
+    @property
+    def api(self) -> str | None:
+        """The local API as OpenAI's clients are told of it."""
+        return None if self.api_port is None else f"http://127.0.0.1:{self.api_port}/v1"
 
     @property
     def is_late(self) -> bool:

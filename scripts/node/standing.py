@@ -63,6 +63,8 @@ class Standing:
             entries=site.entries(),
             joined=site.joined,
             asking=self._asks.running,
+            api=site.api,
+            key_file=str(site.home.api_key) if site.settings.api.key_required else None,
             worker=self._worker_state(),
             purse=purse,
             alerts=tuple(self._alerts()),
@@ -125,6 +127,7 @@ class Standing:
             "network": site.profile.name,
             "address": address(node.endpoint) if node.endpoint else None,
             "control": str(site.home.socket),
+            "api": site.api,
         }
 
 

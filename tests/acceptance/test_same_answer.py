@@ -25,6 +25,11 @@ from inference.request import body_of
 from ledger import tariff
 from ledger.money import ZERO
 from p2p.overlay.advert import Role
+from scripts.api import server as http
+from scripts.api.answer import Terms
+from scripts.api.openai import app as openai_app
+from scripts.api.openai import door
+from scripts.api.openai.access import Access
 
 MODEL = catalogue.builtin_path()
 
@@ -89,6 +94,65 @@ def check_receipt(done, request, public, offers):
     assert receipt.answer_hash != tariff.hash_answer(receipt.offer, done.text[1:].encode())
 
 
+class Node:
+    """The client as the local API sees it."""
+
+    is_joined, running = True, 0
+
+    def __init__(self, client, policy):
+        self._client, self._policy = client, policy
+        self.receipts = []
+
+    def answer(self, request, wish):
+        date = replace(request, date=20_000)
+        return ask(date, self._client, self._policy)
+
+    def terms(self):
+        return Terms(dev=True, clients_claimed=1)
+
+    async def keep(self, done):
+        self.receipts.append(tariff.read(done.receipt))
+
+    def models(self):
+        return {"models": []}
+
+    status = peers = wallet = models
+
+
+async def speaks_openai(nursery, client, policy, ids):
+    """OpenAI's SDK streams the answer of the real model through three relays."""
+    node = Node(client, policy)
+    listeners = await door.opened("auto")
+    port = door.port_of(listeners)
+    app = Access(openai_app.app(node, most=2, created=1), port=port, key="key")
+    await nursery.start(http.serve, app, listeners)
+
+    def stream():
+        import openai
+
+        url = f"http://127.0.0.1:{port}/v1"
+        with openai.OpenAI(base_url=url, api_key="key", max_retries=0) as sdk:
+            return list(
+                sdk.chat.completions.create(
+                    model="auto",
+                    messages=[{"role": SILK.role, "content": SILK.content}],
+                    temperature=0,
+                    max_tokens=48,
+                    stream=True,
+                    stream_options={"include_usage": True},
+                )
+            )
+
+    with trio.fail_after(PATIENCE):
+        *chunks, last = await trio.to_thread.run_sync(stream)
+    (receipt,) = node.receipts
+    assert last.usage.completion_tokens == receipt.tokens.written == len(ids)
+    assert last.usage.prompt_tokens == receipt.tokens.prompt + receipt.tokens.cached
+    assert last.model_extra["tussah"]["privacy"]["relays"] == 3
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+    assert receipt.answer_hash == tariff.hash_answer(receipt.offer, text.encode())
+
+
 async def test_the_network_gives_the_tokens_that_the_engine_gives(village, policy_for):
     offers = []
     engine = HostedEngine(MODEL)
@@ -115,6 +179,8 @@ async def test_the_network_gives_the_tokens_that_the_engine_gives(village, polic
             assert (done.worker, len(done.path)) == (worker.id, 4)
             check_receipt(done, request, village.identities[worker.id].public, offers)
             asked[request.temperature] = ids
+
+        await speaks_openai(nursery, client, policy_for(known()), asked[0])
 
         # The nonce matters: with another one the same prompt is answered otherwise.
         other = replace(SAMPLED, nonce=b"m" * 16, date=20_000, max_tokens=12)

@@ -272,6 +272,7 @@ class FakeOperator:
         self.asked = []
         self.begun, self.ended = trio.Event(), trio.Event()
         self.stopped = False
+        self.is_joined, self.running = True, 0
         self.funds, self.worker = FUNDS, WORKER
         self.refuses = None
         self.bought, self.moved, self.kept = [], [], []

@@ -149,6 +149,8 @@ PROMPT = "Name three moths that nobody has planted anywhere else."
 
 def test_a_network_of_processes(start, join, validate, tmp_path):
     """Ask through three relays; leave in mid-answer; stop the worker in mid-answer."""
+    import openai
+
     first = start(join("first"), "--relay")
     assert first.ready()["roles"] == ["relay"]
     others = [start(join(name), "--relay") for name in ("second", "third")]
@@ -177,6 +179,17 @@ def test_a_network_of_processes(start, join, validate, tmp_path):
     assert document["worker"]["id"] == ups[2]["id"]
     assert document["privacy"]["relays"] == 3
     assert document["receipt"]["worker"] == ups[2]["id"]
+
+    # programs ask over the local API, with the key that a command prints
+    key = tussah(asker.home, "key", "api").stdout.strip()
+    with openai.OpenAI(base_url=ups[-1]["api"], api_key=key) as sdk:
+        said = [{"role": "user", "content": PROMPT}]
+        answer = sdk.chat.completions.create(model="auto", messages=said, seed=3)
+    assert (
+        answer.usage.completion_tokens == answer.model_extra["tussah"]["usage"]["completion_tokens"]
+    )
+    assert answer.choices[0].message.content
+    assert key not in asker.home.log.read_text()
 
     # as people see it: the answer alone on standard output
     result = tussah(asker.home, "ask", "-f", "-", "--relays", "1", input=PROMPT)
@@ -226,7 +239,7 @@ def test_a_network_of_processes(start, join, validate, tmp_path):
     logs = "".join(node.home.log.read_text() for node in (first, *others, worker, asker))
     assert "node.started" in logs
     assert '"level": "error"' not in logs
-    secrets = [PROMPT[:20], "127.0.0.1", *(up["id"] for up in ups)]
+    secrets = [PROMPT[:20], key, "127.0.0.1", *(up["id"] for up in ups)]
     assert [secret for secret in secrets if secret in logs] == []
 
 

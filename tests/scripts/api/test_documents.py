@@ -141,6 +141,8 @@ def state(**changes):
         "entries": ENTRIES,
         "joined": True,
         "asking": 0,
+        "api": "http://127.0.0.1:8420/v1",
+        "key_file": None,
         "verdicts": (),
         "attachments": (),
         "worker": None,
