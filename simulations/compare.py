@@ -9,7 +9,7 @@ from p2p.errors import LocalError
 from simulations import outputs
 from simulations.experiment import canonical
 from simulations.gathering import Gathered, gather, settings
-from simulations.metrics import described
+from simulations.metrics import Key, Kind, described
 from simulations.run import Run
 from simulations.stats import Interval, t_interval
 
@@ -119,7 +119,8 @@ def _settings(pairs: Sequence[Pair]) -> dict[str, tuple[object, object]]:
 
 
 def _changes(pairs: Sequence[Pair]) -> Iterator[Change]:
-    numbers = [(_numbers(one), _numbers(other)) for one, other in pairs]
+    counts = [key for pair in pairs for run in pair for key in _counts(run)]
+    numbers = [(_numbers(one, counts), _numbers(other, counts)) for one, other in pairs]
     for name, unit in sorted(_names(pairs).items()):
         both = [
             (before[name], after[name])
@@ -136,9 +137,17 @@ def _changes(pairs: Sequence[Pair]) -> Iterator[Change]:
             )
 
 
-def _numbers(run: Run) -> dict[str, float]:
+def _numbers(run: Run, counts: Sequence[Key]) -> dict[str, float]:
+    """What a run measured; of what another has counted and it has not, nothing."""
     known = [each for each in run.summaries if each.count]
-    return {name: value for each in known for name, value in outputs.per_metric(each)}
+    found = {name: value for each in known for name, value in outputs.per_metric(each)}
+    return {str(key): 0.0 for key in counts} | found
+
+
+def _counts(run: Run) -> Iterator[Key]:
+    for each in run.summaries:
+        if described(each.key.metric).kind is Kind.COUNT:
+            yield each.key
 
 
 def _names(pairs: Sequence[Pair]) -> dict[str, str]:

@@ -127,6 +127,11 @@ class Summary:
     """False: more than half would have had to go, so nothing was cut"""
 
 
+def nothing(key: Key) -> Summary:
+    """A count of a run in which nothing of it happened."""
+    return Summary(key=key, total=0.0, count=0, mean=0.0, quantiles=(), cut=0, stationary=True)
+
+
 class Window(NamedTuple):
     """What to leave out of a series' beginning."""
 

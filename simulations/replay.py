@@ -25,6 +25,9 @@ BISECT_SCHEMA: Final = "tussah/sim-bisect/1"
 TRACED_S: Final = 1.0
 """virtual seconds before the end in which `--trace` looks: it slows a run down five times"""
 
+CHECKED_S: Final = 2.0
+"""virtual seconds beyond a window, so that there is a checkpoint behind it"""
+
 MAX_SHOWN: Final = 256
 """bytes of a record's data that are shown"""
 
@@ -242,9 +245,10 @@ def _records(run: Run, start: float, end: float) -> list[Record]:
             found.append(record)
 
     trial = Trial(_full(run.exp), run.seed, sink=sink)
-    trial.run(min(end - EPOCH, run.virtual_s))
+    trial.run(min(end - EPOCH + CHECKED_S, run.virtual_s))
     known = {each.second: each for each in run.checkpoints}
-    if any(known.get(each.second, each) != each for each in trial.checkpoints):
+    ended = trial.now == run.virtual_s and trial.digest != run.digest
+    if ended or any(known.get(each.second, each) != each for each in trial.checkpoints):
         raise LocalError(
             f"The run of seed {run.seed} does not repeat: it was made by other code or on another "
             "machine. Run it again, with --set run.log=full to keep its records."

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from simulations.experiment import Scalar, canonical
-from simulations.metrics import Kind, Summary, described
+from simulations.metrics import Key, Kind, Summary, described, nothing
 from simulations.outputs import per_metric
 from simulations.run import Run
 from simulations.stats import FEW, Interval, t_interval, wilson
@@ -59,17 +59,20 @@ def document(line: Line) -> dict[str, object]:
 
 
 def _lines(point: Mapping[str, Scalar], runs: Sequence[Run]) -> list[Line]:
-    series: dict[str, list[Summary]] = {}
+    series: dict[Key, list[Summary]] = {}
     for run in runs:
         for summary in run.summaries:
-            series.setdefault(str(summary.key), []).append(summary)
+            series.setdefault(summary.key, []).append(summary)
+    for key, known in series.items():
+        if described(key.metric).kind is Kind.COUNT:
+            known += [nothing(key)] * (len(runs) - len(known))
     return [line for key in sorted(series) for line in _of_series(point, series[key])]
 
 
 def _of_series(point: Mapping[str, Scalar], summaries: Sequence[Summary]) -> list[Line]:
     metric = described(summaries[0].key.metric)
     unsettled = sum(not each.stationary for each in summaries)
-    known = [each for each in summaries if each.count]
+    known = [each for each in summaries if each.count or metric.kind is Kind.COUNT]
     values: dict[str, list[float]] = {}
     for summary in known:
         for name, value in per_metric(summary):

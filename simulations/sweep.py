@@ -214,8 +214,7 @@ def _in_a_pool(waiting: deque[Task], workers: int) -> Generator[tuple[Task, str]
                 yield under_way.pop(future), ""
     except BrokenProcessPool:
         return list(under_way.values())
-    except BaseException:
-        # whoever gives up a sweep does not want its processes to work on
+    except BaseException:  # whoever gives up a sweep does not want its processes to work on
         for child in multiprocessing.active_children():
             child.terminate()
         raise
@@ -266,7 +265,7 @@ def _on_dask(todo: Sequence[Task], address: str) -> Iterator[tuple[Task, str]]:
             ): task
             for task in todo
         }
-        for future in as_completed(list(futures)):
+        for future in as_completed(list(futures), loop=client.loop):
             task = futures[future]
             if future.status == "finished":
                 yield task, _take(task, future.result())

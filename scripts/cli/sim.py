@@ -28,7 +28,7 @@ def list_(*, common: Common = PLAIN) -> int:
         give({"schema": "tussah/sim-list/1", "experiments": rows})
         return 0
     for row in rows:
-        out(f"{row['name']:<16} {row['question']}\n")
+        out(f"{row['name']:<16} {_first_line(row['question'])}\n")
     return 0
 
 
@@ -344,6 +344,12 @@ def data(
         if place is None:
             say("No directory of data is named: give --data DIR or set TUSSAH_DATA.")
     return BROKE if any(each.state == "wrong" for each in files) else 0
+
+
+def _first_line(question: str) -> str:
+    """The first sentence, on one line."""
+    words = " ".join(question.split())
+    return words.partition("? ")[0].rstrip("?") + "?" if "?" in words else words
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import pytest
 
@@ -85,6 +86,13 @@ def test_a_proportion_counts_the_trials_of_all_seeds():
     assert line.startswith("| lookup_found | 0.925 | 0.8014 to 0.9742 | 40 |")
 
 
+def test_what_a_run_has_not_counted_is_nothing_and_not_unknown():
+    some = made(0)
+    none = replace(made(1), summaries=some.summaries[:2])
+    (line,) = [x for x in text(some, none).splitlines() if "messages" in x]
+    assert line.startswith("| messages{dht} | 505 |")
+
+
 def test_points_of_a_grid_stand_apart_in_order():
     said = text(made(0, loss=0.1), made(0), made(1), made(1, loss=0.1))
     heads = [line for line in said.splitlines() if line.startswith("## network")]
@@ -104,9 +112,11 @@ def test_what_went_wrong_is_said_with_the_command_that_shows_it():
 
 def test_a_ready_experiment_is_reproduced_by_what_differs_from_it():
     exp = load("dht-small").with_({"run.nodes": 7, "protocol.dht.k": 5})
-    run = made(3)
-    run = Run(**{name: getattr(run, name) for name in Run.__slots__} | {"exp": exp})
-    (command,) = [line for line in text(run).splitlines() if line.startswith("tussah sim run")]
+    (command,) = [
+        line
+        for line in text(replace(made(3), exp=exp)).splitlines()
+        if line.startswith("tussah sim run")
+    ]
     assert command == ("tussah sim run dht-small --seed 3 --set run.nodes=7 --set protocol.dht.k=5")
 
 

@@ -148,7 +148,7 @@ def test_ready_experiments_are_listed_shown_and_read_again(shell, validate):
     _, document = shell.document("sim", "list")
     validate(document, "sim-list")
     assert [each["name"] for each in document["experiments"]] == experiment.ready()
-    assert all(each["question"].endswith("?") for each in document["experiments"])
+    assert all("?" in each["question"] for each in document["experiments"])
     name = document["experiments"][0]["name"]
     _, out, _ = shell("sim", "show", name)
     assert experiment.parse(out) == experiment.load(name)
@@ -157,6 +157,7 @@ def test_ready_experiments_are_listed_shown_and_read_again(shell, validate):
     assert experiment.from_tree(shown["experiment"]) == experiment.load(name)
     _, out, _ = shell("sim", "list")
     assert out.startswith(name)
+    assert len(out.splitlines()) == len(experiment.ready())
 
 
 @pytest.mark.parametrize("name", experiment.ready())
