@@ -87,6 +87,13 @@ def parse_at(buffer: bytes, at: int) -> tuple[TlObject, int]:
     return value, end
 
 
+def parse_bare_at(cls: type[T], buffer: bytes, at: int) -> tuple[T, int]:
+    """The value of class `cls` that begins there, bare, and where it ends; or `TlError`."""
+    value, end = _read(cls.tl.kind.read, buffer, at)
+    assert isinstance(value, cls)
+    return value, end
+
+
 def _read(read: Reader, buffer: bytes, at: int) -> tuple[object, int]:
     into: list[object] = []
     try:

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, final
 
-from p2p.dht import node as nodes
 from p2p.dht.core import DhtCore
 from p2p.dht.events import DhtSnapshot
 from p2p.dht.joining import Seed
+from p2p.dht.known import Known
 from p2p.dht.node import Node
 from p2p.dht.settings import Settings
 from p2p.entropy import Entropy
@@ -55,6 +55,7 @@ class Population:
     ) -> None:
         self._entropy = entropy
         self._settings = settings
+        self._records = Known(NETWORK, private=settings.private_addresses, size=2 * count)
         self._identities = [
             Identity(entropy.fork(f"identity/{node}").token(32)) for node in range(count)
         ]
@@ -133,6 +134,7 @@ class Population:
             started_at=now,
             network=NETWORK,
             settings=self._settings,
+            known=self._records,
         )
         seat.attach(core)
         if self._serves[node]:
@@ -152,8 +154,9 @@ class Population:
 
     def _node(self, node: int) -> Node:
         record = self.members[node].core.record()
-        assert record is not None
-        return nodes.check(record, NETWORK)
+        found = None if record is None else self._records.check(record)
+        assert found is not None
+        return found
 
     def _known(self, node: int, records: dict[int, Node]) -> Iterator[tuple[float, Node]]:
         draws = self._entropy.fork(f"warm/{node}")

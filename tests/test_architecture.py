@@ -124,6 +124,71 @@ def test_purity_lint_allows_a_constant_that_only_answers_membership():
     )
 
 
+def protocol_written_again(source):
+    """Lines of a module of simulations in which something of the protocol is made by hand."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Attribute(attr="pack" | "parse" | "parse_any" | "parse_prefix")):
+                owner = node.func.value
+                if isinstance(owner, ast.Name) and owner.id in ("tl", "codec"):
+                    yield node.lineno, "makes or reads bytes of the wire"
+            case ast.ClassDef(decorator_list=decorators, bases=bases):
+                if "declared" in map(_last_name, decorators):
+                    yield node.lineno, "declares a message"
+                if any(_last_name(base).endswith("Core") for base in bases):
+                    yield node.lineno, f"{node.name} changes a core by inheritance"
+            case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)) if name in PRIMITIVES:
+                yield node.lineno, f"calls {name}"
+
+
+def _last_name(node):
+    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
+
+
+PRIMITIVES = (
+    "crypto_sign",
+    "crypto_scalarmult",
+    "crypto_box",
+    "X25519PrivateKey",
+    "ChaCha20Poly1305",
+    "AESGCM",
+    "Cipher",
+    "HKDF",
+)
+"""Cryptography that only the protocol does."""
+
+
+STAND_INS = [ROOT / "simulations/purse.py"]
+"""Their bytes are their own: a coin that no mint has signed."""
+
+
+@pytest.mark.parametrize(
+    "path",
+    [one for one in sorted((ROOT / "simulations").rglob("*.py")) if one not in STAND_INS],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_simulations_write_nothing_of_the_protocol_again(path):
+    """They build the real cores: what a simulation says would else be about itself."""
+    assert list(protocol_written_again(path.read_text())) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "x = tl.pack(message)",
+        "x = codec.parse_any(body)",
+        "@tl.declared\nclass DhtPing: pass",
+        "x = crypto_scalarmult(a, b)",
+        "x = ChaCha20Poly1305(key)",
+        "class Mine(DhtCore): pass",
+    ],
+)
+def test_protocol_that_is_written_again_is_found_at_its_line(line):
+    found = list(protocol_written_again("\n\n" + line + "\n"))
+    assert [at for at, _ in found] in ([3], [4])
+
+
 def test_every_number_of_the_protocol_has_a_unit_and_a_reason():
     lines = (ROOT / "p2p/defaults.py").read_text().splitlines()
     names = [i for i, line in enumerate(lines) if re.match(r"[A-Z][A-Z0-9_]* (=|:)", line)]

@@ -53,7 +53,8 @@ class Answering:
         counts: Counts,
     ) -> None:
         self.record: DhtNode | None = None
-        """Our own record, while we serve."""
+        """Our own record, while we serve; `serve` sets it."""
+        self._packed = b""
         self._table = table
         self._storage = storage
         self._asking = asking
@@ -64,6 +65,11 @@ class Answering:
             settings.query_rate, settings.query_burst, settings.max_peers
         )
         self._introductions: dict[AdnlId, tuple[bytes, Node | None]] = {}
+
+    def serve(self, record: DhtNode | None) -> None:
+        """Answer from now on as this node, or not at all."""
+        self.record = record
+        self._packed = b"" if record is None else tl.pack(record)
 
     def query(self, now: float, peer: AdnlId, payload: bytes) -> bytes | None:
         """The answer to a query, or silence."""
@@ -101,14 +107,14 @@ class Answering:
         except TlError:
             self._counts.add(Count.MALFORMED)
             return None
-        return self._answer_to(now, question, self.record)
+        return self._answer_to(now, question)
 
-    def _answer_to(self, now: float, question: tl.TlObject, own: DhtNode) -> bytes | None:
+    def _answer_to(self, now: float, question: tl.TlObject) -> bytes | None:
         match question:
             case DhtPing(random_id=number):
                 return tl.pack(DhtPong(number))
             case DhtGetSignedAddressList():
-                return tl.pack(own)
+                return self._packed
             case DhtFindNode(key=where, k=count):
                 return DhtNodes.tl.id + self._nearest(where, count)
             case DhtFindValue(key=where, k=count):
@@ -156,10 +162,8 @@ class Answering:
         if same and payload.startswith(same):
             question = payload[len(same) :]
         else:
-            prefix, question = tl.parse_prefix(payload)
-            assert isinstance(prefix, DhtQuery)
-            same = payload[: len(payload) - len(question)]
-            known = self._own_record(peer, prefix.node)
+            same, known = self._introduction(peer, payload)
+            question = payload[len(same) :]
             self._introductions.pop(peer, None)
         self._introductions[peer] = same, known
         if len(self._introductions) > self._settings.max_peers:
@@ -167,6 +171,16 @@ class Answering:
         if known is not None:
             self._table.introduce(now, known)
         return question
+
+    def _introduction(self, peer: AdnlId, payload: bytes) -> tuple[bytes, Node | None]:
+        """What stands in front of a query, and the node that it introduces if it is its peer."""
+        known = self._asking.begins(payload, len(DhtQuery.tl.id))
+        if known is not None:
+            size = len(DhtQuery.tl.id) + len(known.packed)
+            return payload[:size], known if known.id == peer else None
+        prefix, question = tl.parse_prefix(payload)
+        assert isinstance(prefix, DhtQuery)
+        return payload[: len(payload) - len(question)], self._own_record(peer, prefix.node)
 
     def _own_record(self, peer: AdnlId, record: DhtNode) -> Node | None:
         """Nodes speak for themselves only; what they say is proven by asking them there."""

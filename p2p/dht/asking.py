@@ -9,9 +9,9 @@ from typing import Final, final
 
 from p2p import tl
 from p2p.dht import key as keys
-from p2p.dht import node as nodes
 from p2p.dht import value as values
 from p2p.dht.counts import Count, Counts
+from p2p.dht.known import Known
 from p2p.dht.lookup import Reply
 from p2p.dht.node import Node
 from p2p.dht.settings import Settings, between
@@ -40,9 +40,6 @@ from p2p.ton import (
 MAX_ANSWER: Final = 10
 """nodes of one answer, ours and another's: TON's nodes name no more."""
 
-MAX_KNOWN: Final = 1_024
-"""checked records that are remembered by their signatures: 60 us a check, 2 us a hit."""
-
 
 @final
 class Asking:
@@ -51,25 +48,24 @@ class Asking:
     def __init__(
         self,
         own: AdnlId,
-        network: int | None,
         sender: UdpSender,
         table: Table,
         entropy: Entropy,
         settings: Settings,
         counts: Counts,
         now: float,
+        known: Known,
     ) -> None:
         self.now = now
         """The time, as of the last call into the core."""
         self._own = own
-        self._network = network
         self._sender = sender
         self._table = table
         self._entropy = entropy
         self._settings = settings
         self._counts = counts
         self._prefix = b""
-        self._known: dict[bytes, Node] = {}
+        self._known = known
 
     def sizes(self) -> dict[str, int]:
         """The length of every table."""
@@ -84,11 +80,7 @@ class Asking:
     async def nodes(self, node: Node, target: bytes) -> Reply | None:
         """Whom a node knows near a key."""
         answer = await self._ask(node, tl.pack(DhtFindNode(target, self._settings.k)))
-        match answer:
-            case DhtNodes(nodes=found):
-                return Reply(self._believed(found))
-            case _:
-                return None
+        return answer if isinstance(answer, Reply) else None
 
     async def value(self, node: Node, where: bytes) -> Reply | None:
         """What a node keeps under a key id, or whom it knows near it. A bad value is none."""
@@ -96,8 +88,8 @@ class Asking:
         match answer:
             case DhtValueFound(value=value):
                 return Reply(value=value) if self._is_good(value, where) else Reply()
-            case DhtValueNotFound(nodes=DhtNodes(nodes=found)):
-                return Reply(self._believed(found))
+            case Reply():
+                return answer
             case _:
                 return None
 
@@ -135,22 +127,33 @@ class Asking:
     # --- what is believed ---
 
     def believe(self, record: DhtNode) -> Node | None:
-        """The node of a record, if it may count. The same records come again and again."""
-        known = self._known.get(record.signature)
-        if known is not None and known.record == record:
-            return known
-        try:
-            node = nodes.check(record, self._network, private=self._settings.private_addresses)
-        except RemoteError:
+        """The node of a record, if it may count."""
+        node = self._known.check(record)
+        if node is None:
             self._counts.add(Count.BAD_RECORD)
-            return None
-        self._known[record.signature] = node
-        if len(self._known) > MAX_KNOWN:
-            del self._known[next(iter(self._known))]
         return node
 
-    def _believed(self, records: Sequence[DhtNode]) -> list[Node]:
-        believed = map(self.believe, records[:MAX_ANSWER])
+    def begins(self, buffer: bytes, at: int) -> Node | None:
+        """The known node whose record begins there, bare, if one does."""
+        return self._known.at(buffer, at)
+
+    def _read(self, answer: bytes) -> tl.TlObject | Reply:
+        """An answer; of nodes, those that may count. Raises `TlError`."""
+        match answer[:4]:
+            case DhtNodes.tl.id | DhtValueNotFound.tl.id:
+                named, end = self._known.read(answer, 4)
+                if end != len(answer):
+                    raise TlError("bytes are left over")
+                return Reply(self._believed(named[:MAX_ANSWER]))
+            case DhtNode.tl.id:
+                known = self._known.at(answer, 4)
+                is_all = known is not None and 4 + len(known.packed) == len(answer)
+                return known.record if known is not None and is_all else tl.parse_any(answer)
+            case _:
+                return tl.parse_any(answer)
+
+    def _believed(self, named: Sequence[Node | DhtNode]) -> list[Node]:
+        believed = (one if isinstance(one, Node) else self.believe(one) for one in named)
         return [node for node in believed if node is not None and node.id != self._own]
 
     def _is_good(self, value: DhtValue, where: bytes) -> bool:
@@ -170,7 +173,7 @@ class Asking:
 
     # --- one query ---
 
-    async def _ask(self, node: Node, question: bytes) -> tl.TlObject | None:
+    async def _ask(self, node: Node, question: bytes) -> tl.TlObject | Reply | None:
         """The answer of a node, None if there is none; it counts for or against the node."""
         known = self._table.find(node.id)
         if known is not None and known.version > node.version:
@@ -187,7 +190,9 @@ class Asking:
         self._table.answered(self.now, node)
         return answer
 
-    async def _query(self, peer: AdnlId, address: AdnlAddress, question: bytes) -> tl.TlObject:
+    async def _query(
+        self, peer: AdnlId, address: AdnlAddress, question: bytes
+    ) -> tl.TlObject | Reply:
         """Ask at this address and no other: where else a peer is reached proves nothing.
 
         Raises what a `Sender` does, and `TlError` for an answer that is none.
@@ -197,7 +202,7 @@ class Asking:
         asked = self._sender.query_at(peer, address, self._prefix + question, timeout=timeout)
         answer = await asked
         try:
-            return tl.parse_any(answer)
+            return self._read(answer)
         except TlError:
             self._counts.add(Count.MALFORMED)
             raise

@@ -23,6 +23,7 @@ from p2p.dht.counts import Count, Counts
 from p2p.dht.events import DhtEvent, DhtSnapshot, DhtStatistics, Published
 from p2p.dht.joining import Joining
 from p2p.dht.joining import Seed as Seed
+from p2p.dht.known import Known
 from p2p.dht.lookup import Reply, Walk, together, walk
 from p2p.dht.node import Node
 from p2p.dht.publishing import Build, Publication, Publications
@@ -65,7 +66,7 @@ class DhtCore:
     """See the module. Whoever calls it runs `procedures` afterwards, as a stack does.
 
     It begins as a client, whose network is `network` (None: TON's, whose records name none);
-    `serve` makes it a server.
+    `serve` makes it a server. `known` may be shared by nodes of one network in one process.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class DhtCore:
         started_at: float,
         network: int | None,
         settings: Settings = DEFAULT,
+        known: Known | None = None,
     ) -> None:
         self._identity = identity
         self._procedures = procedures
@@ -88,8 +90,10 @@ class DhtCore:
         self._counts = counts = Counts()
         self._table = table = Table(identity.id, settings)
         self._storage = storage = Storage(identity.id, settings, entropy)
+        if known is None:
+            known = Known(network, private=settings.private_addresses)
         self._asking = asking = Asking(
-            identity.id, network, sender, table, entropy, settings, counts, started_at
+            identity.id, sender, table, entropy, settings, counts, started_at, known
         )
         self._joining = Joining(
             identity.id, table, asking, self.find_nodes, procedures, entropy, settings
@@ -117,7 +121,7 @@ class DhtCore:
             nodes.reachable_addresses(addresses, private=private)
             self._version = max(int(now), self._version + 1)
             record = nodes.build(self._identity, addresses, self._version, self._network)
-        self._answering.record = record
+        self._answering.serve(record)
         self._asking.introduce_by(record)
         self._turn_at = math.inf if record is None else now
         if record is None:
@@ -240,10 +244,15 @@ class DhtCore:
 
     def next_deadline(self) -> float | None:
         """When something is due."""
-        turn = None if self._turn_at == math.inf else self._turn_at
-        publish = self._publications.next_due() if self._joining.neighbours_known else None
-        times = (self._table.next_due(), publish, self._joining.due, turn)
-        return min((when for when in times if when is not None), default=None)
+        soonest = self._turn_at
+        for when in (self._table.next_due(), self._joining.due, self._publishing_due()):
+            if when is not None and when < soonest:
+                soonest = when
+        return None if soonest == math.inf else soonest
+
+    def _publishing_due(self) -> float | None:
+        ready = len(self._publications) and self._joining.neighbours_known
+        return self._publications.next_due() if ready else None
 
     # --- what is told ---
 

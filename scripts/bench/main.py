@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
 from scripts import log, settings
-from scripts.bench import adnl, ledger, path, report
+from scripts.bench import adnl, ledger, path, report, sim
 from scripts.failure import Failed, suggestion
 
 Measure: TypeAlias = Callable[[bool, Callable[[str], None]], report.Bench]
@@ -15,6 +15,7 @@ BENCHES: Final[Mapping[str, Measure]] = {
     "adnl": adnl.measure,
     "ledger": ledger.measure,
     "path": path.measure,
+    "sim": sim.measure,
 }
 
 

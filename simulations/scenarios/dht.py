@@ -20,7 +20,7 @@ from p2p.dht.settings import DEFAULT
 from p2p.entropy import Entropy, exponential
 from p2p.identity import AdnlId
 from p2p.ton import DhtKey
-from p2p.transport.fabric import EPOCH, FabricStatistics
+from p2p.transport.fabric import EPOCH
 from simulations import knobs
 from simulations.churn import MEASURED, MINUTE, Churn, Sessions
 from simulations.experiment import Experiment, Weibull
@@ -28,6 +28,7 @@ from simulations.network.build import ground
 from simulations.population import STABLE, Population
 from simulations.reading import WrongExperiment
 from simulations.scenarios import Setting
+from simulations.scenarios.traffic import Traffic
 from simulations.scenarios.weather import under_weather
 from simulations.seat import Seat
 from simulations.trioworld import TrioWorld
@@ -85,7 +86,7 @@ class Dht:
         self._lives = [0] * exp.run.nodes
         self._desks = [entropy.fork(f"workload/{node}") for node in range(exp.run.nodes)]
         self._published = _publications(exp, entropy.fork("publications"))
-        self._said = self._world.statistics()
+        self._traffic = Traffic(setting.meter, "dht")
         self._enter(entropy)
 
     # --- Scenario ---
@@ -205,7 +206,7 @@ class Dht:
         self._meter.gauge("nodes_up", len(up))
         for node in up[:: max(1, len(up) // SAMPLE)]:
             self._look_at_table(node)
-        self._tell_traffic(self._world.statistics())
+        self._traffic.tell(self._world.statistics())
         self._sample_later(now + self._exp.measure.bucket)
 
     def _look_at_table(self, node: int) -> None:
@@ -217,15 +218,6 @@ class Dht:
     def _is_alive(self, peer: AdnlId) -> bool:
         node = self._people.node(peer)
         return self._world.up(node) and self._people.reached(node)
-
-    def _tell_traffic(self, said: FabricStatistics) -> None:
-        before, self._said = self._said, said
-        self._meter.count("messages", said.sent - before.sent, "dht")
-        self._meter.count("bytes", said.bytes_sent - before.bytes_sent, "dht")
-        for reason in ("lost", "refused", "missed", "unknown"):
-            more = getattr(said, reason) - getattr(before, reason)
-            if more:
-                self._meter.count("dropped", more, reason)
 
 
 def _publications(exp: Experiment, entropy: Entropy) -> list[tuple[float, int]]:
