@@ -8,7 +8,7 @@ import structlog
 from hypothesis import settings
 
 # Two cores are shared by many workers: how long one example takes says nothing.
-settings.register_profile("tussah", deadline=None, max_examples=40)
+settings.register_profile("tussah", deadline=None, max_examples=25)
 settings.register_profile("long", deadline=None, max_examples=1_000)
 settings.load_profile("tussah")
 

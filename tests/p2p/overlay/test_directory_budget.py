@@ -1,4 +1,4 @@
-"""What the directory costs at 10,000 listed, in simulated bytes; at a tenth of it in the gate."""
+"""What the directory costs at 10,000 listed, in simulated bytes; at 300 in the gate."""
 
 from collections import Counter
 from dataclasses import replace
@@ -114,11 +114,11 @@ def measure(count):
     return first - size, client.bytes_in, kbits
 
 
-def test_a_tenth_of_the_network_costs_a_tenth_of_the_budget():
-    lists, epoch, kbits = measure(1_000)
-    assert lists < 3 * 26_000 + 15_000
-    assert epoch < 60_000
-    assert max(kbits) < 1.5
+def test_three_hundredths_of_the_network_cost_as_much_of_the_budget():
+    lists, epoch, kbits = measure(300)
+    assert lists < 3 * 7_800 + 15_000
+    assert epoch < 18_000
+    assert max(kbits) < 0.45
 
 
 @pytest.mark.slow
