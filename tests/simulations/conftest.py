@@ -132,6 +132,12 @@ class Outcome:
     sizes: tuple[dict[str, int], ...]
 
 
+@pytest.fixture(scope="session")
+def stats():
+    """The judge of distributions: seconds to import, so not before a test wants it."""
+    return pytest.importorskip("scipy.stats", reason="scipy is a judge, not a dependency")
+
+
 @pytest.fixture
 def rough():
     return Rough

@@ -4,7 +4,6 @@ from itertools import pairwise
 from statistics import fmean, median
 
 import pytest
-from scipy import stats
 
 from p2p.entropy import seeded
 from p2p.transport.fabric import EPOCH
@@ -34,7 +33,7 @@ def test_rest_of_a_session_is_what_the_closed_form_says():
     assert fmean(rests) == pytest.approx(FLATOUT.residual, rel=0.05)
 
 
-def test_samplers_are_scipys():
+def test_samplers_are_scipys(stats):
     """Kolmogorov and Smirnov, with seeds that are fixed: no chance of a bad day."""
     draws = seeded(3)
     plain = [weibull(draws, 0.59, 1.0) for _ in range(5_000)]

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 
@@ -9,9 +10,11 @@ from simulations import outputs, sweep
 from simulations.experiment import load
 from simulations.run import run
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_spec("distributed") is None, reason="Dask comes with the extra sim"),
+]
 
-distributed = pytest.importorskip("distributed", reason="Dask comes with the extra sim")
 
 TINY = {
     "name": "tiny",

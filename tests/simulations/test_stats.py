@@ -22,10 +22,9 @@ def test_quantiles_of_t_are_those_of_the_table(freedom):
 
 @pytest.mark.parametrize("freedom", [1, 2, 3, 7, 30, 999, 0.5])
 @pytest.mark.parametrize("probability", [0.6, 0.9, 0.975, 0.9999])
-def test_quantiles_of_t_are_scipys(freedom, probability):
-    scipy = pytest.importorskip("scipy.stats", reason="scipy is a judge, not a dependency")
+def test_quantiles_of_t_are_scipys(stats, freedom, probability):
     assert t_quantile(probability, freedom) == pytest.approx(
-        float(scipy.t.ppf(probability, freedom)), rel=1e-9
+        float(stats.t.ppf(probability, freedom)), rel=1e-9
     )
 
 
@@ -35,13 +34,12 @@ def test_t_is_symmetric(value, freedom):
 
 
 @pytest.mark.parametrize("values", [[1.0, 2.0], [5.0, 5.0, 5.0], [0.1, -4.0, 7.5, 3.25, 9.0]])
-def test_intervals_of_means_are_scipys(values):
-    scipy = pytest.importorskip("scipy.stats", reason="scipy is a judge, not a dependency")
+def test_intervals_of_means_are_scipys(stats, values):
     ours = t_interval(values)
     if len(set(values)) == 1:
         assert (ours.low, ours.high) == (values[0], values[0])
         return
-    low, high = scipy.t.interval(0.95, len(values) - 1, scipy.tmean(values), scipy.sem(values))
+    low, high = stats.t.interval(0.95, len(values) - 1, stats.tmean(values), stats.sem(values))
     assert (ours.low, ours.high) == (pytest.approx(low), pytest.approx(high))
 
 
@@ -52,10 +50,9 @@ def test_one_run_has_no_interval():
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(0, 10), (10, 10), (3, 17), (951, 1000)])
-def test_proportions_have_scipys_wilson_interval(successes, trials):
-    scipy = pytest.importorskip("scipy.stats", reason="scipy is a judge, not a dependency")
+def test_proportions_have_scipys_wilson_interval(stats, successes, trials):
     ours = wilson(successes, trials)
-    judge = scipy.binomtest(successes, trials).proportion_ci(method="wilson")
+    judge = stats.binomtest(successes, trials).proportion_ci(method="wilson")
     assert ours.low == pytest.approx(judge.low, abs=1e-12)
     assert ours.high == pytest.approx(judge.high, abs=1e-12)
 
