@@ -8,7 +8,7 @@ from itertools import count
 from p2p.entropy import Entropy, sample
 from p2p.identity import AdnlId
 from p2p.onion.path import Role
-from simulations.adversary.coalition import Coalition, Relays, Workers
+from simulations.adversary.coalition import Coalition, Deny, Relays, Workers
 from simulations.adversary.sybil import Sybil
 from simulations.experiment import Adversary, Experiment
 from simulations.reading import WrongExperiment, read, unknown
@@ -51,11 +51,11 @@ def listed(exp: Experiment, entropy: Entropy) -> Listed:
 def coalition(exp: Experiment, among: Listed, entropy: Entropy) -> Coalition:
     """All attackers that the experiment names, as one party.
 
-    Raises `WrongExperiment` for a kind that is none of `relays`, `workers` and `sybil`.
+    Raises `WrongExperiment` for a kind that is none of `relays`, `workers`, `deny` and `sybil`.
     """
     relays = [each for each in among.sybils if Role.RELAY in each.view.roles]
     workers = [each for each in among.sybils if Role.WORKER in each.view.roles]
-    how = Relays()
+    how, denied = Relays(), None
     for number, adversary in enumerate(exp.adversary):
         stream = entropy.fork(f"adversary/{number}")
         match adversary.kind:
@@ -65,15 +65,21 @@ def coalition(exp: Experiment, among: Listed, entropy: Entropy) -> Coalition:
             case "workers":
                 read(Workers, adversary.knobs, "adversary.workers")
                 workers += chosen(adversary, among.workers, stream)
+            case "deny":
+                deny = read(Deny, adversary.knobs, "adversary.deny")
+                how = Relays(kill="open" if deny.once_open else "none")
+                relays += chosen(adversary, among.relays, stream)
+                denied = _worker(among, deny.worker)
             case "sybil":
                 pass
             case other:
-                raise unknown(f"adversary {other}", ["relays", "workers", "sybil"])
+                raise unknown(f"adversary {other}", ["relays", "workers", "deny", "sybil"])
     return Coalition(
         [each.view.id for each in relays],
         [each.view.id for each in workers],
         kill=how.kill,
         goal=how.goal,
+        denied=denied,
     )
 
 
@@ -86,6 +92,12 @@ def chosen(adversary: Adversary, among: Sequence[Member], entropy: Entropy) -> l
         first, last = among[0].index, among[-1].index
         raise WrongExperiment(f"adversary.nodes must be from {first} to {last}.")
     return found
+
+
+def _worker(among: Listed, place: int) -> AdnlId:
+    if place >= len(among.workers):
+        raise WrongExperiment(f"adversary.deny.worker must be below {len(among.workers)}.")
+    return among.workers[place].view.id
 
 
 def count_of(exp: Experiment, role: str) -> int:

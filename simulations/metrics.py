@@ -78,6 +78,7 @@ METRICS: Final[Mapping[str, Metric]] = {
     "users_linked": Metric(_P, "share", "users whom the adversary has joined with a prompt"),
     "bad_guard": Metric(_P, "share", "circuits whose first relay is the adversary's"),
     "bad_worker": Metric(_P, "share", "circuits whose worker is the adversary's"),
+    "denied_worker": Metric(_P, "share", "circuits that go to the worker which bad relays deny"),
     "time_to_link_s": Metric(_V, "s", "until the adversary first joins a user with a prompt"),
     "active_clients": Metric(_L, "", "clients with an ask under way: the set to hide in"),
     "candidate_workers": Metric(_V, "", "workers an ask could have gone to"),

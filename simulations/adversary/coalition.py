@@ -7,9 +7,10 @@ an attacker that errs learns less. What it cannot join it may kill, so that the 
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, final
+from typing import Annotated, Literal, TypeAlias, final
 
 from p2p.identity import AdnlId
+from simulations.reading import Between
 
 Kill: TypeAlias = Literal["none", "build", "open"]
 """What becomes of circuits that touch the coalition and that it cannot join: they stand; their
@@ -33,6 +34,16 @@ class Workers:
     """What an experiment says of bad workers: nothing but how many."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deny:
+    """What an experiment says of relays that keep askers from one worker."""
+
+    worker: Annotated[int, Between(0, 50_000)] = 0
+    """its place among the workers"""
+    once_open: bool = False
+    """Whether they end circuits that stand; else they say that it cannot be reached."""
+
+
 @dataclass(frozen=True, slots=True)
 class Joined:
     """What the coalition knows of one circuit."""
@@ -54,11 +65,14 @@ class Coalition:
         *,
         kill: Kill = "none",
         goal: Goal = "worker",
+        denied: AdnlId | None = None,
     ) -> None:
         self._relays = dict.fromkeys(relays)
         self._workers = dict.fromkeys(workers)
         self._kill = kill
         self._goal = goal
+        self.denied = denied
+        """The worker that its last relays keep askers from, by word or by deed."""
 
     @property
     def kill(self) -> Kill:
@@ -84,10 +98,14 @@ class Coalition:
         return Joined(worker=sees and (reads or self._has(path, last)), prompt=sees and reads)
 
     def killer(self, path: Sequence[AdnlId]) -> int | None:
-        """The place of who ends a circuit; None: it stands.
+        """The place of who ends a circuit, as far as the asker can tell; None: it stands.
 
         The first of the coalition on the way does it, when none of it at the end has seen it come.
+        Of a worker that a last relay denies, it says that the worker did.
         """
+        last = len(path) - 1
+        if path[last] == self.denied:
+            return last if last and self._has(path, last - 1) else None
         if self._kill == "none":
             return None
         joined = self.joins(path)

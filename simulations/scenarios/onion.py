@@ -7,11 +7,13 @@ the time of its way through the network and is not played cell by cell. Adversar
 - `relays`: a `share` of them, or `nodes`; `kill` = none, build or open what cannot be joined, for
   the `goal` of joining the asker with the worker or with the prompt
 - `workers`: a `share`, or `nodes`, who read what they are asked
+- `deny`: a `share` of the relays, or `nodes`, which as last ones say of one `worker`, by its place
+  among them, that it cannot be reached, or end circuits to it `once_open`
 - `sybil`: so many `relays` and `workers` more, in so many `blocks` of addresses
 
-Measured: linked, linked_prompt, users_linked, time_to_link_s; bad_guard, bad_worker; what is left
-to guess of an asker whose worker is bad; candidate_workers, active_clients; circuit_failed,
-circuit_build_s, ttft_s; path_s by region; ask_outcome, bytes.
+Measured: linked, linked_prompt, users_linked, time_to_link_s; bad_guard, bad_worker, denied_worker;
+what is left to guess of an asker whose worker is bad; candidate_workers, active_clients;
+circuit_failed, circuit_build_s, ttft_s; path_s by region; ask_outcome, bytes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -222,6 +224,8 @@ class Watch:
         meter.observe("linked_prompt", joined.prompt)
         meter.observe("bad_guard", sees)
         meter.observe("bad_worker", bad_worker)
+        if self._coalition.denied is not None:
+            meter.observe("denied_worker", path[-1] == self._coalition.denied)
         meter.observe("candidate_workers", conversation.slots)
 
         _more(self._active, conversation.asker)

@@ -235,6 +235,22 @@ def test_killing_after_the_circuit_stands_is_not_seen_by_the_count_of_paths():
     assert someone.guards.passed == someone.guards.tries > 40
 
 
+# --- a worker that last relays deny ---
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("once_open", [False, True])
+def test_worker_that_a_tenth_of_the_relays_deny_keeps_nine_tenths_of_its_share(play, once_open):
+    """By word, it takes two bad last relays, as a second path checks; by deed one, for an hour."""
+    settings = town(60, 0.25, bad=0.0, bad_workers=0.0, guards=True)
+    settings["adversary"] = [{"kind": "deny", "share": 0.1, "once_open": once_open}]
+    _, seen = play("onion", 20_000, **settings)
+    denied = seen["denied_worker"]
+    kept = (0.9 if once_open else 0.99) / WORKERS
+    error = 3.0 * math.sqrt(kept / denied.count)
+    assert kept - error <= denied.mean <= kept + error
+
+
 # --- the setting ---
 
 
@@ -258,10 +274,11 @@ def test_sybil_with_one_block_of_addresses_has_one_slot_and_one_place_on_a_path(
 @pytest.mark.parametrize(
     ("adversary", "words"),
     [
-        ({"kind": "relay"}, "Known are relays, sybil, workers"),
+        ({"kind": "relay"}, "Known are deny, relays, sybil, workers"),
         ({"kind": "relays", "kil": "open"}, "Did you mean adversary.relays.kill"),
         ({"kind": "relays", "kill": "opens"}, "Did you mean open"),
         ({"kind": "workers", "nodes": [0]}, "from 100 to"),
+        ({"kind": "deny", "share": 0.1, "worker": 20}, "below 20"),
     ],
 )
 def test_what_an_attacker_cannot_be_is_refused_in_words(play, adversary, words):
