@@ -54,6 +54,7 @@ SIM_COMMANDS = {
     "bisect": "Show where two runs part.",
     "shrink": "Make a run in which something broke small.",
     "check": "See whether a run is the same everywhere.",
+    "soak": "Run payments under faults, seed after seed.",
     "data": "Check the data sets that experiments may read.",
 }
 

@@ -13,6 +13,9 @@ from scripts.failure import CODES, Failed
 
 BROKE = CODES["failed"].exit
 
+MAX_MINUTES = 10_080
+"""a week"""
+
 SHRINK_RUNS = 400
 """runs that one shrinking tries"""
 
@@ -277,6 +280,38 @@ def shrink(directory: str, /, *, runs: int = SHRINK_RUNS, common: Common = PLAIN
 
         studies.shrunk(document)
     return BROKE
+
+
+def soak(
+    *,
+    minutes: float = 1.0,
+    first: int = 0,
+    keep: str | None = None,
+    common: Common = PLAIN,
+) -> int:
+    """Run payments under faults with one seed after the other. Exit 1 if an invariant broke.
+
+    What fails is made small, printed with the line that replays it, and kept in a file.
+
+    Parameters
+    ----------
+    minutes
+        For how long.
+    first
+        The first seed.
+    keep
+        The file of failures; else that of `make test`, which replays them from then on.
+    """
+    if not 0.0 <= minutes <= MAX_MINUTES:
+        raise Failed("usage", f"--minutes must be from 0 to {MAX_MINUTES}, not {minutes:g}.")
+    with _failing():
+        from simulations import soaking
+
+        place = None if keep is None else Path(keep)
+        document = soaking.run(minutes, first=first, keep=place, say=say)
+    if common.as_json:
+        give(document)
+    return BROKE if document["failures"] else 0
 
 
 def check(

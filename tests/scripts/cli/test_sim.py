@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from scripts.cli.main import main
-from simulations import experiment, outputs, plots
+from simulations import experiment, outputs, plots, soaking
 
 TINY = """
 name = "tiny"
@@ -122,6 +122,7 @@ WRONG = [
     (["sim", "replay", "{run}", "--node", "8"], "There is no node 8"),
     (["sim", "check", "dht-hopps"], "There is no dht-hopps."),
     (["sim", "data", "fetch"], "fetch"),
+    (["sim", "soak", "--minutes", "-1"], "--minutes must be from 0"),
 ]
 
 
@@ -250,6 +251,27 @@ def test_a_check_makes_a_run_every_way_there_is(shell, place, validate):
     validate(document, "sim-check")
     assert (status, document["agree"]) == (0, True)
     assert len([each for each in document["ways"] if each["digest"]]) >= 4
+
+
+# --- soak ---
+
+
+def test_a_soak_says_how_many_seeds_failed(shell, tmp_path, validate, monkeypatch):
+    """What it tells and keeps is for `simulations.soak` to say, which one seed fails here."""
+
+    def failing(minutes, *, first, say, regressions):
+        say(f"1 seeds from {first} on: 1 failed")
+        return 1
+
+    status, document = shell.document("sim", "soak", "--minutes", "0")
+    validate(document, "sim-soak")
+    assert (status, document["failures"]) == (0, 0)
+    monkeypatch.setattr(soaking.soak, "soak", failing)
+    keep = tmp_path / "seeds.toml"
+    status, document = shell.document("sim", "soak", "--first", "3", "--keep", str(keep))
+    validate(document, "sim-soak")
+    assert (status, document["kept_in"]) == (1, str(keep))
+    assert document["said"] == ["1 seeds from 3 on: 1 failed"]
 
 
 # --- data ---
