@@ -7,7 +7,7 @@ values; `simulations.run` runs it. Unknown keys, wrong types and values out of r
 
 import json
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import product
@@ -261,10 +261,17 @@ class Experiment:
     """what `--quick` sets, by dotted key: the same question, answered roughly in 20 s"""
 
     def with_(self, changes: Mapping[str, object] | None = None, **named: object) -> "Experiment":
-        """This experiment with other values, by dotted key; a bare one may be of `run`."""
+        """This experiment with other values, by dotted key; a bare one may be of `run`.
+
+        What is set is no longer varied by the grid, unless the grid is set, too.
+        """
         tree = as_tree(self)
-        for key, value in {**(changes or {}), **named}.items():
-            _put(tree, _full_key(key, value), value)
+        given = {**(changes or {}), **named}
+        full = {_full_key(key, value): value for key, value in given.items()}
+        for key, value in full.items():
+            _put(tree, key, value)
+        if not any(key.startswith("sweep") for key in full):
+            _pin(tree, full)
         return from_tree(tree)
 
     def quicker(self) -> "Experiment":
@@ -384,6 +391,14 @@ def _put(tree: Tree, key: str, value: object) -> None:
         at[parts[-1]] = value
     else:
         raise unknown(key, tree)
+
+
+def _pin(tree: Tree, keys: Iterable[str]) -> None:
+    """Take keys out of the grid."""
+    sweep = tree["sweep"]
+    if isinstance(sweep, dict) and isinstance(sweep["grid"], dict):
+        for key in keys:
+            sweep["grid"].pop(key, None)
 
 
 def _parts(key: str) -> list[str]:

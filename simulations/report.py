@@ -151,7 +151,7 @@ def _again(gathered: Gathered) -> list[str]:
         runs = [run for there, run in gathered.runs if there == point]
         seeds = sorted(run.seed for run in runs)
         whole = len(seeds) > 1 and seeds == list(range(seeds[0], seeds[-1] + 1))
-        chosen = [f"--seeds {seeds[0]}..{seeds[-1]}"] if whole else [f"--seed {n}" for n in seeds]
+        chosen = [f"--seeds {seeds[0]}..{seeds[-1]}"] if whole else [f"--seeds {n}" for n in seeds]
         commands += [f"tussah sim run {_named(runs[0])} {each}{_sets(runs[0])}" for each in chosen]
     return commands
 
@@ -162,13 +162,17 @@ def _named(run: Run) -> str:
 
 
 def _sets(run: Run) -> str:
-    """What differs from the ready experiment; of another one nothing is known but its values."""
-    base = settings(load(run.exp.name)) if run.exp.name in ready() else settings(run.exp)
-    given = settings(run.exp)
-    changed_ = {key: each for key, each in given.items() if base.get(key, ()) != each}
-    return "".join(
-        f" --set {shlex.quote(f'{key}={value(each)}')}" for key, each in changed_.items()
-    )
+    """What differs from the ready experiment, and where it is on its grid."""
+    if run.exp.name not in ready():
+        return ""
+    base = load(run.exp.name)
+    usual, given = settings(base), settings(run.exp)
+    sets = {
+        key: each
+        for key, each in given.items()
+        if usual.get(key, ()) != each or key in base.sweep.grid
+    }
+    return "".join(f" --set {shlex.quote(f'{key}={value(each)}')}" for key, each in sets.items())
 
 
 # --- Markdown ---

@@ -98,11 +98,11 @@ def run(
     name
         A ready experiment, or a file.
     seed
-        This seed only.
+        One run with this seed, of the experiment itself: its grid is left out.
     seeds
         These seeds, both ends included: 0..9.
     set_
-        Change a value, as in network.loss=0.05; as often as needed.
+        Change a value, as in network.loss=0.05; as often as needed. The grid no longer varies it.
     nodes
         How many nodes.
     quick
@@ -125,9 +125,11 @@ def run(
         changes: dict[str, object] = dict(experiment.setting(text) for text in set_ or [])
         if nodes is not None:
             changes["run.nodes"] = nodes
-        if seed is not None or seeds is not None:
-            changes["run.seeds"] = str(seed) if seeds is None else seeds
+        if seeds is not None:
+            changes["run.seeds"] = seeds
         exp = exp.with_(changes)
+        if seed is not None:
+            exp = exp.with_({"run.seeds": str(seed), "sweep.grid": {}})
         alone = len(exp.seeds()) == 1 and not exp.sweep.grid and not engine.startswith("dask")
         from simulations import studies
 

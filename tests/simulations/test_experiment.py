@@ -212,6 +212,14 @@ def test_a_grid_is_every_combination():
     assert len({exp.config_hash() for _, exp in points}) == 4
 
 
+def test_what_is_set_is_no_longer_varied():
+    exp = parse(FULL).with_({"network.jitter": 0.5})
+    assert list(exp.sweep.grid) == ["protocol.dht.k"]
+    assert exp.network.jitter == 0.5
+    both = {"network.jitter": 0.5, "sweep.grid": {"network.jitter": [0.1]}}
+    assert list(parse(FULL).with_(both).sweep.grid) == ["network.jitter"]
+
+
 def test_the_hash_is_of_what_is_simulated_alone():
     exp = load(SMALL)
     same = [{"run.seeds": "5"}, {"limits.wall_s": 5}, {"sweep.grid": {"run.nodes": [5]}}]

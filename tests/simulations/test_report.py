@@ -117,7 +117,9 @@ def test_a_ready_experiment_is_reproduced_by_what_differs_from_it():
         for line in text(replace(made(3), exp=exp)).splitlines()
         if line.startswith("tussah sim run")
     ]
-    assert command == ("tussah sim run dht-small --seed 3 --set run.nodes=7 --set protocol.dht.k=5")
+    assert command == (
+        "tussah sim run dht-small --seeds 3 --set run.nodes=7 --set protocol.dht.k=5"
+    )
 
 
 def test_a_table_keeps_its_columns_whatever_stands_in_it():
