@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import shorten
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
@@ -12,6 +13,9 @@ from scripts.cli.common import PLAIN, Common, give, out, say
 from scripts.failure import CODES, Failed
 
 BROKE = CODES["failed"].exit
+
+LINE = 100
+"""characters of a question in a list"""
 
 MAX_MINUTES = 10_080
 """a week"""
@@ -384,9 +388,10 @@ def data(
 
 
 def _first_line(question: str) -> str:
-    """The first sentence, on one line."""
+    """The first sentence, on one line of a terminal."""
     words = " ".join(question.split())
-    return words.partition("? ")[0].rstrip("?") + "?" if "?" in words else words
+    first = words.partition("? ")[0].rstrip("?") + "?" if "?" in words else words
+    return shorten(first, LINE, placeholder=" …")
 
 
 @contextmanager
