@@ -7,14 +7,16 @@ all sessions anew would lose half the network within one median session.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, Protocol, final
+from typing import Final, final
 
+from p2p.core import C
 from p2p.entropy import Entropy, exponential
 from p2p.transport.fabric import EPOCH
 from simulations.samplers import gamma, weibull
+from simulations.world import Stage
 
 MINUTE: Final = 60.0
 DAY: Final = 86_400.0
@@ -75,16 +77,6 @@ class Move:
     """Whether it says farewell."""
 
 
-class Coming(Protocol):
-    """What of a world churn needs: `World` and `MessageWorld` have it."""
-
-    def start(self, node: int, *, at: float | None = None) -> None:
-        """Bring a node up."""
-
-    def stop(self, node: int, *, at: float | None = None, graceful: bool = True) -> None:
-        """Take a node down; gracefully, its core may say farewell first."""
-
-
 @final
 class Churn:
     """The comings and goings of nodes, each by its own stream.
@@ -129,13 +121,21 @@ class Churn:
             here = not here
             rest = weibull(stream, sessions.k, sessions.scale)
 
-    def run(self, world: Coming, node: int, until: float, *, begin: float = EPOCH) -> None:
-        """Enter the moves of a node. Whoever rebuilds its core at a start does so on hearing it."""
+    def run(
+        self,
+        world: Stage[C],
+        node: int,
+        until: float,
+        *,
+        begin: float = EPOCH,
+        build: Callable[[float], C] | None = None,
+    ) -> None:
+        """Enter the moves of a node; who comes later than at the begin is built anew then."""
         for move in self.moves(node, until, begin=begin):
-            if move.comes:
-                world.start(node, at=move.at)
-            else:
+            if not move.comes:
                 world.stop(node, at=move.at, graceful=move.graceful)
+            else:
+                world.start(node, at=move.at, build=build if move.at > begin else None)
 
     def _gap(self, stream: Entropy, now: float) -> float:
         """Seconds away: exponential, so long that the wanted share is there; at night longer."""

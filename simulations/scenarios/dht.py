@@ -22,12 +22,12 @@ from p2p.identity import AdnlId
 from p2p.ton import DhtKey
 from p2p.transport.fabric import EPOCH
 from simulations import knobs
-from simulations.churn import MEASURED, MINUTE, Churn, Sessions
-from simulations.experiment import Experiment, Weibull
+from simulations.experiment import Experiment
 from simulations.network.build import ground
 from simulations.population import STABLE, Population
 from simulations.reading import WrongExperiment
 from simulations.scenarios import Setting
+from simulations.scenarios.comings import churn_of
 from simulations.scenarios.traffic import Traffic
 from simulations.scenarios.weather import under_weather
 from simulations.seat import Seat
@@ -125,24 +125,16 @@ class Dht:
     # --- what is written down beforehand ---
 
     def _enter(self, entropy: Entropy) -> None:
-        churn = _churn(self._exp, entropy)
+        churn = churn_of(self._exp, entropy)
         for node in range(self._exp.run.nodes):
             if churn is None or node < STABLE:
                 self._world.start(node)
             else:
-                self._come_and_go(churn, node)
+                again = partial(self._people.again, node)
+                churn.run(self._world, node, self._until, build=again)
         for when, node in self._published:
             self._world.at(when, node, "publish", self._publish)
         self._sample_later(EPOCH + self._exp.measure.bucket)
-
-    def _come_and_go(self, churn: Churn, node: int) -> None:
-        for move in churn.moves(node, self._until):
-            if not move.comes:
-                self._world.stop(node, at=move.at, graceful=move.graceful)
-            elif move.at == EPOCH:
-                self._world.start(node, at=move.at)
-            else:
-                self._world.start(node, at=move.at, build=partial(self._people.again, node))
 
     def _publish(self, seat: Seat, now: float) -> None:
         identity = self._people.identity(seat.index)
@@ -227,19 +219,6 @@ def _publications(exp: Experiment, entropy: Entropy) -> list[tuple[float, int]]:
     while rate and (when := when + exponential(entropy, 1.0 / rate)) < EPOCH + exp.run.until:
         found.append((when, entropy.below(exp.run.nodes)))
     return found
-
-
-def _churn(exp: Experiment, entropy: Entropy) -> Churn | None:
-    spec = exp.churn
-    if isinstance(spec.sessions, Weibull):
-        sessions = Sessions(k=spec.sessions.k, scale=spec.sessions.lambda_min * MINUTE)
-    elif spec.sessions == "none":
-        return None
-    else:
-        sessions = MEASURED[spec.sessions]
-    return Churn(
-        entropy, sessions, online=spec.online, diurnal=spec.diurnal, graceful=spec.graceful
-    )
 
 
 def _boastful(exp: Experiment) -> float:

@@ -95,12 +95,13 @@ def test_world_is_told_of_every_move():
         def __init__(self):
             self.told = []
 
-        def start(self, node, *, at=None):
+        def start(self, node, *, at=None, build=None):
+            assert (build is None) is (at == EPOCH)
             self.told.append((at, True))
 
         def stop(self, node, *, at=None, graceful=True):
             self.told.append((at, False))
 
     world, churn = World(), Churn(seeded(1), FLATOUT)
-    churn.run(world, 3, EPOCH + 30_000.0)
+    churn.run(world, 3, EPOCH + 30_000.0, build=object)
     assert world.told == [(move.at, move.comes) for move in churn.moves(3, EPOCH + 30_000.0)]

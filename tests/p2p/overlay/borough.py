@@ -17,6 +17,7 @@ from p2p.overlay.liveness import PulseBook
 from p2p.overlay.snapshot import Snapshot
 from p2p.transport.fabric import EPOCH
 from p2p.wire import Endpoint
+from simulations.memo import AdvertMemo
 from simulations.messages import MessageWorld
 from simulations.network.fabric import Network
 from simulations.seat import OVERHEAD
@@ -24,19 +25,6 @@ from simulations.seat import OVERHEAD
 UNREACHED = 0.075
 SERVER = Role.RELAY | Role.DIALABLE | Role.DIRECTORY
 FREE_WORK = b"12345678"
-
-
-class Memo:
-    """`advert.read` that reads each advert once for all nodes of a process."""
-
-    def __init__(self):
-        self._known = {}
-
-    def __call__(self, buffer, now, rules):
-        advert = self._known.get(buffer)
-        if advert is None or advert.issued > now + 60 or advert.expires <= now:
-            advert = self._known[buffer] = adverts.read(buffer, now, rules)
-        return advert
 
 
 class Citizen:
@@ -187,7 +175,7 @@ class Borough:
         self.rules = Rules(network=7, dev=dev)
         self.calendar = calendar_of(self.rules)
         self.unreached = unreached
-        self.memo = Memo()
+        self.memo = AdvertMemo()
         self.first = [Server(Identity(n.to_bytes(32, "big")).id, b"%d" % n) for n in first]
         self.citizens = {}
         self.lives = 0
