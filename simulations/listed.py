@@ -51,7 +51,7 @@ def listed(exp: Experiment, entropy: Entropy) -> Listed:
 def coalition(exp: Experiment, among: Listed, entropy: Entropy) -> Coalition:
     """All attackers that the experiment names, as one party.
 
-    Raises `WrongExperiment` for a kind that is none of `relays`, `workers`, `deny` and `sybil`.
+    Who only watches is none of it. Raises `WrongExperiment` for a kind that there is not.
     """
     relays = [each for each in among.sybils if Role.RELAY in each.view.roles]
     workers = [each for each in among.sybils if Role.WORKER in each.view.roles]
@@ -70,10 +70,11 @@ def coalition(exp: Experiment, among: Listed, entropy: Entropy) -> Coalition:
                 how = Relays(kill="open" if deny.once_open else "none")
                 relays += chosen(adversary, among.relays, stream)
                 denied = _worker(among, deny.worker)
-            case "sybil":
+            case "sybil" | "observer":
                 pass
             case other:
-                raise unknown(f"adversary {other}", ["relays", "workers", "deny", "sybil"])
+                kinds = ["relays", "workers", "deny", "sybil", "observer"]
+                raise unknown(f"adversary {other}", kinds)
     return Coalition(
         [each.view.id for each in relays],
         [each.view.id for each in workers],

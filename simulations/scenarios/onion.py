@@ -9,11 +9,13 @@ the time of its way through the network and is not played cell by cell. Adversar
 - `workers`: a `share`, or `nodes`, who read what they are asked
 - `deny`: a `share` of the relays, or `nodes`, which as last ones say of one `worker`, by its place
   among them, that it cannot be reached, or end circuits to it `once_open`
+- `observer`: watches all links of clients and workers; circuits are shaped to a `rate`, or not: 0
 - `sybil`: so many `relays` and `workers` more, in so many `blocks` of addresses
 
 Measured: linked, linked_prompt, users_linked, time_to_link_s; bad_guard, bad_worker, denied_worker;
 what is left to guess of an asker whose worker is bad; candidate_workers, active_clients;
-circuit_failed, circuit_build_s, ttft_s; path_s by region; ask_outcome, bytes.
+circuit_failed, circuit_build_s, ttft_s; path_s by region; ask_outcome, bytes; and true_positive:
+conversations that the observer joins where it lets one wrong pair in a thousand pass.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,9 +26,11 @@ from typing import Final, final
 
 from inference.request import AskFailed
 from p2p import defaults
+from p2p.entropy import Entropy
 from p2p.identity import AdnlId
 from p2p.onion.cell import FRAME_SIZE, MAX_DATA
 from p2p.transport.fabric import EPOCH
+from simulations.adversary import observer
 from simulations.adversary.coalition import Coalition
 from simulations.arrivals import Request, asked
 from simulations.asker import Asker, Conversation, Fate, Habits, Surroundings
@@ -37,6 +41,7 @@ from simulations.metrics import Meter
 from simulations.network.build import ground
 from simulations.network.regions import SHARES, Regions
 from simulations.privacy import evenly
+from simulations.reading import read
 from simulations.register import MODEL, Register
 from simulations.samplers import geometric
 from simulations.scenarios import Setting
@@ -81,7 +86,8 @@ class Onion:
             for node in range(among.clients)
         ]
         self.watch = Watch(self._coalition, setting.meter, len(self.nodes), self._timeline.now)
-        self._timeline.at(EPOCH + exp.run.until, self.watch.count_users)
+        self._observer = _observer(exp, entropy.fork("observer"))
+        self._timeline.at(EPOCH + exp.run.until, lambda: self._count(setting.meter))
         self._turns = exp.workload.turns
         self._entropy = entropy.fork("workload")
         self._requests = asked(exp.workload, self._entropy)
@@ -105,6 +111,12 @@ class Onion:
         """Tables of an asker."""
         return self.nodes[node].sizes()
 
+    def _count(self, meter: Meter) -> None:
+        """What can be said at the end only."""
+        self.watch.count_users()
+        if self._observer is not None:
+            self._observer.judge(meter)
+
     # --- conversations ---
 
     def _await_next(self) -> None:
@@ -123,6 +135,10 @@ class Onion:
         writing = request.answer / MODEL.answer_rate
         self.watch.stands(self._timeline.now, conversation)
         self._ways.carry(conversation, request, turns)
+        if self._observer is not None:
+            passage = self._ways.one_way(conversation.asker, conversation.path)
+            begins = self._timeline.now + passage + request.prompt / MODEL.prompt_rate
+            self._observer.see(begins, passage, request.answer, MODEL.answer_rate)
         seconds = turns * writing + (turns - 1) * READING
         self._timeline.after(seconds, lambda: self.watch.over(conversation))
 
@@ -152,6 +168,14 @@ def habits(exp: Experiment) -> Habits:
     return Habits(relays=int(relays), guards=bool(guards))
 
 
+def _observer(exp: Experiment, entropy: Entropy) -> observer.Watch | None:
+    for adversary in exp.adversary:
+        if adversary.kind == "observer":
+            how = read(observer.Observer, adversary.knobs, "adversary.observer")
+            return observer.Watch(how, entropy)
+    return None
+
+
 @final
 class Ways:
     """What becomes of circuits, how long it takes, and what they carry."""
@@ -171,7 +195,7 @@ class Ways:
         """See `Fates`."""
         killer = self._coalition.killer(path)
         self._meter.observe("circuit_failed", killer is not None)
-        there_and_back = 2.0 * self._one_way(asker, path)
+        there_and_back = 2.0 * self.one_way(asker, path)
         if killer is None or self._coalition.kill == "open":
             self._meter.observe("circuit_build_s", there_and_back)
             return Fate(seconds=there_and_back, ended_by=killer, opened=True)
@@ -181,7 +205,7 @@ class Ways:
     def carry(self, conversation: Conversation, request: Request, turns: int) -> None:
         """Account for a conversation's cells and for the time to its first token."""
         asker, path = conversation.asker, conversation.path
-        there_and_back = 2.0 * self._one_way(asker, path)
+        there_and_back = 2.0 * self.one_way(asker, path)
         reading = request.prompt / MODEL.prompt_rate
         self._meter.observe("ttft_s", conversation.seconds + there_and_back + reading)
         directly = 2.0 * self._latency.leg(asker, self._register.index(path[-1]))
@@ -194,7 +218,7 @@ class Ways:
         """Where an asker is, if that is known of anybody."""
         return "" if self._regions is None else REGIONS[self._regions.of(asker)]
 
-    def _one_way(self, asker: int, path: Sequence[AdnlId]) -> float:
+    def one_way(self, asker: int, path: Sequence[AdnlId]) -> float:
         nodes = [asker, *(self._register.index(peer) for peer in path)]
         return sum(self._latency.leg(*pair) for pair in pairwise(nodes))
 

@@ -235,6 +235,20 @@ def test_killing_after_the_circuit_stands_is_not_seen_by_the_count_of_paths():
     assert someone.guards.passed == someone.guards.tries > 40
 
 
+# --- who only watches ---
+
+
+def test_shaping_hides_from_a_correlator_what_it_joins_without(play):
+    """Where others ask at the same time. It is a simple one, and knows no answer's length."""
+    found = []
+    for rate in (0, 4):
+        settings = town(60, 1.0, bad=0.0, bad_workers=0.0, guards=True)
+        settings["adversary"] = [{"kind": "observer", "rate": rate}]
+        found.append(play("onion", 60, **settings)[1]["true_positive"].mean)
+    assert found[0] > 0.2
+    assert found[1] < 0.1
+
+
 # --- a worker that last relays deny ---
 
 
@@ -274,7 +288,7 @@ def test_sybil_with_one_block_of_addresses_has_one_slot_and_one_place_on_a_path(
 @pytest.mark.parametrize(
     ("adversary", "words"),
     [
-        ({"kind": "relay"}, "Known are deny, relays, sybil, workers"),
+        ({"kind": "relay"}, "Known are deny, observer, relays"),
         ({"kind": "relays", "kil": "open"}, "Did you mean adversary.relays.kill"),
         ({"kind": "relays", "kill": "opens"}, "Did you mean open"),
         ({"kind": "workers", "nodes": [0]}, "from 100 to"),
