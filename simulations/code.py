@@ -2,7 +2,7 @@
 
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from hashlib import blake2b
 from importlib import metadata
@@ -30,9 +30,13 @@ def code_hash() -> str:
     return whole.hexdigest()
 
 
-def run_hash(config: str, seed: int) -> str:
-    """Names a run: two of one hash are the same, up to what the machine takes for it."""
-    return blake2b(f"{config}|{seed}|{code_hash()}".encode(), digest_size=16).hexdigest()
+def run_hash(config: str, seed: int, data: Sequence[str] = ()) -> str:
+    """Names a run: two of one hash are the same, up to what the machine takes for it.
+
+    `data` are the digests of the files that it reads.
+    """
+    text = "|".join([config, str(seed), code_hash(), *data])
+    return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def machine() -> dict[str, str]:

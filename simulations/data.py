@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import file_digest
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
+from simulations import code
+from simulations.experiment import Experiment
 from simulations.network import matrix
 
 SCHEMA: Final = "tussah/sim-data/1"
@@ -37,6 +39,13 @@ class File:
     """its SHA-256"""
 
 
+class Used(NamedTuple):
+    """A file that a run reads."""
+
+    path: str
+    sha256: str
+
+
 def place(given: str | None) -> Path | None:
     """The directory of data: the one given, else `TUSSAH_DATA`."""
     name = given or os.environ.get("TUSSAH_DATA")
@@ -46,6 +55,21 @@ def place(given: str | None) -> Path | None:
 def verify(directory: Path | None) -> tuple[File, ...]:
     """Look at every data set that is known."""
     return tuple(_look(directory, name, wanted) for name, wanted in KNOWN.items())
+
+
+def used(exp: Experiment) -> tuple[Used, ...]:
+    """The files that an experiment reads here; a latency matrix that is not at hand is none."""
+    latency, arrivals = exp.network.latency, exp.workload.arrivals
+    paths = [Path(name) for name in (arrivals.file, exp.nodes.capability) if name]
+    if latency.kind == "matrix":
+        found = Path(latency.file) if latency.file else matrix.find()
+        paths += [] if found is None else [found]
+    return tuple(Used(path=str(path), sha256=_digest(path)) for path in paths if path.is_file())
+
+
+def run_hash(exp: Experiment, seed: int) -> str:
+    """Names a run: by its setting, its seed, the code, and the data that it reads."""
+    return code.run_hash(exp.config_hash(), seed, [each.sha256 for each in used(exp)])
 
 
 def document(directory: Path | None, files: tuple[File, ...]) -> dict[str, object]:
@@ -69,6 +93,10 @@ def _look(directory: Path | None, name: str, wanted: str) -> File:
     path = None if directory is None else directory / name
     if path is None or not path.is_file():
         return File(name=name, state="absent", found=None)
-    with path.open("rb") as file:
-        found = file_digest(file, "sha256").hexdigest()
+    found = _digest(path)
     return File(name=name, state="ok" if found == wanted else "wrong", found=found)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()

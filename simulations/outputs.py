@@ -15,13 +15,12 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from hashlib import sha256
 from pathlib import Path
 from typing import Final, TextIO
 
 from p2p.core import COMMAND, DATAGRAM, EVENT, LIFE, TIMER
 from p2p.errors import LocalError
-from simulations import code, frames
+from simulations import code, data, frames
 from simulations.experiment import Experiment, as_tree, from_tree
 from simulations.log import Checkpoint, Record
 from simulations.metrics import Key, Row, Summary, described
@@ -208,7 +207,7 @@ def _rest(run: Run) -> dict[str, object]:
             {"invariant": each.invariant, "at": each.at, "node": each.node, "detail": each.detail}
             for each in run.violations
         ],
-        "data_files": list(_data_files(run.exp)),
+        "data_files": [each._asdict() for each in data.used(run.exp)],
         "series": [_series(each) for each in run.summaries],
     }
 
@@ -288,14 +287,6 @@ def _summary(found: Mapping[str, object]) -> Summary:
 
 def _sum(run: Run, metric: str) -> int:
     return int(sum(each.total for each in run.summaries if each.key.metric == metric))
-
-
-def _data_files(exp: Experiment) -> Iterator[dict[str, object]]:
-    names = (exp.network.latency.file, exp.workload.arrivals.file, exp.nodes.capability)
-    for name in filter(None, names):
-        path = Path(name)
-        known = sha256(path.read_bytes()).hexdigest() if path.is_file() else None
-        yield {"path": name, "sha256": known}
 
 
 # --- tables ---

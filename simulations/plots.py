@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 SIZE: Final = (6.4, 3.2)
 """inches"""
 
+MARGINS: Final = {"left": 0.14, "right": 0.97, "bottom": 0.17, "top": 0.9}
+"""shares of the figure; matplotlib's own layout takes three times as long"""
+
 SALT: Final = "tussah"
 """of the ids in an SVG, which are random otherwise"""
 
@@ -53,7 +56,8 @@ def svg(plot: Plot) -> str:
     from matplotlib.figure import Figure
 
     with mpl.rc_context({"svg.hashsalt": SALT + plot.title, "svg.fonttype": "none"}):
-        figure = Figure(figsize=SIZE, layout="constrained")
+        figure = Figure(figsize=SIZE)
+        figure.subplots_adjust(**MARGINS)
         axes = figure.subplots()
         _draw(axes, plot)
         buffer = io.StringIO()

@@ -12,7 +12,7 @@ from typing import Final
 from p2p.core import DATAGRAM
 from p2p.errors import LocalError
 from p2p.transport.fabric import EPOCH
-from simulations import code, outputs
+from simulations import data, outputs
 from simulations.experiment import Experiment
 from simulations.log import Checkpoint, Record
 from simulations.run import Run, Trial
@@ -103,25 +103,25 @@ def document(replayed: Replayed, directory: Path) -> dict[str, object]:
 def words(seen: Seen) -> str:
     """A record in one line, and where it comes from."""
     record = seen.record
-    data = decoded(record)
+    said = decoded(record)
     causes = "".join(f"\n    {cause}" for cause in seen.causes)
     peer = f" from {record.peer}" if record.kind == DATAGRAM else ""
     return (
         f"{record.now - EPOCH:.6f} node {record.node} #{record.number} "
-        f"{outputs.KINDS.get(record.kind, record.kind)}{peer}: {data}{causes}"
+        f"{outputs.KINDS.get(record.kind, record.kind)}{peer}: {said}{causes}"
     )
 
 
 def decoded(record: Record) -> str:
     """The data of a record as text where it is some, else in hex."""
-    data = record.data
+    content = record.data
     try:
-        text = data.decode()
+        text = content.decode()
         readable = text.isprintable()
     except UnicodeDecodeError:
         text, readable = "", False
-    shown = text if readable else data.hex()
-    size = f" ({len(data)} bytes)"
+    shown = text if readable else content.hex()
+    size = f" ({len(content)} bytes)"
     return shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]}…{size}"
 
 
@@ -170,7 +170,7 @@ def _held_against(run: Run, trial: Trial, node: int | None) -> Replayed:
         records=trial.records,
         compared=len(both),
         differs=differs,
-        same_code=code.run_hash(run.config_hash, run.seed) == run.run_hash,
+        same_code=data.run_hash(run.exp, run.seed) == run.run_hash,
         sizes=dict(trial.scenario.sizes(node)) if there and node is not None else None,
     )
 

@@ -13,7 +13,7 @@ from typing import Final, Literal, TypeAlias, final
 
 from p2p.entropy import seeded
 from p2p.transport.fabric import EPOCH, on_grid
-from simulations import code, scenarios, stats
+from simulations import data, scenarios, stats
 from simulations.experiment import Experiment
 from simulations.log import Checkpoint, EventLog, Record
 from simulations.machine import processor_s, resident_bytes
@@ -163,13 +163,12 @@ def run(
         trial.close()
     if outcome == "ok" and trial.audit.failed:
         outcome = "violated"
-    config = exp.config_hash()
     warmup = None if exp.run.warmup == "auto" else exp.run.warmup
     return Run(
         exp=exp,
         seed=seed,
-        config_hash=config,
-        run_hash=code.run_hash(config, seed),
+        config_hash=exp.config_hash(),
+        run_hash=data.run_hash(exp, seed),
         outcome=outcome,
         detail=detail,
         virtual_s=trial.now,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from simulations import code, outputs, summing
+from simulations import data, outputs, summing
 from simulations.experiment import Experiment, Scalar
 from simulations.progress import Talk
 from simulations.recording import perform
@@ -17,7 +17,7 @@ def run_one(exp: Experiment, out: Path, say: Callable[[str], None]) -> dict[str,
     """Its only run, in this process, as the `sim run` document."""
     (seed,) = exp.seeds()
     directory = outputs.place(out, exp, seed)
-    if outputs.is_complete(directory, code.run_hash(exp.config_hash(), seed)):
+    if outputs.is_complete(directory, data.run_hash(exp, seed)):
         return outputs.document(outputs.read(directory), directory, resumed=True)
     return outputs.document(
         perform(exp, seed, directory, progress=Talk(say), guarded=True), directory

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from p2p.errors import LocalError
-from simulations import code, frames, outputs, progress
+from simulations import data, frames, outputs, progress
 from simulations.experiment import Experiment, Scalar, as_tree, from_tree
 from simulations.outputs import MANIFEST
 from simulations.reading import WrongExperiment
@@ -55,7 +55,7 @@ class Task:
     @property
     def run_hash(self) -> str:
         """What names it."""
-        return code.run_hash(self.exp.config_hash(), self.seed)
+        return data.run_hash(self.exp, self.seed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,7 +290,7 @@ def _take(task: Task, files: Mapping[str, bytes]) -> str:
     """Write the files of a run as if it had run here; why not, if it was other code."""
     theirs = json.loads(files[MANIFEST])["run_hash"]
     if theirs != task.run_hash:
-        return "its worker runs other code than this machine"
+        return "its worker runs other code than this machine, or has other data"
     outputs.prepare(task.directory)
     for name in sorted(files, key=lambda name: name == MANIFEST):
         part = task.directory / f"{name}.part"

@@ -151,19 +151,27 @@ def run(
     return BROKE if document["outcome"] in ("violated", "failed") else 0
 
 
-def report(directory: str, /, *, common: Common = PLAIN) -> int:
+def report(
+    directory: str,
+    /,
+    *,
+    into: Annotated[str | None, Parameter(name="--out")] = None,
+    common: Common = PLAIN,
+) -> int:
     """Write report.md and report.html from the runs in a directory.
 
     Parameters
     ----------
     directory
         Where `sim run` wrote them, or a directory above.
+    into
+        Where the files are to be written, if not there.
     """
     with _failing():
         from simulations import report as reports
 
         place = Path(directory)
-        files = reports.write(place)
+        files = reports.write(place, None if into is None else Path(into))
         document = reports.document(place, files)
     if common.as_json:
         give(document)

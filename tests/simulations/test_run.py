@@ -3,13 +3,14 @@
 import gzip
 import json
 import sys
+from hashlib import sha256
 from types import ModuleType
 
 import pytest
 
 from p2p.errors import LocalError
 from p2p.transport.fabric import EPOCH
-from simulations import frames, outputs
+from simulations import data, frames, outputs
 from simulations import run as running
 from simulations.experiment import load
 from simulations.log import EventLog
@@ -71,6 +72,19 @@ def test_without_a_log_there_is_no_digest():
     assert (silent.digest, silent.records, silent.outcome) == (None, 0, "ok")
 
 
+def test_a_run_of_other_data_has_another_name(monkeypatch, tmp_path):
+    monkeypatch.delenv("TUSSAH_DATA", raising=False)
+    exp = tiny(network__latency__kind="matrix")
+    without = data.run_hash(exp, 1)
+    (tmp_path / "latency").mkdir()
+    file = tmp_path / "latency" / "planetlab_rtt_490.f16"
+    file.write_bytes(b"\x00" * 6)
+    monkeypatch.setenv("TUSSAH_DATA", str(tmp_path))
+    assert data.run_hash(exp, 1) != without
+    assert data.used(exp) == ((str(file), sha256(b"\x00" * 6).hexdigest()),)
+    assert data.used(tiny(network__latency__kind="constant")) == ()
+
+
 # --- limits ---
 
 
@@ -87,7 +101,7 @@ def test_a_limit_of_time_stops_a_run_within_5_percent(monkeypatch):
     """The clock is ours: a second passes with each slice of a hundredth of the limit."""
     clock = Hands()
     monkeypatch.setattr(running.time, "monotonic", clock)
-    stopped = run(tiny(run__until=1e6, limits__wall_s=100), 7)
+    stopped = run(tiny(run__until=1000, limits__wall_s=100), 7)
     assert stopped.outcome == "limit"
     assert stopped.detail == "limits.wall_s: 100 s"
     assert 100 <= stopped.wall_s <= 105

@@ -11,7 +11,7 @@ import pytest
 
 import simulations as sim
 from p2p.errors import LocalError
-from simulations import outputs, sweep
+from simulations import code, outputs, sweep
 from simulations.experiment import as_tree, canonical, load
 from simulations.reading import WrongExperiment
 from simulations.run import run
@@ -170,7 +170,7 @@ def test_a_run_of_other_code_is_run_again(tmp_path, monkeypatch):
     exp = tiny(run__seeds="1")
     sweep.sweep(exp, out=tmp_path, engine="here")
     before = age(tmp_path)
-    monkeypatch.setattr(sweep.code, "code_hash", lambda: "other")
+    monkeypatch.setattr(code, "code_hash", lambda: "other")
     assert not sweep.outputs.is_complete(
         next(iter(before)).parent, sweep.tasks(exp, tmp_path)[0].run_hash
     )

@@ -1,12 +1,16 @@
 """`tussah sim`: what it prints, what it exits with, and that its documents are as published."""
 
 import json
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from p2p.transport.fabric import EPOCH
 from scripts.cli.main import main
 from simulations import experiment, outputs, plots, soaking
+from simulations.scenarios import Violation
 
 TINY = """
 name = "tiny"
@@ -95,6 +99,29 @@ def test_a_limit_leaves_a_manifest_and_is_no_failure(shell, place, tmp_path):
     assert outputs.read(Path(document["out"])).outcome == "limit"
 
 
+def test_a_broken_invariant_is_exit_1(shell, place, tmp_path, monkeypatch, validate):
+    class Broken:
+        now, nodes, log = EPOCH, (), None
+
+        def run(self, until, max_records=None):
+            self.now = until
+            return True
+
+    def build(setting):
+        setting.audit.fail(Violation(invariant="I1", at=EPOCH, node=0, detail="a coin less"))
+        return Broken()
+
+    module = ModuleType("simulations.scenarios.queue")
+    module.build = build
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    words = ["sim", "run", str(place / "tiny.toml"), "--set", "scenario=queue", "--seed", "1"]
+    status, document = shell.document(*words, "--out", str(tmp_path))
+    validate(document, "sim-run")
+    assert (status, document["outcome"]) == (1, "violated")
+    status, out, _ = shell(*words, "--out", str(tmp_path))
+    assert (status, "I1 did not hold: 1 times of 0" in out) == (1, True)
+
+
 WRONG = [
     (["sim", "run", "dht-hopps"], "There is no dht-hopps."),
     (["sim", "run", "{file}", "--set", "run.nodez=3"], "Did you mean run.nodes?"),
@@ -179,8 +206,10 @@ def test_the_schema_is_of_an_experiments_file(shell, validate):
 def test_a_report_says_which_files_it_wrote(shell, place, validate, monkeypatch):
     monkeypatch.setattr(plots, "available", lambda: True)
     monkeypatch.setattr(plots, "svg", lambda plot: "<svg/>")
-    status, document = shell.document("sim", "report", str(place / "a"))
+    words = ["sim", "report", str(place / "a"), "--out", str(place / "reports")]
+    status, document = shell.document(*words)
     validate(document, "sim-report")
+    assert sorted(map(Path, document["files"])) == sorted((place / "reports").iterdir())
     assert (status, document["runs"]) == (0, 2)
     assert all(Path(each).is_file() for each in document["files"])
 
