@@ -135,14 +135,19 @@ async def _try(node: Node, mint: AdnlId, relays: int, suspects: dict[AdnlId, Non
     except (NoCapacity, DirectoryStale) as error:
         raise Unreachable(f"there is no path to the mint: {error}") from error
     events = node.events(circuit)
+    line: Line | None = None
     event: CircuitEvent | None = None
-    with trio.move_on_after(OPEN_WAIT):
-        event = await events.receive()
-    if isinstance(event, Opened) and event.offer == OPENING:
-        return Line(node, circuit, events)
-    failed = event.hop if isinstance(event, Failed) and event.hop is not None else 0
-    suspects.update(dict.fromkeys(target.id for target in targets[failed : failed + 2]))
-    suspects.pop(mint, None)
-    node.close(circuit)
-    events.close()
-    return None
+    try:
+        with trio.move_on_after(OPEN_WAIT):
+            event = await events.receive()
+        if isinstance(event, Opened) and event.offer == OPENING:
+            line = Line(node, circuit, events)
+    finally:  # cancelled, too: nobody else knows of this circuit
+        if line is None:
+            node.close(circuit)
+            events.close()
+    if line is None:
+        failed = event.hop if isinstance(event, Failed) and event.hop is not None else 0
+        suspects.update(dict.fromkeys(target.id for target in targets[failed : failed + 2]))
+        suspects.pop(mint, None)
+    return line

@@ -28,6 +28,8 @@ class Village:
         self.count = 0
         self.answer = lambda body: body[::-1]
         self.asked = []
+        self.thinks = 0.0
+        """seconds until a circuit is accepted"""
 
     def _carrier(self, config):
         return MemoryCarrier(
@@ -59,6 +61,7 @@ class Village:
                 self.nursery.start_soon(node.publish, Fields(roles=config.roles))
             task_status.started(node)
             async for incoming in node.incoming:
+                await trio.sleep(self.thinks)
                 node.accept(incoming, line.OPENING)
                 self.nursery.start_soon(self._serve, node, incoming.circuit)
 
@@ -152,5 +155,15 @@ async def test_line_left_in_mid_call_leaves_no_circuit(village, autojump_clock):
     with trio.move_on_after(1):
         async with line.opened(village.client, village.mint.id) as mint:
             await mint.call(b"abc")
+    await trio.sleep(5)
+    assert village.client.statistics().onion.circuits == 0
+
+
+async def test_line_given_up_while_it_is_opened_leaves_no_circuit(village, autojump_clock):
+    """Found by the simulation: an ask that ended while its purse was opening one left it open."""
+    village.thinks = 3.0
+    with trio.move_on_after(1):
+        async with line.opened(village.client, village.mint.id):
+            await trio.sleep_forever()
     await trio.sleep(5)
     assert village.client.statistics().onion.circuits == 0
