@@ -61,7 +61,7 @@ SERVICE: Final = Service(
     numerics=bytes(8),
     context=2_048,
     slots=2,
-    prompt_rate=RATE * 10,
+    prompt_rate=400.0,
     answer_rate=RATE,
     prices=PRICES,
     batch=64,
@@ -75,10 +75,13 @@ POLICY: Final = replace(DEV, bundle="S", watch_every=20.0, lane_rest=30)
 ASK_WAIT: Final = 16.0
 """seconds of an ask"""
 
-ANSWER: Final = 56
+ANSWER: Final = 80
 """tokens of an answer"""
 
 WALLET: Final = Nano(5 * 10**9)
+
+BACKUP: Final = 3
+"""writes of an asker after which its disk is copied"""
 
 HERE: Final[ContextVar[int]] = ContextVar("node")
 """Which node a task is of: whose clock it reads, and who is to blame for what it logs."""
@@ -129,7 +132,7 @@ class Seat:
         self.party = party
         self.disk = Disk(
             lambda: bazaar.faces.weather.disk(bazaar.now(), index),
-            lambda connection: bazaar.committed(index, connection),
+            self._committed,
         )
         self.up = False
         self.lives = 0
@@ -156,6 +159,11 @@ class Seat:
         if self.face is not None:
             self.face.crash()
         self._scope.cancel()
+
+    def _committed(self, connection: Connection) -> None:
+        if isinstance(self.party, AskerParty) and self.disk.commits % BACKUP == 0:
+            self.image = self.disk.backup()
+        self._bazaar.committed(self.index, connection)
 
     def sizes(self) -> dict[str, int]:
         """The length of every table; nothing while it is down."""
@@ -436,12 +444,8 @@ class Bazaar:
 
     def _set_back(self, seat: Seat, fault: Fault) -> None:
         """An asker whose disk dies goes on with a copy of it that is older, as people do."""
-        if not isinstance(seat.party, AskerParty):
-            seat.crash(fault.lasts)
-        elif not seat.image:
-            seat.image = seat.disk.backup()
-        else:
-            seat.crash(fault.lasts)
+        seat.crash(fault.lasts)
+        if isinstance(seat.party, AskerParty) and seat.image:
             seat.disk.put_back(seat.image)
 
 

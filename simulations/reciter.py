@@ -29,10 +29,10 @@ from inference.engine.base import (
     Usage,
 )
 
-RATE: Final = 40.0
+RATE: Final = 16.0
 """tokens a second of an answer"""
 
-AT_ONCE: Final = 4
+AT_ONCE: Final = 8
 """tokens of a piece"""
 
 
@@ -50,7 +50,7 @@ class Reciter:
             numerics=bytes(8),
             context=plan.context,
             slots=plan.slots,
-            prompt_rate=RATE * 10,
+            prompt_rate=400.0,
             answer_rate=RATE,
             seconds=0.0,
         )

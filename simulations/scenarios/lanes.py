@@ -37,6 +37,9 @@ REST: Final = 32.0
 BUSY: Final = 0.4
 """share of a run in which things begin"""
 
+FIRST: Final = 8.0
+"""seconds until the first ask: workers have their lanes by then"""
+
 ASKS: Final = 2
 """questions of each asker"""
 
@@ -64,6 +67,12 @@ class Size:
     askers: int = 2
     until: float = 60.0
     """seconds; asks and faults begin in the first part of it"""
+    asks: int = ASKS
+    """of each asker"""
+    kinds: tuple[Kind, ...] = KINDS
+    """of faults that are drawn"""
+    rate: float = RATE
+    """of them, a second"""
 
     @property
     def nodes(self) -> int:
@@ -95,7 +104,7 @@ class Lanes:
         network = fabric or Network(entropy.fork("net"))
         faces = Faces(network, weather, log, self._now, board(size.workers))
         chain = ChainTwin(self._now, block_time=3.0)
-        moments = [_moments(entropy, number, size.until) for number in range(size.askers)]
+        moments = [_moments(entropy, number, size) for number in range(size.askers)]
         self.witness = Witness(audit, chain, self.asks)
         self.bazaar = Bazaar(
             faces,
@@ -188,9 +197,9 @@ class Lanes:
         return self._now() + self.bazaar.faces.weather.ahead(self._now(), node)
 
 
-def _moments(entropy: Entropy, number: int, until: float) -> list[float]:
+def _moments(entropy: Entropy, number: int, size: Size) -> list[float]:
     stream = entropy.fork(f"workload/{number}")
-    return sorted(8.0 + BUSY * until * stream.uniform() for _ in range(ASKS))
+    return sorted(FIRST + BUSY * size.until * stream.uniform() for _ in range(size.asks))
 
 
 def schedule(entropy: Entropy, size: Size) -> Schedule:
@@ -198,9 +207,9 @@ def schedule(entropy: Entropy, size: Size) -> Schedule:
     return draw(
         entropy,
         nodes=range(size.nodes),
-        until=BUSY * size.until,
-        rate=RATE,
-        kinds=KINDS,
+        until=FIRST + BUSY * size.until,
+        rate=size.rate,
+        kinds=size.kinds,
         begin=2.0,
     )
 
