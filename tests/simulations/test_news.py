@@ -13,7 +13,7 @@ slow = pytest.mark.slow
 
 @pytest.mark.parametrize(
     ("fanout", "rounds"),
-    [(2, 10), (4, 4), *(pytest.param(f, 40, marks=slow) for f in (2, 3, 4, 6))],
+    [(2, 8), (4, 2), *(pytest.param(f, 40, marks=slow) for f in (2, 3, 4, 6))],
 )
 def test_news_reaches_as_many_as_the_form_says(fanout, rounds):
     """Row 2, infect and die: within .01, or three errors of the mean if that is more."""
@@ -31,7 +31,6 @@ def test_news_reaches_as_many_as_the_form_says(fanout, rounds):
     ("surplus", "nodes", "runs"),
     [
         (0, 120, 80),
-        (2, 120, 80),
         *(pytest.param(surplus, 1_000, 200, marks=slow) for surplus in (-1, 0, 1, 2)),
     ],
 )

@@ -1,7 +1,7 @@
 """A correlator by its parts, against an independent judge, and at the ends of what it may find."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2p.entropy import seeded
@@ -13,6 +13,7 @@ from simulations.metrics import Meter
 numbers = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=3, max_size=40)
 
 
+@settings(max_examples=25)
 @given(numbers)
 def test_rank_correlation_is_scipys(pairs):
     stats = pytest.importorskip("scipy.stats")

@@ -32,7 +32,7 @@ def share(form, count):
 
 @pytest.mark.parametrize("best", [5, 10, 20])
 def test_attackers_who_are_cheapest_get_their_part_of_the_best_few(play, best, more):
-    _, seen = play("market", 160 * more, **fair(best=best))
+    _, seen = play("market", 120 * more, **fair(best=best))
     asks = seen["bad_worker"]
     assert asks.mean == share(theory.steered(ATTACKERS, best), asks.count)
     assert seen["candidate_workers"].mean == best
@@ -41,7 +41,7 @@ def test_attackers_who_are_cheapest_get_their_part_of_the_best_few(play, best, m
 @pytest.mark.parametrize("lure", [{"price": 0.01, "speed": 10.0}, {"price": 5.0, "speed": 0.5}])
 def test_no_price_and_no_speed_changes_an_attackers_share_of_the_real_market(play, lure, more):
     adversary = {"kind": "steer", "share": ATTACKERS / WORKERS, **lure}
-    _, seen = play("market", 160 * more, **fair(adversary=adversary))
+    _, seen = play("market", 120 * more, **fair(adversary=adversary))
     asks = seen["bad_worker"]
     assert asks.mean == share(theory.even(ATTACKERS, WORKERS), asks.count)
     assert seen["candidate_workers"].mean == WORKERS
@@ -49,15 +49,15 @@ def test_no_price_and_no_speed_changes_an_attackers_share_of_the_real_market(pla
 
 def test_many_names_in_one_block_of_addresses_are_one_slot(play, more):
     adversary = {"kind": "sybil", "workers": 40, "blocks": 2}
-    _, seen = play("market", 160 * more, **fair(adversary=adversary))
+    _, seen = play("market", 120 * more, **fair(adversary=adversary))
     assert seen["bad_worker"].mean == share(2 / (WORKERS + 2), seen["bad_worker"].count)
     assert seen["candidate_workers"].mean == WORKERS + 2
 
 
 def test_ranking_overloads_the_best_where_drawing_serves_all(play):
     """One slot each: five workers cannot do what sixty do, and their askers cool off."""
-    ranked = play("market", 40, **fair(rate=4.0, best=5, slots=1))[1]
-    drawn = play("market", 40, **fair(rate=4.0, slots=1))[1]
+    ranked = play("market", 25, **fair(rate=4.0, best=5, slots=1))[1]
+    drawn = play("market", 25, **fair(rate=4.0, slots=1))[1]
     assert ranked["ask_outcome{error}"].total > ranked["ask_outcome{answer}"].total
     assert "ask_outcome{error}" not in drawn
     assert ranked["worker_load"].mean > 2 * drawn["worker_load"].mean

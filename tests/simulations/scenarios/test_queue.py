@@ -30,7 +30,10 @@ def servers(count, load, *, slots=1, **knobs):
     }
 
 
-@pytest.mark.parametrize(("choices", "seconds", "within"), [(1, 200, 0.15), (2, 60, 0.05)])
+@pytest.mark.parametrize(
+    ("choices", "seconds", "within"),
+    [pytest.param(1, 200, 0.15, marks=pytest.mark.slow), (2, 60, 0.05)],
+)
 def test_shortest_of_some_queues_takes_as_long_as_theory_says(play, choices, seconds, within):
     """Row 5, a load of .7."""
     _, seen = play("queue", seconds, window=mser5, **servers(100, 0.7, choices=choices))
@@ -72,7 +75,7 @@ def test_worker_of_four_slots_is_erlangs(play, seconds, within):
 @pytest.mark.parametrize("load", [0.9, pytest.param(1.2, marks=pytest.mark.slow)])
 def test_real_desk_turns_away_and_makes_wait_as_a_bounded_room_does(play, load):
     """The desk holds two jobs a slot that wait, and who is turned away draws twice more."""
-    _, seen = play("queue", 100, window=mser5, **servers(30, load, slots=4, endless=False))
+    _, seen = play("queue", 80, window=mser5, **servers(25, load, slots=4, endless=False))
     form = theory.redrawn(4, 8, load, 3)
     refused = seen["ask_outcome{refusal}"].total if "ask_outcome{refusal}" in seen else 0.0
     answered = seen["ask_outcome{answer}"].total
