@@ -353,7 +353,8 @@ class AskCore:
         trying.want = self._drawing.want(trying).encode()
         self._try = trying
         self._enter(State.OPENING, OPEN_WAIT, self._no_reply)
-        self._do(Open(trying.number, trying.entry.id, PLAIN + trying.want, self._blame.suspects))
+        request, rate = PLAIN + trying.want, self._policy.rate
+        self._do(Open(trying.number, trying.entry.id, request, self._blame.suspects, rate))
 
     def _open_soon(self, trying: Trial) -> None:
         """Look again in a moment: in a network that is seconds old, nobody is to blame."""
@@ -439,7 +440,7 @@ class AskCore:
             data = codec.frame(Pay(payment.spend).encode()) + data
         self._enter(State.OFFERED, UPLOAD_WAIT + len(data) / UPLOAD_RATE, self._silent)
         trying.sent = True
-        self._do(Upload(trying.number, data, last=payment is None))
+        self._do(Upload(trying.number, data))
 
     def _prompt(self) -> Prompt:
         return Prompt(
@@ -616,7 +617,7 @@ class AskCore:
             return
         trying.left = True
         self._telling.left(trying)
-        self._do(Leave(trying.number))
+        self._do(Leave(trying.number, whole=trying.receipt is not None))
         spending = trying.spending
         if spending is not None:
             shown, owed = spending.revealed, spending.owed

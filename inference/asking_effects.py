@@ -16,6 +16,8 @@ class Open:
     request: bytes
     suspects: tuple[AdnlId, ...]
     """Relays to avoid if there are others."""
+    rate: int
+    """cells/s of a shaped circuit, as the request names it; 0: not shaped"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +30,11 @@ class Reserve:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """Send this on the request's stream: `uploaded` answers."""
+    """Send this on the request's stream, and END, behind which only ticks come: `uploaded`
+    answers."""
 
     attempt: int
     data: bytes
-    last: bool
-    """END follows it; else ticks may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +50,11 @@ class Say:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """Reset the stream and close the circuit, if there is one: the worker is to stop."""
+    """Close the circuit, if there is one."""
 
     attempt: int
+    whole: bool
+    """The answer is there; else the stream is reset before, since the worker is to stop."""
 
 
 @dataclass(frozen=True, slots=True)

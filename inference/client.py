@@ -4,6 +4,7 @@ import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Final, Self, final
 
 import trio
@@ -215,8 +216,8 @@ class _Asking:
                 self._upload(event)
             case Say(data=data):
                 self._say(data)
-            case Leave():
-                self._leave()
+            case Leave(whole=whole):
+                self._leave(whole=whole)
             case Reserve() | Release() | Collect():
                 self._command_purse(event)
             case _:
@@ -233,6 +234,8 @@ class _Asking:
                 self._purse.collect(payment, locked=locked, revealed=revealed, owed=owed)
 
     def _tell(self, event: Event) -> None:
+        if isinstance(event, Done) and self._circuit is not None:
+            event = replace(event, shape=self._node.shape(self._circuit.id))
         if isinstance(event, AskEvent):
             self.answer.put(event)
 
@@ -242,7 +245,7 @@ class _Asking:
         attempt = wanted.attempt
         try:
             path = self._node.path(wanted.worker, self._policy.relays, wanted.suspects)
-            circuit = self._node.open(path, wanted.request)
+            circuit = self._node.open(path, wanted.request, rate=wanted.rate)
         except NoCapacity:
             self._do("unopened", lambda core, now: core.unopened(now, attempt, full=True))
         except (NoPath, DirectoryStale):
@@ -255,7 +258,7 @@ class _Asking:
     def _upload(self, upload: Upload) -> None:
         circuit = self._circuit
         if circuit is not None:
-            circuit.upload, circuit.ends = memoryview(upload.data), upload.last
+            circuit.upload = memoryview(upload.data)
             self._push(circuit)
 
     def _say(self, data: bytes) -> None:
@@ -279,21 +282,20 @@ class _Asking:
             core.said(now, circuit.attempt)
 
     def _push_prompt(self, circuit: "_Circuit") -> None:
-        """As much of the prompt as there is room for; END behind the last, if it ends."""
+        """As much of the prompt as there is room for; END behind the last."""
         room = self._node.writable(circuit.id)
         data, circuit.upload = circuit.upload[:room], circuit.upload[room:]
         if data:
             self._node.send(circuit.id, STREAM, bytes(data))
         if not circuit.upload:
-            if circuit.ends:
-                self._node.end(circuit.id, STREAM)
+            self._node.end(circuit.id, STREAM)
             self._do("uploaded", lambda core, now: core.uploaded(now, circuit.attempt))
 
-    def _leave(self) -> None:
+    def _leave(self, *, whole: bool) -> None:
         circuit, self._circuit = self._circuit, None
         if circuit is None:
             return
-        if circuit.open:
+        if circuit.open and not whole:
             self._node.reset(circuit.id, STREAM, Abort.CANCELLED)
         self._node.close(circuit.id)
         circuit.events.close()
@@ -311,7 +313,6 @@ class _Circuit:
         self.events = events
         self.open = False
         self.upload = memoryview(b"")
-        self.ends = True
         self.tick = b""
         """The newest, while there is no room for it."""
 

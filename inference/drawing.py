@@ -87,6 +87,7 @@ class Drawing:
             size_class=terms.size_class,
             max_tokens=trying.most_tokens,
             mints=self.mints[: protocol.MAX_MINTS],
+            rate=self._policy.rate,
         )
 
     def unacceptable(self, trying: Trial, offer: Offer, left: float) -> Why | None:

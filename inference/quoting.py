@@ -16,8 +16,10 @@ from ledger import tariff
 from ledger.money import ZERO
 from ledger.payment import Decline
 from ledger.tariff import Plan
+from p2p.defaults import ANSWER_RATES
 from p2p.entropy import Entropy
 from p2p.identity import AdnlId, Identity
+from p2p.onion.shaping import ASKER_RATE
 
 MAX_QUOTES: Final = 256
 """offers that stand at once"""
@@ -26,6 +28,9 @@ OFFERS_PER_S: Final = 20
 
 PAY_WAIT: Final = 0.5
 """seconds from a token's leaving to its payment's coming, through three relays and back"""
+
+RATES: Final = (0, *ANSWER_RATES)
+"""cells/s at which answers are given; 0: as they are ready"""
 
 PROGRESS_TOKENS: Final = 512
 """tokens of a prompt after which an engine tells of it, if its steps are not longer"""
@@ -53,7 +58,7 @@ class Quoting:
         self._desk = desk
         self._entropy = entropy
         self._mints = mints
-        self._plan = _plan(service)
+        self._plans = {rate: _plan(service, pay_wait(rate)) for rate in RATES}
         self._offers: deque[float] = deque(maxlen=OFFERS_PER_S)
 
         self.paused = self.draining = False
@@ -67,7 +72,7 @@ class Quoting:
             return Refusal(Refuse.PAUSED)
         if want.identity != service.identity:
             return Refusal(Refuse.NO_MODEL)
-        if want.work not in (Work.CHAT, Work.TEXT) or want.rate:
+        if want.work not in (Work.CHAT, Work.TEXT) or want.rate not in RATES:
             return Refusal(Refuse.UNSUPPORTED)
         missing = int(want.needs) & ~service.flags
         if missing:
@@ -82,7 +87,7 @@ class Quoting:
         """The signed offer; the order keeps its terms."""
         ahead, wait = self._queue()
         share = min(self._desk.running + 1, self._service.slots)
-        plan = self._plan
+        plan = self._plans[want.rate]
         offer = Offer(
             want=sha256(message).digest(),
             identity=self._service.identity,
@@ -102,11 +107,11 @@ class Quoting:
         ).sign(self._identity)
         self._offers.append(self._orders.now)
         order.want, order.session = want, protocol.session_of(offer)
-        order.pace = self._pace()
+        order.pace = self._pace(plan)
         return offer
 
-    def _pace(self) -> Pace | None:
-        prices, plan = self._service.prices, self._plan
+    def _pace(self, plan: Plan) -> Pace | None:
+        prices = self._service.prices
         return None if prices.free else Pace(prices, plan.k, plan.tick, plan.g)
 
     def _common(self, want: Want) -> tuple[AdnlId, ...]:
@@ -140,15 +145,23 @@ def least_step(service: Service) -> int:
     return 2 * max(PROGRESS_TOKENS, service.batch)
 
 
-def _plan(service: Service) -> Plan:
-    """Ticks and steps for all requests of a service, by its longest prompt."""
+def pay_wait(rate: int) -> float:
+    """Seconds from a token's leaving to its payment's coming, at this rate of cells.
+
+    A shaped token waits for its slot, and its tick for one of the asker's.
+    """
+    return PAY_WAIT + (1 / rate + 1 / ASKER_RATE if rate else 0.0)
+
+
+def _plan(service: Service, wait: float) -> Plan:
+    """Ticks and steps for all requests of one rate, by the service's longest prompt."""
     plan = tariff.plan(
         service.prices,
         service.context,
         1,
         answer_rate=service.answer_rate,
-        prompt_rate=min(service.prompt_rate, MAX_STEP / (2 * PAY_WAIT)),
-        wait=PAY_WAIT,
+        prompt_rate=min(service.prompt_rate, MAX_STEP / (2 * wait)),
+        wait=wait,
     )
     if plan.tick == ZERO:
         return plan

@@ -12,8 +12,10 @@ from ledger.money import ZERO, Nano
 from ledger.payment import Bought, Opening, Purchase, Purse
 from ledger.policy import MAIN
 from ledger.tariff import Prices
+from p2p.defaults import ANSWER_RATES
 from p2p.entropy import Entropy, SystemEntropy
 from p2p.identity import AdnlId
+from p2p.onion.shaping import Shape, Shaping
 
 Code: TypeAlias = Literal[
     "invalid_request",
@@ -85,6 +87,10 @@ class Policy:
     memory: Memory = field(default_factory=Memory)
     """Shared by all asks of a node, so that a bad worker is not drawn again."""
     relays: int = 3
+    shaping: Shaping = Shaping.PADDED
+    """How little the traffic says of the texts."""
+    swift: bool = False
+    """A shaped answer at the higher rate: first words sooner, more bytes."""
     deadline_s: float = 300.0
     """The ask has ended by then, always."""
     max_price: Nano = ZERO
@@ -104,6 +110,14 @@ class Policy:
     lock_margin: int = MAIN.lock_margin
     """seconds that coins stay locked beyond the ask's own limit"""
     entropy: Entropy = field(default_factory=SystemEntropy)
+
+    @property
+    def rate(self) -> int:
+        """Cells/s of the answer; 0: as they are ready."""
+        if self.shaping is Shaping.OFF:
+            return 0
+        calm, swift = ANSWER_RATES
+        return swift if self.swift else calm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,6 +224,9 @@ class Done:
     timing: Timing
     refusals: tuple[Refused, ...]
     slots: int
+    shape: Shape | None = None
+    """What of it shows on the links, the end of the bucket included that still goes on; None if it
+    was not shaped. The tick that pays the end may yet take the next bucket."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

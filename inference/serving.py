@@ -110,7 +110,7 @@ class WorkerCore:
             return
         order = self._orders.begin(self._orders.greet(circuit), 1)
         offer = self._quote(order, want, request.removeprefix(PLAIN))
-        self._orders.out(Accept(circuit, PLAIN + offer))
+        self._orders.out(Accept(circuit, PLAIN + offer, want.rate))
 
     def receive(self, now: float, source: Source, datagram: bytes) -> None:
         """Bytes of a stream; the source is a `Place`."""
@@ -274,7 +274,8 @@ class WorkerCore:
                 raise RemoteError("a message out of turn")
 
     def _answer_want(self, order: Order, want: Want, message: bytes) -> None:
-        refusal = self._quoting.judge(want)
+        """A later request of a circuit: it cannot be given a shape any more."""
+        refusal = Refusal(Refuse.UNSUPPORTED) if want.rate else self._quoting.judge(want)
         if refusal is not None:
             self._orders.refuse(order, refusal)
             return

@@ -18,6 +18,8 @@ class Accept:
 
     circuit: CircuitId
     reply: bytes
+    rate: int
+    """cells/s at which the asker wants its answer; 0: as it is ready"""
 
 
 @dataclass(frozen=True, slots=True)

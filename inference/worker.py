@@ -219,8 +219,8 @@ class Serving:
 
     def _handle(self, event: Event) -> None:
         match event:
-            case Accept(circuit=circuit, reply=reply):
-                self._node.accept(self._incoming.pop(circuit), reply)
+            case Accept(circuit=circuit, reply=reply, rate=rate):
+                self._node.accept(self._incoming.pop(circuit), reply, rate=rate)
                 self._nursery.start_soon(self._listen, circuit)
             case Deny(circuit=circuit, reply=reply):
                 self._node.refuse(self._incoming.pop(circuit), reply)

@@ -7,6 +7,7 @@ from typing import Final
 from inference.client import Done, Offered, Progress
 from ledger import tariff
 from ledger.money import Nano
+from p2p.onion.shaping import Shape, Shaping
 from scripts.api.common import ASSURANCE, prices
 from scripts.failure import Document
 from scripts.receipts import words
@@ -102,14 +103,15 @@ def _tokens_per_s(done: Done) -> float | None:
 
 
 def _privacy(done: Done, terms: Terms) -> Document:
-    relays = len(done.path) - 1
-    reasons = list(_weaknesses(relays, done.slots, terms))
+    relays, shape = len(done.path) - 1, done.shape
+    reasons = list(_weaknesses(relays, done.slots, terms, is_shaped=shape is not None))
     return {
         "asker": "none" if relays == 0 else "basic" if reasons else "good",
         "readable_by": "the worker",
         "reasons": reasons,
         "relays": relays,
-        "shaping": 0,
+        "shaping": int(Shaping.OFF if shape is None else Shaping.PADDED),
+        "shape": None if shape is None else _shape(shape),
         "slots": done.slots,
         "clients_claimed": terms.clients_claimed,
         "guard_age_s": None,
@@ -117,7 +119,18 @@ def _privacy(done: Done, terms: Terms) -> Document:
     }
 
 
-def _weaknesses(relays: int, slots: int, terms: Terms) -> Iterable[str]:
+def _shape(shape: Shape) -> Document:
+    """What of the request shows on each link of its path, and what that costs."""
+    return {
+        "rate": shape.rate,
+        "prompt_cells": shape.prompt_cells,
+        "answer_s": shape.answer_s,
+        "left_s": round(shape.left_s, 2),
+        "link_bytes": shape.link_bytes,
+    }
+
+
+def _weaknesses(relays: int, slots: int, terms: Terms, *, is_shaped: bool) -> Iterable[str]:
     """Why the asker is hidden less well than could be, a sentence each."""
     if relays < 3:
         yield f"Only {relays} relays stand between you and the worker."
@@ -129,7 +142,8 @@ def _weaknesses(relays: int, slots: int, terms: Terms) -> Iterable[str]:
         yield "This is a dev network: one person may run all of it."
     else:
         yield "Nobody has staked anything on this network: relays cost nothing to make."
-    yield "Traffic is not shaped: who watches both ends can match their timing."
+    if not is_shaped:
+        yield "Traffic is not shaped: when tokens came and how many shows on every link."
 
 
 def _receipt(signed: bytes) -> Document:

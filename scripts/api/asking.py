@@ -25,6 +25,7 @@ from inference.client import (
 from inference.engine.base import MAX_STOPS, MILLE, ChatMessage
 from ledger.money import MAX_NANO, Nano
 from p2p.identity import AdnlId
+from p2p.onion.shaping import Shaping
 from scripts.api import answer as answers
 from scripts.api import purchases
 from scripts.api.events import Stream, Work
@@ -41,6 +42,8 @@ class Wish:
     """How to ask; None leaves it to the settings."""
 
     relays: int | None = None
+    shaping: Shaping | None = None
+    swift: bool | None = None
     deadline_s: float | None = None
     worker: AdnlId | None = None
     max_price: Nano | None = None
@@ -127,7 +130,7 @@ FIELDS: Final = (
     *("top_k", "min_p", "frequency_penalty", "presence_penalty", "stop", "seed", "tussah"),
 )
 
-WISHES: Final = ("relays", "deadline_s", "worker", "max_price_nano", "buy")
+WISHES: Final = ("relays", "shaping", "swift", "deadline_s", "worker", "max_price_nano", "buy")
 
 
 def request_of(body: Body) -> AskRequest:
@@ -157,9 +160,12 @@ def wish_of(tussah: Body) -> Wish:
     """What our own fields ask for. Raises `Failed` naming the one that does not do."""
     deadline = _real(tussah, "deadline_s", low=1.0, high=MAX_DEADLINE)
     cap = _whole(tussah, "max_price_nano", low=0, high=MAX_NANO)
+    level = _whole(tussah, "shaping", low=0, high=1)
     return Wish(
         max_price=None if cap is None else Nano(cap),
         relays=_whole(tussah, "relays", low=0, high=3),
+        shaping=None if level is None else Shaping(level),
+        swift=yes(tussah, "swift"),
         deadline_s=deadline,
         worker=_worker(tussah),
         buy=yes(tussah, "buy"),

@@ -95,6 +95,8 @@ def question(
     model: str | None = None,
     max_tokens: int | None = None,
     relays: int | None = None,
+    shaping: int | None = None,
+    swift: bool | None = None,
     deadline_s: float | None = None,
     max_price_nano: int | None = None,
     buy: bool | None = None,
@@ -102,6 +104,8 @@ def question(
     """The body of `POST /ask` for a single question; None leaves it to the node's settings."""
     tussah = {
         "relays": relays,
+        "shaping": shaping,
+        "swift": swift,
         "deadline_s": deadline_s,
         "max_price_nano": max_price_nano,
         "buy": buy,

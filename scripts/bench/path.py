@@ -189,7 +189,7 @@ async def _subjects(
 
 def _through(client: Party, worker: str, seed: int) -> Round:
     question = control.question(PROMPT, model=MODEL, max_tokens=TOKENS)
-    body = {**question, "seed": seed, "tussah": {"relays": RELAYS, "worker": worker}}
+    body = {**question, "seed": seed, "tussah": {"relays": RELAYS, "shaping": 0, "worker": worker}}
     began = Round(asked=time.perf_counter())
     document = control.ask(client.home.socket, body, began.take)
     usage = document["usage"]
@@ -231,5 +231,5 @@ def _asks_per_second(client: Party) -> float:
 
 
 def _ask_once(client: Party) -> None:
-    body = control.question("Hello", model=serving.FAKE, relays=RELAYS, max_tokens=1)
+    body = control.question("Hello", model=serving.FAKE, relays=RELAYS, shaping=0, max_tokens=1)
     control.ask(client.home.socket, body, lambda text: None)

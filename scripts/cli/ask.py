@@ -15,6 +15,7 @@ from scripts.cli.purchase import PurchaseTalk
 from scripts.cli.render import quote
 from scripts.cli.words import at_home, count, ton
 from scripts.failure import CODES, Document, Failed
+from scripts.shaping import shaping as told
 
 STILL_BUYING = (
     "The node goes on buying: `tussah credits list` shows what that brings, `tussah lanes list` "
@@ -33,6 +34,8 @@ def ask(
     model: str | None = None,
     max_tokens: int | None = None,
     relays: int | None = None,
+    shaping: int | None = None,
+    swift: bool | None = None,
     deadline: float | None = None,
     max_price: str | None = None,
     yes: Annotated[bool, Parameter(name=["--yes", "-y"])] = False,
@@ -54,6 +57,11 @@ def ask(
         The longest answer.
     relays
         Relays in between, 0 to 3. Fewer are faster and hide less; 0 shows the worker who asks.
+    shaping
+        0: cells leave when tokens are ready, so that their timing shows. 1: the prompt is padded,
+        and the answer comes at one rate to the end of a bucket, whatever is in it.
+    swift
+        A shaped answer at 10 cells a second instead of 4.
     deadline
         Seconds after which the request ends, whatever has come.
     max_price
@@ -67,6 +75,8 @@ def ask(
         model=model,
         max_tokens=max_tokens,
         relays=relays,
+        shaping=shaping,
+        swift=swift,
         deadline_s=deadline,
         max_price_nano=_nano(max_price),
     )
@@ -202,6 +212,7 @@ def _finish(document: Document) -> None:
         f"{count(privacy['clients_claimed'], 'client')} claimed by the relays; "
         f"{privacy['readable_by']} reads the prompt"
     )
+    say(told(privacy))
     if document["finish"] != "stop":
         say(f"The answer ended early: {document['finish']}.")
 

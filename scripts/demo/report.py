@@ -9,6 +9,7 @@ from scripts.demo.books import Books
 from scripts.demo.story import Run, Witness, ton
 from scripts.failure import Document
 from scripts.recorder import Saw
+from scripts.shaping import shaping
 
 SCHEMA: Final = "tussah/demo/1"
 
@@ -31,6 +32,7 @@ def document(run: Run, wall_s: float) -> Document:
         "usage": run.result["usage"],
         "cost": run.result["cost"],
         "timing_ms": run.result["timing_ms"],
+        "shaping": _part(run.result, "privacy")["shaping"],
         "path": [witness.name for witness in run.path],
         "chain": None if run.books is None else books_of.document(run.books),
         "found": [found.document() for found in run.found],
@@ -67,6 +69,7 @@ COLUMNS: Final = {
 def report(run: Run) -> Iterator[str]:
     yield f"Path      {' - '.join(witness.name for witness in run.path)}"
     yield from _timing(run.result)
+    yield f"Traffic   {shaping(_part(run.result, 'privacy'))}"
     yield from _paid(run.result, run.books)
     yield ""
     yield "What each party saw, searched in everything that reached it and all that it decrypted:"
@@ -120,10 +123,14 @@ def bought(bought: Document) -> str:
     )
 
 
+def _part(result: Document, name: str) -> Document:
+    part = result[name]
+    assert isinstance(part, Mapping)
+    return part
+
+
 def _timing(result: Document) -> Iterator[str]:
-    timing, usage = result["timing_ms"], result["usage"]
-    assert isinstance(timing, Mapping)
-    assert isinstance(usage, Mapping)
+    timing, usage = _part(result, "timing_ms"), _part(result, "usage")
     steps = ("circuit", "offer", "first_token", "total")
     yield "Timing    " + ", ".join(f"{step.replace('_', ' ')} {timing[step]} ms" for step in steps)
     yield f"Tokens    {usage['completion_tokens']} at {result['tokens_per_s']} a second"

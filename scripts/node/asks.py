@@ -14,6 +14,7 @@ from inference.market import Memory
 from ledger import tariff
 from ledger.money import Nano
 from p2p.errors import LocalError
+from p2p.onion.shaping import Shaping
 from scripts import serving
 from scripts.api import status as statuses
 from scripts.api.answer import Terms
@@ -74,6 +75,8 @@ class Asks:
             known=serving.known(settings.worker),
             memory=self._memory,
             relays=settings.ask.relays if wish.relays is None else wish.relays,
+            shaping=Shaping(settings.ask.shaping) if wish.shaping is None else wish.shaping,
+            swift=settings.ask.swift if wish.swift is None else wish.swift,
             deadline_s=deadline_s,
             worker=wish.worker,
             max_price=Nano.parse(settings.ask.max_price)

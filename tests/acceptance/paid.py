@@ -15,7 +15,7 @@ PRICE, PRICE_PROMPT = 50_000, 10_000
 """nano a token"""
 
 TICK = 16 * PRICE
-"""nano: at ten tokens/s a tick is as few tokens as one can be"""
+"""nano: at ten tokens/s a tick is as few tokens as one can be, where nothing waits for slots"""
 
 DUST = 1_024
 """nano: what is too little for a credit is the worker's"""
@@ -29,7 +29,7 @@ DEADLINE = 6
 def plan(relays=3, **counts):
     """A network of a chain, a mint, relays, and workers that charge."""
     worker = f'{FAKE}worker.price = "0.05"\nworker.price_prompt = "0.01"\n'
-    client = f'{FAKE}ask.max_price = "0.05"\nask.relays = {min(3, relays)}\n'
+    client = f'{FAKE}ask.max_price = "0.05"\nask.relays = {min(3, relays)}\nask.shaping = 0\n'
     mint = f"node.port = {free_port()}\n"  # where workers find it again once it was away
     config = {"worker": worker, "client": client, "mint": mint}
     return Plan(relays=relays, mints=1, config=config, **counts)

@@ -33,8 +33,8 @@ FREE = replace(demo.PLAN, mints=0, config=FAKE)
 """Starts in half the time, for what has nothing to do with money."""
 
 KEYS = {
-    *("schema", "nodes", "model", "question", "answer", "usage", "cost", "timing_ms", "path"),
-    *("chain", "found", "parties", "checks", "wall_s"),
+    *("schema", "nodes", "model", "question", "answer", "usage", "cost", "timing_ms"),
+    *("path", "shaping", "chain", "found", "parties", "checks", "wall_s"),
 }
 
 
@@ -73,6 +73,7 @@ def test_demo_measures_that_nobody_joins_asker_and_answer(capsys):
     for found in document["found"]:
         asks = found["name"] == "client"
         assert (found["dht"] == found["members"] == 0) is asks
+    assert document["shaping"] == 1
     assert document["question"] == QUESTION
     assert document["answer"] in talk
     assert "Every process was stopped" in talk

@@ -37,6 +37,7 @@ from p2p.entropy import seeded
 from p2p.identity import Identity
 from p2p.node import NodeConfig, open_node
 from p2p.onion.core import Data, Opened, Reset
+from p2p.onion.shaping import Shaping
 from p2p.overlay.advert import Fields, Role
 from p2p.stack import Peer
 from p2p.transport.memory import Ether, MemoryCarrier
@@ -226,7 +227,8 @@ async def test_the_same_seed_gives_the_same_answer_twice(village, autojump_clock
 
 async def test_leaving_stops_the_worker_within_a_step(village, autojump_clock):
     client = await village.built()
-    async with ask(replace(QUESTION, max_tokens=900), client, policy()) as answer:
+    unshaped = policy(shaping=Shaping.OFF)
+    async with ask(replace(QUESTION, max_tokens=900), client, unshaped) as answer:
         async for event in answer:
             if isinstance(event, Piece):
                 break
@@ -421,8 +423,9 @@ async def test_a_callers_own_error_leaves_the_block_unwrapped(village, autojump_
 
 
 async def paid(village, client, request=QUESTION, **changes):
-    """All events of an ask that may cost something."""
-    return await asked(client, request, purse=village.purse, max_price=FUNDS, **changes)
+    """All events of an ask that may cost something; not shaped, so that ticks are many."""
+    options = {"purse": village.purse, "max_price": FUNDS, "shaping": Shaping.OFF} | changes
+    return await asked(client, request, **options)
 
 
 def balanced(village):
@@ -473,7 +476,8 @@ async def test_a_tick_that_finds_no_room_leaves_when_there_is_some(
         return 0 if began and trio.current_time() < began[0] + 3.0 else writable(circuit)
 
     monkeypatch.setattr(client, "writable", crowded)
-    request, options = replace(QUESTION, max_tokens=max_tokens), {"max_price": FUNDS}
+    request = replace(QUESTION, max_tokens=max_tokens)
+    options = {"max_price": FUNDS, "shaping": Shaping.OFF}
     async with ask(request, client, policy(purse=market.purse, **options)) as answer:
         async for event in answer:
             tokens += len(event.ids) if isinstance(event, Piece) else 0

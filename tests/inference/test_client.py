@@ -46,6 +46,7 @@ from p2p.identity import Identity
 from p2p.onion import events as onion
 from p2p.onion.cell import Code as Hop
 from p2p.onion.cell import FailCode
+from p2p.onion.shaping import Shaping
 
 NOW = 1_795_000_000.0
 MODEL = b"m" * 32
@@ -310,7 +311,22 @@ def test_nothing_that_leaves_names_the_asker(asker):
         nonce=want.nonce,
         size_class=protocol.size_class(ask.prompt.body),
         max_tokens=8,
+        rate=4,
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "rate"),
+    [
+        ({}, 4),
+        ({"swift": True}, 10),
+        ({"shaping": Shaping.OFF}, 0),
+        ({"shaping": Shaping.OFF, "swift": True}, 0),
+    ],
+)
+def test_the_worker_is_asked_for_the_rate_that_the_circuit_has(asker, changes, rate):
+    (opened,) = asker(**changes).streaming().opens
+    assert protocol.read_request(opened.request).rate == opened.rate == rate
 
 
 # --- lies: each ends in another worker before the answer, in a clear error within it ---

@@ -132,7 +132,6 @@ def test_the_order_of_a_paid_answer(payer):
     spend, prompt = map(read_asker, unframed(upload.data))
     assert spend == Pay(ask.payment.spend)
     assert isinstance(prompt, Prompt)
-    assert not upload.last
     assert isinstance(ask.last, Offered)
     ask.uploaded().locks()
     assert ask.ticks == []

@@ -287,7 +287,7 @@ def vars_of(order):
     [
         ({"identity": b"x" * 32}, Refusal(Refuse.NO_MODEL)),
         ({"work": Work.EMBED}, Refusal(Refuse.UNSUPPORTED)),
-        ({"rate": 4}, Refusal(Refuse.UNSUPPORTED)),
+        ({"rate": 5}, Refusal(Refuse.UNSUPPORTED)),
         ({"needs": Need.TOOLS | Need.GRAMMAR}, Refusal(Refuse.UNSUPPORTED, 3)),
         ({"size_class": 14}, Refusal(Refuse.TOO_LONG, 4_096)),
     ],

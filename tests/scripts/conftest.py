@@ -30,6 +30,7 @@ from p2p.dht import config
 from p2p.dht import value as values
 from p2p.dht.node import build
 from p2p.identity import Identity
+from p2p.onion.shaping import Shape
 from p2p.wire import Endpoint
 from scripts import identity
 from scripts.api import dht, money
@@ -99,7 +100,20 @@ PRICED = {
 """What makes an answer one that is paid for."""
 
 
-def events_of(words, *, relays=3, slots=2, finish="stop", prices=FREE, quoted=ZERO, paid=ZERO):
+SHAPE = Shape(rate=4, prompt_cells=4, answer_s=8, left_s=7.75)
+
+
+def events_of(
+    words,
+    *,
+    relays=3,
+    slots=2,
+    finish="stop",
+    prices=FREE,
+    quoted=ZERO,
+    paid=ZERO,
+    shape=SHAPE,
+):
     """A whole ask: what the asker's core says from draw to receipt."""
     path = (*(Identity(bytes([n]) * 32).id for n in range(relays)), WORKER.id)
     text = "".join(words)
@@ -131,6 +145,7 @@ def events_of(words, *, relays=3, slots=2, finish="stop", prices=FREE, quoted=ZE
         timing=Timing(circuit=20, offer=21, first_token=30, total=130),
         refusals=(),
         slots=slots,
+        shape=shape,
     )
 
 
@@ -369,6 +384,12 @@ def answer_of():
 def steps():
     """What a first purchase tells."""
     return list(STEPS)
+
+
+@pytest.fixture
+def unshaped():
+    """All events of an answer whose traffic was not shaped."""
+    return list(events_of(["Luna", ", ", "atlas", "."], shape=None))
 
 
 @pytest.fixture

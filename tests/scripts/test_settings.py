@@ -25,6 +25,8 @@ VALUES = {
     "api.max_requests": [1, 1_024],
     "ask.model": ["a", "b"],
     "ask.relays": [0, 2],
+    "ask.shaping": [0, 0],
+    "ask.swift": [True, True],
     "ask.deadline": [1.0, 3_600.0],
     "ask.max_price": ["0.5 TON", "20n"],
     "worker.model": ["a.gguf", "b.gguf"],

@@ -439,6 +439,16 @@ def test_privacy_is_never_flattered(answer_of, relays, slots, clients, dev, aske
     assert document["privacy"]["reasons"]
 
 
+def test_what_shows_of_an_answer_is_told(answer_of):
+    terms = Terms(dev=False, clients_claimed=100)
+    shaped = answer.ask(answer_of(["Luna"]), terms, "id")["privacy"]
+    assert (shaped["shaping"], shaped["shape"]["answer_s"]) == (1, 8)
+    assert shaped["shape"]["link_bytes"] == 1_200 * (4 + 8 * (4 + 1))
+    bare = answer.ask(answer_of(["Luna"], shape=None), terms, "id")["privacy"]
+    assert (bare["shaping"], bare["shape"], bare["asker"]) == (0, None, "basic")
+    assert set(bare["reasons"]) > set(shaped["reasons"])
+
+
 def test_schema_of_a_document_refuses_another_document(validate):
     with pytest.raises(jsonschema.ValidationError):
         validate({"schema": "tussah/status/1"}, "status")

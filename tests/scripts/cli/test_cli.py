@@ -213,7 +213,23 @@ def test_answer_is_on_stdout_and_the_rest_on_stderr(shell, node):
         "4 tokens  30 ms to first token  0 TON",
         "privacy basic: 3 relays, 2 candidate workers, 3 clients claimed by the relays; "
         "the worker reads the prompt",
+        "shaping 1: a prompt of up to 4 cells and an answer of up to 8 s show, no more; "
+        "53 kB on each link, padding for 8 s yet",
     ]
+
+
+def test_how_an_answer_is_to_be_shaped_reaches_the_node(shell, node):
+    assert shell("ask", "?", "--shaping", "0")[0] == 0
+    assert shell("ask", "?", "--swift")[0] == 0
+    assert [(wish.shaping, wish.swift) for _, wish in node.asked] == [(0, None), (None, True)]
+    assert shell("ask", "?", "--shaping", "3")[0] == 2
+
+
+def test_an_answer_without_a_shape_says_so(shell, node, unshaped):
+    node.script = unshaped
+    status, _, err = shell("ask", "?")
+    assert status == 0
+    assert "shaping 0: when tokens came, and how many, shows on every link" in err
 
 
 def test_answer_as_a_document_is_the_nodes(shell, node, validate):

@@ -4,6 +4,7 @@ import pytest
 
 from ledger.money import Nano
 from p2p.identity import AdnlId
+from p2p.onion.shaping import Shaping
 from scripts.api.openai.request import chat, completion
 from scripts.failure import Failed
 
@@ -61,11 +62,13 @@ def test_headers_wish_for_who_cannot_add_to_a_body_and_bodies_come_first():
     headers = {
         "x-tussah-max-price": "7",
         "x-tussah-relays": "2",
+        "x-tussah-shaping": "0",
         "x-tussah-deadline": "9.5",
         "x-tussah-worker": "ab" * 32,
     }
     wish = chat({**PLAIN, "tussah": {"relays": 1}}, headers).wish
     assert (wish.max_price, wish.relays, wish.deadline_s) == (Nano(7), 1, 9.5)
+    assert wish.shaping is Shaping.OFF
     assert wish.worker == AdnlId(b"\xab" * 32)
     with pytest.raises(Failed, match="x-tussah-relays"):
         chat(PLAIN, {"x-tussah-relays": "many"})
