@@ -1,5 +1,5 @@
 # `make demo` asks a real model a private question on this machine; `make test` is the gate.
-.PHONY: help setup demo test compiled quick test-slow test-js fuzz check lint types format lock clean
+.PHONY: help setup demo test browser compiled quick test-slow test-js fuzz check lint types format lock clean
 
 BIN := .venv/bin
 JS := .venv/js
@@ -23,9 +23,12 @@ setup: ## prepare .venv (done by the others as needed)
 demo: setup ## a small network on loopback, one private answer; Q="your question"
 	@$(BIN)/tussah demo --processes $${Q:+-- "$$Q"}
 
-test: setup lint ## format, lint, types, import rules and every quick test
+test: setup browser lint ## format, lint, types, import rules and every quick test
 	@$(MAKE) --no-print-directory -j2 types compiled
 	@$(MAKE) --no-print-directory quick
+
+browser: | setup
+	@scripts/browser.sh
 
 # To rewrite the asserts of every test is half a minute: once, not in each of the workers.
 compiled:

@@ -23,6 +23,7 @@ COMMANDS = {
     "peers": "Show who is on the network.",
     "id": "Show who this node is.",
     "models": "Show which models can be asked.",
+    "page": "Open the chat page in a browser.",
     "demo": "Run a small network on this machine and ask it a question.",
     "localchain": "Run a TON chain of one's own, for development.",
     "bench": "Measure.",

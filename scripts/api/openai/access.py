@@ -10,13 +10,14 @@ from typing import Final, final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from scripts.api.openai import pages
 from scripts.api.openai.errors import refusal
 from scripts.failure import Failed
 
 NAMES: Final = ("127.0.0.1", "localhost", "[::1]")
 """By which a client may call us."""
 
-OPEN: Final = ("/health",)
+OPEN: Final = ("/health", *pages.PLACES)
 """Paths without a key: they tell nothing."""
 
 METHODS: Final = b"GET, POST, OPTIONS"

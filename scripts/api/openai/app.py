@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from scripts.api import asking, local
 from scripts.api.events import Events
-from scripts.api.openai import answering, errors, request
+from scripts.api.openai import answering, errors, pages, request
 from scripts.api.openai.request import Form
 from scripts.failure import Document, Failed
 
@@ -51,10 +51,7 @@ class Operator(asking.Asker, Protocol):
 def app(operator: Operator, *, most: int, created: int) -> Starlette:
     """The API of a node, which answers `most` requests at once; `created`: when it started."""
     handlers = {Failed: errors.failed, HTTPException: errors.unknown, Exception: errors.broken}
-    twins = [
-        Route(f"/tussah/v1/{name}", _twin(getattr(operator, name)), methods=["GET"])
-        for name in TWINS
-    ]
+    twins = [Route(f"/tussah/v1/{name}", _twin(operator, name), methods=["GET"]) for name in TWINS]
     chat, completion = (
         _asking(operator, read, most) for read in (request.chat, request.completion)
     )
@@ -68,6 +65,7 @@ def app(operator: Operator, *, most: int, created: int) -> Starlette:
             Route("/v1/responses", _missing("Responses are not kept here."), methods=["POST"]),
             Route("/health", _health(operator), methods=["GET"]),
             *twins,
+            *pages.routes(),
         ],
         exception_handlers=handlers,
     )
@@ -87,8 +85,9 @@ def _asking(
     return endpoint
 
 
-def _twin(make: Callable[[], Document | Awaitable[Document]]) -> Endpoint:
+def _twin(operator: Operator, name: str) -> Endpoint:
     async def endpoint(request: Request) -> Response:
+        make: Callable[[], Document | Awaitable[Document]] = getattr(operator, name)
         made = make()
         return local.answer(made if isinstance(made, Mapping) else await made)
 
