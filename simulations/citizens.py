@@ -15,7 +15,7 @@ from p2p.overlay.core import PREFIXES, Broadcast, NeighboursChanged, OverlayCore
 from p2p.overlay.directory_core import DirectoryCore, SayAgain, Server
 from p2p.overlay.settings import Settings
 from p2p.sender import MAX_DATAGRAM_PAYLOAD
-from p2p.ton import AdnlAddressList, OverlayNode
+from p2p.ton import AdnlAddressList, OverlayNode, PubEd25519
 from p2p.wire import Endpoint
 from simulations.memo import AdvertMemo
 from simulations.network.places import address_of, endpoint_of
@@ -44,7 +44,8 @@ class Register:
 
     def tell(self, now: float, record: OverlayNode) -> None:
         """A member says that it is one."""
-        self._members[short_id(record.id.key)] = now, record
+        if isinstance(record.id, PubEd25519):
+            self._members[short_id(record.id.key)] = now, record
 
 
 @final

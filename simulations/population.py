@@ -27,6 +27,9 @@ from simulations.seat import Seat
 NETWORK: Final = 0x51A1
 """The number of simulated networks."""
 
+GOLDEN: Final = 0.618_033_988_749_895
+"""of a round, from one to the next: so many spread evenly, with no draw for each"""
+
 STABLE: Final = 3
 """nodes that others begin with, which are always there and behind nothing"""
 
@@ -160,6 +163,7 @@ class Population:
 
     def _known(self, node: int, records: dict[int, Node]) -> Iterator[tuple[float, Node]]:
         draws = self._entropy.fork(f"warm/{node}")
+        phase = draws.uniform()
         for other in self.ids.acquaintances(self.id(node), self._settings.k, draws):
-            since = self._settings.ping_interval * draws.uniform()
-            yield EPOCH - since, records[other]
+            phase = (phase + GOLDEN) % 1.0
+            yield EPOCH - self._settings.ping_interval * phase, records[other]

@@ -137,7 +137,7 @@ class Seat:
         self._cores: list[Upper] = []
         self._claims: dict[bytes, Upper] = {}
         self._book: dict[AdnlId, _Acquaintance] = {}
-        self._waiting: dict[int, Mailbox[bytes | Timeout]] = {}
+        self._waiting: dict[int, Mailbox[bytes | None]] = {}
         self._timeouts = Deadlines()
         self._queries = 0
         self._deadline: float | None = None
@@ -176,6 +176,9 @@ class Seat:
         for mailbox in waiting.values():
             mailbox.abandon()
         self.procedures.close()
+        # Its cores speak through it, and it to them: a ring that nothing else would open.
+        self._cores.clear()
+        self._claims.clear()
 
     @property
     def now(self) -> float:
@@ -337,19 +340,20 @@ class Seat:
         number = self._queries
         self._post(QUERY, peer, there, payload, number)
 
-        mailbox: Mailbox[bytes | Timeout] = Mailbox()
+        mailbox: Mailbox[bytes | None] = Mailbox()
         self._waiting[number] = mailbox
-        handle = self._timeouts.at(self._now + wait, lambda: self._answered(number, Timeout()))
+        handle = self._timeouts.at(self._now + wait, lambda: self._answered(number, None))
         try:
             answer = await mailbox.get()
         finally:
             self._waiting.pop(number, None)
             handle.cancel()
-        if isinstance(answer, Timeout):
-            raise answer
+        if answer is None:
+            raise Timeout
         return answer
 
-    def _answered(self, number: int, answer: bytes | Timeout) -> None:
+    def _answered(self, number: int, answer: bytes | None) -> None:
+        """An answer has come, or None: it has not in time."""
         mailbox = self._waiting.pop(number, None)
         if mailbox is not None:
             mailbox.put(answer)

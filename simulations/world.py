@@ -209,7 +209,7 @@ class World(Generic[C]):
         Or if `stop` said so, which is asked between turns.
         """
         until = on_grid(until)
-        with _uncollected(), self._agenda.running():
+        with uncollected(), self._agenda.running():
             while (heap := self._timetable.heap) and heap[0][0] <= until:
                 if max_records is not None and self._records() >= max_records:
                     return False
@@ -346,8 +346,11 @@ class Agenda:
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
-    """Garbage collection off: cores make no cycles, and looking for them costs a fifth."""
+def uncollected() -> Iterator[None]:
+    """Garbage collection off: cores make no cycles, and looking for them costs a fifth.
+
+    Around what builds many cores as well, which it would look through again and again.
+    """
     enabled = gc.isenabled()
     gc.freeze()
     gc.disable()

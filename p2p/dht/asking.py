@@ -71,6 +71,11 @@ class Asking:
         """The length of every table."""
         return {"dht_known": len(self._known)}
 
+    @property
+    def serving(self) -> bool:
+        """Whether this node is a server, which puts its record in front."""
+        return bool(self._prefix)
+
     def introduce_by(self, record: DhtNode | None) -> None:
         """Put this record in front of every query from now on; None: ask bare."""
         self._prefix = b"" if record is None else tl.pack(DhtQuery(record))

@@ -7,10 +7,10 @@ answers nothing, and stands in nobody's table.
 """
 
 import math
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from types import MappingProxyType
-from typing import Final, TypeAlias, final
+from typing import Final, final
 
 from p2p import ton
 from p2p.core import Procedures
@@ -24,7 +24,8 @@ from p2p.dht.events import DhtEvent, DhtSnapshot, DhtStatistics, Published
 from p2p.dht.joining import Joining
 from p2p.dht.joining import Seed as Seed
 from p2p.dht.known import Known
-from p2p.dht.lookup import Reply, Walk, together, walk
+from p2p.dht.lookup import Walk
+from p2p.dht.lookups import Lookups
 from p2p.dht.node import Node
 from p2p.dht.publishing import Build, Publication, Publications
 from p2p.dht.settings import DEFAULT, Settings
@@ -33,7 +34,7 @@ from p2p.dht.table import Table
 from p2p.dht.tending import Tending
 from p2p.dht.value import Freshness
 from p2p.entropy import Entropy
-from p2p.errors import DhtError, NoCapacity, RemoteError
+from p2p.errors import NoCapacity, RemoteError
 from p2p.identity import AdnlId, Identity
 from p2p.sender import UdpSender
 from p2p.ton import AdnlAddressList, DhtKey, DhtNode, DhtValue
@@ -56,9 +57,6 @@ PREFIXES: Final = tuple(
 
 KEPT_NODES: Final = 64
 """nodes that are worth keeping over a restart."""
-
-Question: TypeAlias = Callable[[Node, bytes], Coroutine[object, None, Reply | None]]
-"""What `Asking` puts to a node about a key."""
 
 
 @final
@@ -95,16 +93,18 @@ class DhtCore:
         self._asking = asking = Asking(
             identity.id, sender, table, entropy, settings, counts, started_at, known
         )
+        self._lookups = lookups = Lookups(table, storage, asking, procedures, settings, counts)
         self._joining = Joining(
-            identity.id, table, asking, self.find_nodes, procedures, entropy, settings
+            identity.id, table, asking, lookups.find_nodes, procedures, entropy, settings
         )
-        self._tending = tending = Tending(table, storage, self.store, procedures, settings, counts)
+        self._tending = tending = Tending(
+            table, storage, lookups.store, procedures, settings, counts
+        )
         self._answering = Answering(table, storage, asking, tending, settings, counts)
         self._publications = Publications(settings, entropy)
 
         self._version = 0
         self._turn_at = math.inf
-        self._hops: dict[int, int] = {}
         self._events: list[DhtEvent] = []
 
     # --- commands ---
@@ -140,8 +140,7 @@ class DhtCore:
         For who starts in the middle of things, as simulations do; none is sought or asked.
         """
         self._asking.now = now
-        for when, node in known:
-            self._table.answered(when, node)
+        self._table.assume(known)
         self._joining.settle(now)
 
     def publish(self, now: float, name: str, build: Build) -> None:
@@ -179,26 +178,19 @@ class DhtCore:
 
     async def find_under(self, where: bytes) -> DhtValue | None:
         """As `find_value`, by the 32 bytes of the key's id alone."""
-        ended = await self.walk_to_value(where)
-        own = self._storage.get(self._asking.now, where)
-        found = ended.value or own
-        self._counts.add(Count.MISSING if found is None else Count.FOUND)
-        if ended.value is not None:
-            self._hops[ended.hops] = self._hops.get(ended.hops, 0) + 1
-        return found
+        return await self._lookups.find_under(where)
 
     async def find_nodes(self, target: bytes) -> list[DhtNode]:
         """The k nodes nearest to an id of 32 bytes that answer, nearest first."""
-        ended = await self.walk_to_nodes(target)
-        return [node.record for node in ended.nearest]
+        return await self._lookups.find_nodes(target)
 
     async def walk_to_value(self, where: bytes) -> Walk:
         """How a lookup of a key's id went; who only wants the value takes `find_under`."""
-        return await self._walk(where, self._asking.value)
+        return await self._lookups.to_value(where)
 
     async def walk_to_nodes(self, target: bytes) -> Walk:
         """How a lookup of the nodes nearest to an id went; see `find_nodes`."""
-        return await self._walk(target, self._asking.nodes)
+        return await self._lookups.to_nodes(target)
 
     async def store(self, value: DhtValue) -> int:
         """Store a value at the k nodes nearest to its key; how many of them took it.
@@ -206,13 +198,7 @@ class DhtCore:
         A server that is as near keeps it too, uncounted. Raises `DhtError` and `BadSignature` for
         a value that nobody would take.
         """
-        if values.check(value, self._asking.now) is Freshness.EXPIRED:
-            raise DhtError("a value that has expired")
-        where = keys.key_id(value.key.key)
-        ended = await self._walk(where, self._asking.nodes)
-        self._keep(value, where)
-        stores = [self._asking.store(node, value) for node in ended.nearest]
-        return sum(await together(self._procedures, stores))
+        return await self._lookups.store(value)
 
     # --- Handler ---
 
@@ -286,25 +272,10 @@ class DhtCore:
             values=len(self._storage),
             published=len(self._publications),
             counts=self._counts.snapshot(),
-            hops=MappingProxyType(dict(self._hops)),
+            hops=MappingProxyType(dict(self._lookups.hops)),
         )
 
     # --- inside ---
-
-    async def _walk(self, target: bytes, ask: Question) -> Walk:
-        count = 2 * self._settings.k
-        start = self._table.nearest(target, count) or self._table.reserve(target, count)
-        ended = await walk(
-            target, start, lambda node: ask(node, target), self._procedures, self._settings
-        )
-        self._counts.add(Count.LOOKUPS)
-        return ended
-
-    def _keep(self, value: DhtValue, where: bytes) -> None:
-        serving = self._answering.record is not None
-        if serving and self._table.nearer(where) < self._settings.k:
-            with suppress(NoCapacity):
-                self._storage.put(self._asking.now, value)
 
     async def _publish(self, publication: Publication) -> None:
         assert publication.value is not None

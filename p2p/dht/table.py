@@ -19,7 +19,7 @@ Pure; the order of everything depends on the calls alone.
 
 import heapq
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple, final
 
@@ -46,7 +46,8 @@ class TableStatistics(NamedTuple):
 @dataclass(slots=True, eq=False)
 class _Contact:
     node: Node
-    bucket: "_Bucket"
+    place: int
+    """Of its bucket: the bucket itself would make a ring of the two."""
     interval: float
     due: float
     proven: bool = False
@@ -109,7 +110,34 @@ class Table:
         contact.missed = 0
         contact.interval = self._settings.ping_interval
         self._schedule(contact, now + contact.interval)
-        self._promote(contact.bucket)
+        self._promote(self._buckets[contact.place])
+
+    def assume(self, known: Iterable[tuple[float, Node]]) -> None:
+        """As if each of these nodes had been met and had `answered` at its time, but all at once.
+
+        A node that is known already, or for which there is no room, is left as it is.
+        """
+        for when, node in known:
+            if node.id != self._own and node.id not in self._contacts:
+                self._assume(when, node)
+        heapq.heapify(self._pings)
+
+    def _assume(self, when: float, node: Node) -> None:
+        place = self._place(node.id)
+        bucket = self._buckets.setdefault(place, _Bucket())
+        is_active = len(bucket.active) < self._settings.k
+        held = bucket.active if is_active else bucket.backup
+        if len(held) >= self._settings.k or not self._subnet_has_room(node, bucket, None):
+            return
+        interval = self._settings.ping_interval
+        due = when + interval
+        contact = _Contact(node, place, interval, due, True, is_active, queued=due)
+        held.append(contact)
+        self.active_count += is_active
+        self._contacts[node.id] = contact
+        self._subnets[node.subnet] = self._subnets.get(node.subnet, 0) + 1
+        self._pings.append((due, self._queued, contact))
+        self._queued += 1
 
     def missed(self, now: float, node: AdnlId) -> None:
         """This node did not answer a query. Many at once count as one."""
@@ -235,18 +263,18 @@ class Table:
             return None
         if victim is not None:
             self._remove(victim)
-        return self._add(now, node, bucket)
+        return self._add(now, node, place)
 
-    def _add(self, now: float, node: Node, bucket: _Bucket) -> _Contact:
-        contact = _Contact(node, bucket, self._settings.retry_interval, now)
-        bucket.backup.append(contact)
+    def _add(self, now: float, node: Node, place: int) -> _Contact:
+        contact = _Contact(node, place, self._settings.retry_interval, now)
+        self._buckets[place].backup.append(contact)
         self._contacts[node.id] = contact
         self._subnets[node.subnet] = self._subnets.get(node.subnet, 0) + 1
         self._schedule(contact, now)
         return contact
 
     def _remove(self, contact: _Contact) -> None:
-        bucket = contact.bucket
+        bucket = self._buckets[contact.place]
         if contact.active:
             bucket.active.remove(contact)
             self.active_count -= 1
@@ -260,7 +288,7 @@ class Table:
     def _renew(self, now: float, contact: _Contact, node: Node) -> None:
         """A newer record: what was proven of other addresses is not of these."""
         moved = contact.node.addresses.addrs != node.addresses.addrs
-        if moved and not self._subnet_has_room(node, contact.bucket, contact):
+        if moved and not self._subnet_has_room(node, self._buckets[contact.place], contact):
             self._remove(contact)
             return
         self._forget_subnet(contact.node.subnet)
@@ -281,7 +309,7 @@ class Table:
         """Make a node a backup; whoever must leave for it leaves, itself perhaps."""
         if not contact.active:
             return
-        bucket = contact.bucket
+        bucket = self._buckets[contact.place]
         bucket.active.remove(contact)
         bucket.backup.append(contact)
         contact.active = False
@@ -304,10 +332,12 @@ class Table:
     # --- subnets ---
 
     def _subnet_has_room(self, node: Node, bucket: _Bucket, leaving: _Contact | None) -> bool:
+        settings = self._settings
+        if node.subnet not in self._subnets:
+            return settings.per_subnet != 0 != settings.per_subnet_and_bucket
         left = int(leaving is not None and leaving.node.subnet == node.subnet)
         here = sum(one.node.subnet == node.subnet for one in bucket.all()) - left
         everywhere = self._subnets.get(node.subnet, 0) - left
-        settings = self._settings
         return _below(everywhere, settings.per_subnet) and _below(
             here, settings.per_subnet_and_bucket
         )

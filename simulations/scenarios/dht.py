@@ -32,7 +32,7 @@ from simulations.scenarios.traffic import Traffic
 from simulations.scenarios.weather import under_weather
 from simulations.seat import Seat
 from simulations.trioworld import TrioWorld
-from simulations.world import Life, Stage, World
+from simulations.world import Life, Stage, World, uncollected
 
 KNOBS: Final = ("dht",)
 
@@ -55,7 +55,8 @@ Looking: TypeAlias = Callable[[Seat, float], object]
 
 def build(setting: Setting) -> "Dht":
     """The network at its start."""
-    return Dht(setting)
+    with uncollected():
+        return Dht(setting)
 
 
 @final

@@ -88,6 +88,30 @@ def test_who_answered_a_query_is_active_at_once():
     assert t.active() == [it]
 
 
+@pytest.mark.parametrize("subnets", [None, 2])
+def test_who_is_assumed_to_have_answered_is_as_who_has(subnets):
+    many = [node(bucket, n, subnet=b"%d" % (n % 4)) for bucket in (0, 1, 5) for n in range(8)]
+    rules = {"per_subnet": None, "per_subnet_and_bucket": subnets}
+    told, assumed = table(**rules), table(**rules)
+    for at, it in enumerate(many):
+        told.answered(NOW + at, it)
+    assumed.assume((NOW + at, it) for at, it in enumerate([*many, many[0]]))
+    assert assumed.statistics() == told.statistics()
+    assert assumed.active() == told.active()
+    assert assumed.proven() == told.proven()
+    minute = NOW + SETTINGS.ping_interval
+    assert assumed.next_due() == minute
+    assert assumed.due(minute + 30) == told.due(minute + 30)
+    assert set(assumed.sizes()) == set(told.sizes())
+
+
+def test_nobody_is_assumed_to_be_us():
+    t, own = table(), node(0, 1)
+    object.__setattr__(own, "id", OWN)
+    t.assume([(NOW, own)])
+    assert len(t) == 0
+
+
 def test_we_do_not_know_ourselves():
     t = table()
     own = node(0, 1)
