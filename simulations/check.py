@@ -25,7 +25,7 @@ HASH_SEEDS: Final = (0, 1, 12345)
 
 PYTHONS: Final = ("python3.11", "python3.12", "python3.13")
 
-NEEDED: Final = "import msgpack, nacl, cryptography, raptorq"
+NEEDED: Final = "import cryptography, msgpack, nacl, raptorq, trio"
 """What another Python must have."""
 
 
@@ -46,8 +46,11 @@ def check(
     engine: str | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> tuple[Way, ...]:
-    """Make one run every way there is here; with `engine` by that one, too."""
-    exp = exp.with_({"sweep.grid": {}, "run.seeds": str(seed)})
+    """Make one run every way there is here; with `engine` by that one, too.
+
+    Of a grid it is the run at its first point.
+    """
+    _, exp = next(exp.with_({"run.seeds": str(seed), "sweep.grid": exp.sweep.grid}).points())
     ways: list[Way] = []
     for way in _ways(exp, seed, engine):
         say(f"{way.name}: {way.digest or way.skipped}")

@@ -342,7 +342,7 @@ def check(
     Parameters
     ----------
     name
-        A ready experiment, or a file; it is run as `--quick` does.
+        A ready experiment, or a file; it is run as `--quick` does, at the first point of its grid.
     seed
         Which seed.
     engine
