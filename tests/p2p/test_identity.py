@@ -7,7 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.peer.id import ID
+from nacl.exceptions import BadSignatureError
+from nacl.signing import SigningKey, VerifyKey
 
+from p2p.entropy import seeded
 from p2p.errors import BadSignature
 from p2p.identity import (
     AdnlId,
@@ -199,6 +202,35 @@ def test_the_memo_answers_again_without_asking_the_library(signed, monkeypatch):
     monkeypatch.setattr("p2p.identity.crypto_sign_open", None)
     assert memo.verify(public, message, signature)
     assert not memo.verify(public, message, forged)
+
+
+def test_the_memo_says_what_pynacl_says_of_good_and_damaged_signatures_twice():
+    memo, draws = SignatureMemo(3_000), seeded(6)
+    keys = [SigningKey(bytes([n]) * 32) for n in range(9)]
+    asked = []
+    for number in range(3_000):
+        key, message = keys[number % 9], draws.token(1 + draws.below(60))
+        signature = key.sign(message).signature
+        if number % 2:
+            signature = _damaged(signature, draws)
+        asked.append((bytes(key.verify_key), message, signature))
+    judged = [_by_pynacl(*one) for one in asked]
+    assert judged == [number % 2 == 0 for number in range(3_000)]
+    for _ in range(2):
+        assert [memo.verify(*one) for one in asked] == judged
+
+
+def _damaged(signature, draws):
+    at, change = draws.below(64), 1 + draws.below(255)
+    return signature[:at] + bytes([signature[at] ^ change]) + signature[at + 1 :]
+
+
+def _by_pynacl(public, message, signature):
+    try:
+        VerifyKey(public).verify(message, signature)
+    except BadSignatureError:
+        return False
+    return True
 
 
 def test_the_memo_forgets_the_oldest_and_stays_right(signed):
