@@ -19,6 +19,10 @@ MAX_VIOLATIONS: Final = 1_000
 """violations of one run that are kept; more say nothing new."""
 
 
+DRIVEN: Final = ("dht", "directory", "town")
+"""Scenarios that the production driver can run, too: level L2."""
+
+
 class Scenario(Protocol):
     """A network that can be run, looked at, and run on."""
 
@@ -106,6 +110,8 @@ def build(setting: Setting) -> Scenario:
             raise
         raise WrongExperiment(f"The scenario {name} is not part of this version.") from error
     _check_knobs(setting.exp, getattr(found, "KNOBS", None))
+    if setting.exp.run.level == "L2" and name not in DRIVEN:
+        raise WrongExperiment(f"The scenario {name} has no level L2; {', '.join(DRIVEN)} have it.")
     scenario: Scenario = found.build(setting)
     return scenario
 

@@ -40,6 +40,11 @@ def test_a_number_that_no_core_of_the_scenario_would_see_is_refused(queue):
             scenarios.build(setting(**{f"protocol.{name}": 1}))
 
 
+def test_a_level_that_a_scenario_does_not_have_is_refused(queue):
+    with pytest.raises(WrongExperiment, match="no level L2"):
+        scenarios.build(setting(**{"run.level": "L2"}))
+
+
 def test_a_scenario_that_is_not_there_is_said_so(monkeypatch):
     monkeypatch.setattr(scenarios, "import_module", missing)
     with pytest.raises(WrongExperiment, match="not part of this version"):
