@@ -125,7 +125,7 @@ class ChainTwin:
         self.fee_table = _fee_table()
         self.prices = Prices.of(self.fee_table)
         self.ended: list[tuple[Account, Lane, int]] = []
-        """Lanes that were deleted: as they were before, and when."""
+        """Lanes that were deleted: as they were, with all that was claimed in the end, and when."""
 
     def view(self, luck: Luck = lambda kind: None) -> "View":
         """The chain as one node sees it."""
@@ -382,7 +382,7 @@ class ChainTwin:
         self._fees += fees
         account.balance, account.lane = left, after
         if after is None:
-            self.ended.append((at, lane, self._now()))
+            self.ended.append((at, replace(lane, claimed=claimed), self._now()))
         self._record(at, cause, out, fees)
         for message in out:
             self._deliver(message, None)
