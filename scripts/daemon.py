@@ -239,6 +239,10 @@ class Daemon:
         """How it is."""
         return await self._standing.status()
 
+    async def metrics(self) -> bytes:
+        """How it is, for Prometheus."""
+        return await self._standing.metrics()
+
     def peers(self) -> Document:
         """Whom it knows."""
         return self._standing.peers()

@@ -37,6 +37,7 @@ class Asks:
         self._quiet = trio.Event()
         self.running = 0
         """Requests under way."""
+        self._ended = self._answered = 0
 
     @asynccontextmanager
     async def answer(self, request: AskRequest, wish: Wish) -> AsyncIterator[Answer]:
@@ -51,6 +52,10 @@ class Asks:
             async with asker.ask(self._with_model(request), node, policy) as answer:
                 yield answer
 
+    def ended(self) -> dict[str, int]:
+        """Requests so far: with a whole answer, and those that ended however else."""
+        return {"answer": self._answered, "other": max(0, self._ended - self._answered)}
+
     async def finish(self) -> None:
         """Wait until none is under way, once the node is stopping."""
         if self.running:
@@ -63,6 +68,7 @@ class Asks:
             yield
         finally:
             self.running -= 1
+            self._ended += 1
             if not self.running and self._site.stopping.is_set():
                 self._quiet.set()
 
@@ -112,6 +118,7 @@ class Asks:
 
     async def keep(self, done: Done) -> None:
         """Keep a receipt, if this node has a store. A full disk must not cost the answer."""
+        self._answered += 1
         entry = self._site.running().directory.find(done.worker)
         treasury = self._roles.treasury
         if treasury is None or entry is None:

@@ -11,6 +11,7 @@ from scripts import identity, serving, version
 from scripts.api import listing
 from scripts.api import status as statuses
 from scripts.api.common import address
+from scripts.api.metrics import Snapshot
 from scripts.api.status import Alert, NodeState, PurseState, WorkerState
 from scripts.failure import Document
 from scripts.node.asks import Asks
@@ -41,6 +42,11 @@ class Standing:
     async def status(self) -> Document:
         """How it is. Of money it tells what the store knows: no chain is asked."""
         return statuses.status(self._state(await self._purse_state()))
+
+    async def metrics(self) -> bytes:
+        """The same for Prometheus."""
+        state = self._state(await self._purse_state())
+        return Snapshot(state=state, requests=self._asks.ended()).text()
 
     def _state(self, purse: PurseState | None) -> NodeState:
         site = self._site

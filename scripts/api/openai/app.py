@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from scripts.api import asking, local
+from scripts.api import asking, local, metrics
 from scripts.api.events import Events
 from scripts.api.openai import answering, errors, pages, request
 from scripts.api.openai.request import Form
@@ -38,6 +38,9 @@ class Operator(asking.Asker, Protocol):
     async def status(self) -> Document:
         """How it is."""
 
+    async def metrics(self) -> bytes:
+        """How it is, for Prometheus."""
+
     def peers(self) -> Document:
         """Whom it knows."""
 
@@ -64,6 +67,7 @@ def app(operator: Operator, *, most: int, created: int) -> Starlette:
             Route("/v1/embeddings", _missing("No worker makes embeddings yet."), methods=["POST"]),
             Route("/v1/responses", _missing("Responses are not kept here."), methods=["POST"]),
             Route("/health", _health(operator), methods=["GET"]),
+            Route("/metrics", _metrics(operator), methods=["GET"]),
             *twins,
             *pages.routes(),
         ],
@@ -97,6 +101,13 @@ def _twin(operator: Operator, name: str) -> Endpoint:
 def _health(operator: Operator) -> Endpoint:
     async def endpoint(request: Request) -> Response:
         return local.answer({"status": "ok" if operator.is_joined else "starting"})
+
+    return endpoint
+
+
+def _metrics(operator: Operator) -> Endpoint:
+    async def endpoint(request: Request) -> Response:
+        return Response(await operator.metrics(), media_type=metrics.KIND)
 
     return endpoint
 

@@ -120,7 +120,9 @@ def state(**changes):
         overlay=zeros(OverlayStatistics, serving=False, members=3, neighbours=1),
         driver=zeros(DriverStatistics),
         directory=DIRECTORY,
-        onion=zeros(OnionStatistics, passages=2, cells_forward=3, cells_backward=4),
+        onion=zeros(
+            OnionStatistics, passages=2, cells_forward=3, cells_backward=4, creates={"OK": 5}
+        ),
         unread=0,
         misbehaved=0,
         sizes={},
