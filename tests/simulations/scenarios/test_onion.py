@@ -222,6 +222,26 @@ def test_guard_that_kills_most_is_left_within_40_paths_as_the_form_says(bad_guar
     assert least - error <= sum(left) / len(left) <= form + error
 
 
+@pytest.mark.slow
+def test_guards_that_grow_old_are_so_many_more_chances():
+    """Row 10 over four months: a guard is kept for 45 to 75 days, then the next is used."""
+    asker, around, coalition = attacked(18, 1, guards=True)
+    users, linked, forms = 100, 0, []
+    for number in range(users):
+        someone, through, joined = asker(number), {}, False
+        for _ in range(60):
+            around.timeline.run(around.timeline.now + 2 * 86_400.0)
+            (conversation,) = ask(someone, around)
+            guard = conversation.path[0]
+            through[guard] = through.get(guard, 0) + 1
+            joined |= coalition.joins(conversation.path).prompt
+        linked += joined
+        forms.append(theory.guards_linked(18 / RELAYS, 1 / 20, list(through.values())))
+    form = sum(forms) / users
+    assert form > 1.2 * theory.guarded(18 / RELAYS, 1 / 20, 60)
+    assert linked / users == near(form, users)
+
+
 def test_killing_after_the_circuit_stands_is_not_seen_by_the_count_of_paths():
     """The counter asks whether anything came from beyond the guard: it did."""
     asker, around, coalition = attacked(18, 0, guards=True, kill="open")
