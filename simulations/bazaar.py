@@ -39,6 +39,7 @@ from p2p.entropy import Entropy, seeded
 from p2p.errors import LocalError
 from p2p.identity import Identity
 from p2p.node import Node
+from p2p.onion.shaping import Shaping
 from p2p.overlay.advert import Fields, OnionKey, Role, Rules, build, parse
 from p2p.overlay.listing import Entry
 from p2p.transport.fabric import EPOCH
@@ -326,6 +327,7 @@ class AskerParty:
         bazaar = self._bazaar
         policy = AskPolicy(
             known=(KNOWN,),
+            shaping=Shaping.OFF,
             relays=0,
             deadline_s=ASK_WAIT,
             max_price=Nano(10**8),

@@ -21,6 +21,7 @@ from p2p.node import CircuitEvent
 from p2p.onion.cell import CircuitId, Code
 from p2p.onion.events import TIMED_OUT, Data, Ended, Failed, Incoming, Lost, Opened, Reset
 from p2p.onion.handshake import Target
+from p2p.onion.shaping import Shape
 from p2p.overlay.advert import Role
 from p2p.overlay.listing import Entry
 from p2p.transport.fabric import Fabric
@@ -286,8 +287,8 @@ class Face:
         """The end alone: the hops before it are part of the delay."""
         return [Target(id=worker, onion_key=bytes(32))]
 
-    def open(self, path: Sequence[Target], request: bytes) -> CircuitId:
-        """As `Node.open`."""
+    def open(self, path: Sequence[Target], request: bytes, *, rate: int = 0) -> CircuitId:
+        """As `Node.open`; cells are below this, and so is the shape of a request."""
         end = self._end()
         there = self._faces.up(path[-1].id)
         if there is not None:
@@ -322,7 +323,7 @@ class Face:
         end = self._ends.get(circuit)
         return _ended() if end is None else end.events
 
-    def accept(self, incoming: Incoming, offer: bytes) -> None:
+    def accept(self, incoming: Incoming, offer: bytes, *, rate: int = 0) -> None:
         """As `Node.accept`."""
         end = self._ends.get(incoming.circuit)
         if end is not None and end.other is not None:
@@ -344,6 +345,10 @@ class Face:
     def writable(self, circuit: CircuitId) -> int:
         """As `Node.writable`: nothing fills up here."""
         return WINDOW if circuit in self._ends else 0
+
+    def shape(self, circuit: CircuitId) -> Shape | None:
+        """None: nothing is shaped here."""
+        return None
 
     def end(self, circuit: CircuitId, stream: int) -> None:
         """As `Node.end`."""
