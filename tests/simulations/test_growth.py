@@ -37,11 +37,12 @@ def build(exp):
 
 def test_nodes_that_come_and_go_leave_no_cycles():
     """The world goes without the collector: a life that ends must be freed by itself."""
-    scenario = build(CHURNED.with_({"run.until": 40.0, "churn.sessions.lambda_min": 0.1}))
+    brief = {"run.nodes": 20, "run.until": 25.0, "churn.sessions.lambda_min": 0.1}
+    scenario = build(CHURNED.with_(brief))
     gc.collect()
     gc.set_debug(gc.DEBUG_SAVEALL)
     try:
-        scenario.run(EPOCH + 40.0)
+        scenario.run(EPOCH + 25.0)
         gc.collect()
         ours = ("p2p.", "simulations.")
         found = [thing for thing in gc.garbage if type(thing).__module__.startswith(ours)]
