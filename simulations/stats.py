@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Final
 
-from simulations.metrics import Series, Window
+from simulations.metrics import Kind, Series, Window
 
 LEVEL: Final = 0.95
 """of every interval that a report shows"""
@@ -117,7 +117,12 @@ def mser5(values: Sequence[float]) -> Window:
 
 
 def window(warmup: float | None, bucket: float, series: Series) -> Window:
-    """What to leave out of a series: `warmup` seconds, or, if None, what MSER-5 says."""
+    """What to leave out of a series: `warmup` seconds, or, if None, what MSER-5 says.
+
+    Of yes and no it says nothing: where failures are rare, the rest behind the last one looks best.
+    """
+    if warmup is None and series.kind is Kind.CHANCE:
+        return Window(0, True)
     if warmup is None:
         return mser5(series.values())
     return Window(series.since(math.ceil(warmup / bucket)), True)

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2p.entropy import seeded
-from simulations.metrics import Window
-from simulations.stats import mser5, t_interval, t_probability, t_quantile, wilson
+from simulations.metrics import Kind, Series, Window
+from simulations.stats import mser5, t_interval, t_probability, t_quantile, wilson, window
 
 TABLE = {1: 12.7062047364, 2: 4.30265272991, 4: 2.77644510520, 9: 2.26215716280, 29: 2.04522964213}
 """Student's t at 97.5 %, by degrees of freedom (Abramowitz and Stegun 26.10)."""
@@ -93,6 +93,15 @@ def test_a_series_at_rest_keeps_nearly_all():
 def test_a_series_that_has_not_come_to_rest_is_flagged_and_kept():
     values = [0.0] * 700 + [100.0 + each for each in noise(300)]
     assert mser5(values) == Window(0, False)
+
+
+def test_yes_and_no_have_no_transient():
+    series = Series(Kind.CHANCE)
+    for number in range(200):
+        series.add(number // 10, float(number not in (20, 150)))
+    assert mser5(series.values()) == Window(0, False)
+    assert window(None, 1.0, series) == Window(0, True)
+    assert window(5.0, 1.0, series) == Window(50, True)
 
 
 @pytest.mark.parametrize("values", [[], [1.0] * 40, [5.0] * 1000])

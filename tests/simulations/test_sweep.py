@@ -96,6 +96,7 @@ def work(tree, seed, directory):
 """
 
 
+@pytest.mark.slow
 def test_a_run_that_kills_its_process_fails_and_the_others_do_not(
     tmp_path, monkeypatch, undisturbed
 ):
