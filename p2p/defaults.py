@@ -198,6 +198,15 @@ ANSWER_RATES = (4, 10)
 """cells/s of a shaped answer, as its asker chooses: a token stream fills 60 of 1,116 bytes, so four
 are enough to read along; ten for who cannot wait a quarter of a second."""
 
+LINK_PACE = 4
+"""frames/s of a paced link each way: 415 MB a day, which a home line does not notice."""
+
+PACE_LIFE = 3_600.0
+"""seconds of a pace that is asked: anew at half of it, so that one loss does no harm."""
+
+PACED_LINKS = 64
+"""clients a guard sends frames to day and night: 300 kB/s."""
+
 STREAMS = 64
 """requests on one circuit: then a new path with the same guard, as paths must not grow old."""
 

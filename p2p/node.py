@@ -96,6 +96,8 @@ class NodeConfig:
     """Strangers find out whether it can be reached, if it has a role."""
     roles: Role = NOBODY
     allow_direct: bool = False
+    always: bool = False
+    """The link to the first guard carries frames at one rate day and night: shaping level 2."""
     entropy: Entropy = field(default_factory=SystemEntropy)
     tap: Tap | None = None
     onion_tap: OnionTap | None = None
@@ -730,6 +732,7 @@ def _stack_config(config: NodeConfig, now: float) -> StackConfig:
         bootstrap=config.bootstrap,
         roles=config.roles,
         allow_direct=config.allow_direct,
+        always=config.always,
         tap=config.onion_tap,
     )
 

@@ -60,6 +60,8 @@ class StackConfig:
     of them makes it answer directory calls, DIRECTORY alone does that and no more."""
     allow_direct: bool = False
     """An endpoint takes circuits from anyone, not only from listed relays."""
+    always: bool = False
+    """The link to the first guard carries frames at one rate day and night."""
     kem: Kem = field(default_factory=MlKem768)
     """Simulations put a seeded stand-in here."""
     tap: Callable[[str, bytes], None] | None = None
@@ -177,6 +179,7 @@ def onion_config(config: StackConfig) -> OnionConfig:
         relay=Role.RELAY in config.roles,
         endpoint=bool(config.roles & (Role.WORKER | Role.MINT)),
         allow_direct=config.allow_direct,
+        always=config.always,
         dev=config.dev,
         kem=config.kem,
         tap=config.tap,

@@ -589,6 +589,7 @@ class Stack:
                 self._events.append(event)
                 self._outbid(now)
                 self._attaching.look(now)
+                self._onion.keep_pace(now)
             case _:
                 self._events.append(event)
 

@@ -9,6 +9,7 @@ from typing import Final, Protocol
 from p2p.errors import LocalError
 from p2p.identity import AdnlId, Identity
 from p2p.node import Node, NodeConfig, open_node
+from p2p.onion.shaping import Shaping
 from p2p.overlay.advert import Role
 from p2p.stack import Peer
 from p2p.store import NodeStore
@@ -90,6 +91,7 @@ def _config(
         judged=listen is not None and not ip_address(listen.host).is_loopback,
         roles=roles,
         allow_direct=settings.worker.allow_direct,
+        always=settings.ask.shaping == Shaping.ALWAYS,
         tap=recorder.message if recorder else None,
         onion_tap=recorder.plaintext if recorder else None,
         udp_tap=recorder.datagram if recorder else None,

@@ -5,6 +5,7 @@ and such a circuit outlives its caller until its shape is whole.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import final
 
 from p2p import defaults
@@ -204,8 +205,11 @@ class CircuitCore:
     def shape(self, circuit_id: CircuitId) -> Shape | None:
         """What shows of a request of ours; None if it is not shaped, or nothing has come of it."""
         circuit = self._circuits.get(circuit_id)
-        shape = None if circuit is None else circuit.shape
-        return shape.facts() if isinstance(shape, AskerShape) else None
+        if circuit is None or not isinstance(circuit.shape, AskerShape):
+            return None
+        facts = circuit.shape.facts()
+        link = None if circuit.port is None else self._links.numbered(circuit.port.link)
+        return facts if facts is None or link is None else replace(facts, always=link.granted)
 
     def pump(self, now: float, circuit_id: int) -> None:
         """Seal what the credit of the circuit lets out, unless it waits for a slot."""

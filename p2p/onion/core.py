@@ -40,7 +40,8 @@ from p2p.onion.handshake import Relayed, Target
 from p2p.onion.link import LinkCore, Port, Side
 from p2p.onion.links import Links
 from p2p.onion.noise import Kem, MlKem768
-from p2p.onion.path import DirectoryView, Guards, pick_path
+from p2p.onion.paces import Paces
+from p2p.onion.path import DirectoryView, Guards, eligible, pick_path
 from p2p.onion.relay import Admission, House, RelayCore
 from p2p.onion.relay import OnionKeys as OnionKeys
 from p2p.onion.shaping import Shape as Shape
@@ -58,6 +59,8 @@ class OnionConfig:
     allow_direct: bool = False
     """An endpoint takes circuits from anyone, not only from listed relays."""
     dev: bool = False
+    always: bool = False
+    """Keep the link to the first guard paced day and night: shaping level 2."""
     kem: Kem = field(default_factory=MlKem768)
     """Simulations put a seeded stand-in here."""
     tap: Tap | None = None
@@ -123,6 +126,8 @@ class OnionCore:
             entropy=entropy,
         )
         self._admission = Admission(house, keys, self._links, view, entropy)
+        guard = self._first_guard if config.always else None
+        self._paces = Paces(self._links, self._timers, guard, grants=config.relay)
         self._relay = RelayCore(self._links, self._timers, self._admission, config.tap)
         self._circuits = CircuitCore(
             house, self._links, self._timers, self._admission, entropy, self._guards
@@ -152,6 +157,11 @@ class OnionCore:
         self._enter(now)
         self._relay.dial_failed(now, peer)
         self._circuits.dial_failed(now, peer)
+
+    def keep_pace(self, now: float) -> None:
+        """The directory is there, so that a guard can be drawn: pace the link to it from now on."""
+        self._enter(now)
+        self._paces.look(now)
 
     def attach(self, relays: Sequence[AdnlId], *, asks: bool) -> None:
         """These keep our links. It `asks` while nobody can dial us: `NotKept` tells who refused.
@@ -308,6 +318,7 @@ class OnionCore:
             "timers": len(self._timers),
             "events": len(self._links.events),
             "guards": len(self._guards),
+            "paced": len(self._paces),
         }
         parts = {
             "links": self._links.sizes(),
@@ -368,6 +379,7 @@ class OnionCore:
             self._links.strike(link, "HELLO")
         else:
             self._links.greeted(now, link, frame.body)
+            self._paces.greeted(now, link)
 
     def _take_links(self, now: float, link: LinkCore, frame: Frame) -> None:
         """A frame about the link itself."""
@@ -375,7 +387,9 @@ class OnionCore:
             for port in self._links.grant(link, frame.body):
                 if port.side in _OWN:
                     self._circuits.pump(now, port.number)
-        elif frame.command not in _IGNORED:
+        elif frame.command is Command.PACE:
+            self._paces.take(now, link, frame.body)
+        elif frame.command is not Command.PADDING:
             self._links.strike(link, "circuit 0")
 
     def _take_cell(self, now: float, link: LinkCore, frame: Frame) -> None:
@@ -472,6 +486,8 @@ class OnionCore:
                 self._circuits.idle(now, CircuitId(key.of))
             case Due.AGE:
                 self._circuits.expire(now, CircuitId(key.of))
+            case Due.PACE:
+                self._paces.look(now)
             case Due.SLOT:
                 self._circuits.slot(now, CircuitId(key.of))
             case _:
@@ -490,6 +506,8 @@ class OnionCore:
             case Due.REST:
                 keep = link.peer in self._guards or self._links.is_of_use(link)
                 self._links.idle(now, link, keep=keep)
+            case Due.PACED:
+                self._paces.expire(link)
             case Due.HALF:
                 link.halves.pop(key.circuit)
             case Due.LANE:
@@ -517,15 +535,17 @@ class OnionCore:
             if self._links.at(link.source) is link:
                 self._drop(now, link)
 
+    def _first_guard(self, now: float) -> AdnlId | None:
+        return self._guards.first(now, eligible(self._view, self._me, dev=self._dev))
+
     def _drop(self, now: float, link: LinkCore) -> None:
+        self._paces.forget(link)
         for port in self._links.forget(link):
             if port.side is not Side.GONE:
                 self._core_of(port).lost(now, port)
 
 
 _OWN = (Side.ASKED, Side.ANSWERED)
-_IGNORED = (Command.PADDING, Command.PACE)
-"""Frames that change nothing; PACE belongs to shaping level 2."""
 
 
 def _house(identity: Identity, config: OnionConfig) -> House:

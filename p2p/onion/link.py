@@ -20,6 +20,7 @@ from p2p.entropy import Entropy
 from p2p.errors import OnionError
 from p2p.identity import AdnlId
 from p2p.onion.cell import BODY_SIZE, Command, Frame
+from p2p.onion.shaping import Pacer
 
 MAX_FRAMES = 54
 """frames in one write: 64,800 bytes, the most that py-libp2p writes without splitting."""
@@ -66,6 +67,29 @@ class Hello:
         if (magic, version) != (cls.MAGIC, cls.VERSION):
             raise OnionError("a HELLO of another version")
         return cls(network=network, unix=unix, flags=flags)
+
+
+class Pace(NamedTuple):
+    """Frames are asked for at a rate, or, by who was asked, granted: none if the rate is 0."""
+
+    rate: int
+    """tenths of a frame a second"""
+    seconds: int
+    """from now on"""
+
+    def pack(self) -> bytes:
+        """The body of a PACE frame."""
+        return _PACE.pack(*self)
+
+    @classmethod
+    def unpack(cls, body: bytes) -> "Pace":
+        """Raises `OnionError`."""
+        if len(body) != _PACE.size:
+            raise OnionError("a PACE of a wrong size")
+        return cls(*_PACE.unpack(body))
+
+
+_PACE = struct.Struct("<HI")
 
 
 class Grant(NamedTuple):
@@ -230,6 +254,12 @@ class LinkCore:
         """When the last write left."""
         self.silence = 0.0
         """Seconds without a write until PADDING."""
+        self.pacer: Pacer | None = None
+        """Frames leave in its slots alone, and one in each: shaping level 2."""
+        self.pace_until = 0.0
+        """When it ends, if the peer does not ask anew."""
+        self.granted = False
+        """The peer sends at that pace, too, as we asked."""
         self._entropy = entropy
         self._bucket = Bucket(float(defaults.WRITES_PER_SECOND), defaults.WRITE_BURST)
         self._urgent: deque[bytes] = deque()
@@ -245,7 +275,7 @@ class LinkCore:
     @property
     def write_at(self) -> float:
         """When a write of what waits may leave."""
-        return self._bucket.ready()
+        return self._bucket.ready() if self.pacer is None else self.pacer.due
 
     def free_number(self) -> int:
         """A number for a new circuit of ours."""
@@ -300,29 +330,42 @@ class LinkCore:
         if not self.greeted:
             return b"", [], 0
         passed: list[Meter] = []
-        taken = self._fill(now, passed)
+        if self.pacer is not None:
+            return self._write_slot(now, self.pacer, passed)
+        taken = self._fill(now, passed, MAX_FRAMES)
         if not self._held or (len(self._held) < MAX_FRAMES and not self._bucket.take(now)):
             return b"", passed, taken
         data, self._held = b"".join(self._held), []
         self.written = now
         return data, passed, taken
 
+    def _write_slot(
+        self, now: float, pacer: Pacer, passed: list[Meter]
+    ) -> tuple[bytes, list[Meter], int]:
+        """One frame in each slot, PADDING where nothing waits."""
+        if not pacer.take(now):
+            return b"", passed, 0
+        taken = 0 if self._held else self._fill(now, passed, 1)
+        frame = self._held.pop(0) if self._held else self._pack(PADDING)
+        self.written = now
+        return frame, passed, taken
+
     @property
     def waiting(self) -> bool:
-        """Whether frames wait for the bucket."""
-        return bool(self._held)
+        """Whether frames wait for the bucket, or the next slot for a frame."""
+        return bool(self._held) or self.pacer is not None
 
     @property
     def queued_apart(self) -> int:
         """Frames that wait here and not in a circuit's queue."""
         return len(self._urgent) + len(self._held)
 
-    def _fill(self, now: float, passed: list[Meter]) -> int:
+    def _fill(self, now: float, passed: list[Meter], most: int) -> int:
         held, taken = self._held, 0
         self._credit_due()
-        while self._urgent and len(held) < MAX_FRAMES:
+        while self._urgent and len(held) < most:
             held.append(self._urgent.popleft())
-        while self._line and len(held) < MAX_FRAMES:
+        while self._line and len(held) < most:
             port = self._line.popleft()
             if self._blocked(port):
                 port.ready = False
@@ -367,6 +410,9 @@ class LinkCore:
     def _pack(self, frame: Frame) -> bytes:
         return frame.pack(self._entropy)
 
+
+PADDING = Frame(0, Command.PADDING, 0, b"")
+"""A frame that says nothing."""
 
 _COMMAND_AT = 4
 """Where a packed frame has its command."""

@@ -13,6 +13,7 @@ from p2p.onion.cell import Command, DestroyReason, Frame, handshake_frames
 from p2p.onion.events import CloseLink, Misbehaved, NotKept
 from p2p.onion.link import ASKS, KEEPS, LISTED, Hello, LinkCore, Port, Side, unpack_grants
 from p2p.onion.path import DirectoryView
+from p2p.onion.shaping import Pacer
 from p2p.onion.timers import Due, Key, Timers
 
 
@@ -95,7 +96,7 @@ class Links:
         if not siblings:
             del self._by_peer[link.peer]
         self._dirty.pop(link.number, None)
-        for due in (Due.HELLO, Due.WRITE, Due.PADDING, Due.REST):
+        for due in (Due.HELLO, Due.WRITE, Due.PADDING, Due.REST, Due.PACED):
             self._timers.clear(Key(due, link.number))
         for circuit in link.halves:
             self._timers.clear(Key(Due.HALF, link.number, circuit))
@@ -173,10 +174,22 @@ class Links:
 
     def pad(self, now: float, link: LinkCore) -> None:
         """The link's time of silence may be over: fill it."""
-        if link.written + link.silence <= now:
+        if link.pacer is None and link.written + link.silence <= now:
             self._urge(link, Frame(0, Command.PADDING, 0, b""))
             link.written = now
         self._draw_silence(link)
+
+    def pace(self, now: float, link: LinkCore, until: float) -> None:
+        """Let frames of a link leave in slots of `LINK_PACE` alone, until then."""
+        link.pacer = link.pacer or Pacer(defaults.LINK_PACE, now)
+        link.pace_until = until
+        self._timers.set(Key(Due.PACED, link.number), until)
+        self._timers.clear(Key(Due.WRITE, link.number))
+        self._dirty[link.number] = link
+
+    def say(self, link: LinkCore, frame: Frame) -> None:
+        """Queue a frame about the link itself."""
+        self._urge(link, frame)
 
     # --- circuits ---
 

@@ -111,17 +111,18 @@ class Guards:
         self, now: float, relays: Sequence[RelayView], worker: RelayView
     ) -> RelayView | None:
         """The guard for a path to `worker` among the eligible `relays`; None if there is none."""
-        self._guards = [guard for guard in self._guards if now < guard.until]
         listed = {relay.id: relay for relay in relays}
-        usable = [guard for guard in self._guards if guard.id in listed and guard.banned <= now]
-        if len(usable) < defaults.GUARDS:
-            usable += self._more(now, relays, defaults.GUARDS - len(usable))
-
+        usable = self._usable(now, relays, listed)
         fitting = [guard for guard in usable if not listed[guard.id].clashes(worker)]
         if fitting:
             return listed[min(fitting, key=lambda guard: _rank(now, guard)).id]
         apart = [relay for relay in self._fresh(relays) if not relay.clashes(worker)]
         return apart[_draw(self._entropy, apart)] if apart else None
+
+    def first(self, now: float, relays: Sequence[RelayView]) -> AdnlId | None:
+        """The guard of most paths among the eligible `relays`; None if there are none."""
+        usable = self._usable(now, relays, {relay.id: relay for relay in relays})
+        return min(usable, key=lambda guard: _rank(now, guard)).id if usable else None
 
     def unreachable(self, now: float, relay: AdnlId) -> None:
         """No link to a guard could be had; the next is used until this one is probed again."""
@@ -150,6 +151,16 @@ class Guards:
 
     def __len__(self) -> int:
         return len(self._guards)
+
+    def _usable(
+        self, now: float, relays: Sequence[RelayView], listed: Mapping[AdnlId, RelayView]
+    ) -> list[Guard]:
+        """Guards that are listed, neither too old nor banned; filled up to three."""
+        self._guards = [guard for guard in self._guards if now < guard.until]
+        usable = [guard for guard in self._guards if guard.id in listed and guard.banned <= now]
+        if len(usable) < defaults.GUARDS:
+            usable += self._more(now, relays, defaults.GUARDS - len(usable))
+        return usable
 
     def _more(self, now: float, relays: Sequence[RelayView], count: int) -> list[Guard]:
         fresh = self._fresh(relays)
@@ -182,6 +193,11 @@ def _rank(now: float, guard: Guard) -> float:
 # --- paths ---
 
 
+def eligible(view: DirectoryView, self_id: AdnlId, *, dev: bool) -> list[RelayView]:
+    """The relays that may stand in a path of this node."""
+    return [relay for relay in view.relays() if _eligible(relay, self_id, dev=dev)]
+
+
 def pick_path(
     view: DirectoryView,
     worker: AdnlId,
@@ -209,7 +225,7 @@ def pick_path(
     end = view.relay(worker)
     if end is None:
         raise NoPath("who is to be reached is not in the directory")
-    pool = [relay for relay in view.relays() if _eligible(relay, self_id, dev=dev)]
+    pool = eligible(view, self_id, dev=dev)
     _check_enough(pool, end, relays)
     pool = _capped(pool)
     lasts: Sequence[RelayView] = pool

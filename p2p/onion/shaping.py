@@ -108,6 +108,8 @@ class Shape:
     """seconds: the bucket that the answer's newest cell lies in"""
     left_s: float
     """seconds until that bucket ends"""
+    always: bool = False
+    """The link to the guard is paced, so that on it nothing of this shows at all."""
 
     @property
     def link_bytes(self) -> int:

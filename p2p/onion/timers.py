@@ -37,6 +37,10 @@ class Due(IntEnum):
     """A circuit of ours or to us, at its longest."""
     SLOT = 13
     """The next slot of a shaped circuit of ours or to us."""
+    PACE = 14
+    """A look at the link to the guard, which is to be paced."""
+    PACED = 15
+    """A pace that was granted, unless it is asked anew."""
 
 
 class Key(NamedTuple):

@@ -1,6 +1,6 @@
 """The documents of one ask: what is told while it runs, and the whole of it at the end."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +17,9 @@ FEW_SLOTS: Final = 20
 
 FEW_CLIENTS: Final = 50
 """active clients below which an asker stands out."""
+
+MANY_CLIENTS: Final = 500
+"""active clients from which one whose line is always busy is hidden as well as can be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,17 +109,34 @@ def _privacy(done: Done, terms: Terms) -> Document:
     relays, shape = len(done.path) - 1, done.shape
     reasons = list(_weaknesses(relays, done.slots, terms, is_shaped=shape is not None))
     return {
-        "asker": "none" if relays == 0 else "basic" if reasons else "good",
+        "asker": _asker(relays, reasons, terms, _level(shape)),
         "readable_by": "the worker",
         "reasons": reasons,
         "relays": relays,
-        "shaping": int(Shaping.OFF if shape is None else Shaping.PADDED),
+        "shaping": int(_level(shape)),
         "shape": None if shape is None else _shape(shape),
         "slots": done.slots,
         "clients_claimed": terms.clients_claimed,
         "guard_age_s": None,
         "path": [hop.hex() for hop in done.path[:-1]],
     }
+
+
+def _level(shape: Shape | None) -> Shaping:
+    """As it was, whatever was asked for."""
+    if shape is None:
+        return Shaping.OFF
+    return Shaping.ALWAYS if shape.always else Shaping.PADDED
+
+
+def _asker(relays: int, reasons: Sequence[str], terms: Terms, level: Shaping) -> str:
+    """How well the asker is hidden, in a word."""
+    if relays == 0:
+        return "none"
+    if reasons:
+        return "basic"
+    is_best = level is Shaping.ALWAYS and terms.clients_claimed >= MANY_CLIENTS
+    return "best" if is_best else "good"
 
 
 def _shape(shape: Shape) -> Document:

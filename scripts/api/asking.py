@@ -160,7 +160,7 @@ def wish_of(tussah: Body) -> Wish:
     """What our own fields ask for. Raises `Failed` naming the one that does not do."""
     deadline = _real(tussah, "deadline_s", low=1.0, high=MAX_DEADLINE)
     cap = _whole(tussah, "max_price_nano", low=0, high=MAX_NANO)
-    level = _whole(tussah, "shaping", low=0, high=1)
+    level = _whole(tussah, "shaping", low=0, high=2)
     return Wish(
         max_price=None if cap is None else Nano(cap),
         relays=_whole(tussah, "relays", low=0, high=3),

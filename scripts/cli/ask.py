@@ -59,7 +59,8 @@ def ask(
         Relays in between, 0 to 3. Fewer are faster and hide less; 0 shows the worker who asks.
     shaping
         0: cells leave when tokens are ready, so that their timing shows. 1: the prompt is padded,
-        and the answer comes at one rate to the end of a bucket, whatever is in it.
+        and the answer comes at one rate to the end of a bucket, whatever is in it. 2: as well, if
+        the node keeps its line busy (setting ask.shaping).
     swift
         A shaped answer at 10 cells a second instead of 4.
     deadline

@@ -81,7 +81,7 @@ class Asks:
             known=serving.known(settings.worker),
             memory=self._memory,
             relays=settings.ask.relays if wish.relays is None else wish.relays,
-            shaping=Shaping(settings.ask.shaping) if wish.shaping is None else wish.shaping,
+            shaping=self._shaping(wish),
             swift=settings.ask.swift if wish.swift is None else wish.swift,
             deadline_s=deadline_s,
             worker=wish.worker,
@@ -93,6 +93,17 @@ class Asks:
             least_lock=money.least_lock,
             lock_margin=money.lock_margin,
         )
+
+    def _shaping(self, wish: Wish) -> Shaping:
+        """The level of an ask. Raises `Failed` for one that had to begin before the question."""
+        usual = Shaping(self._site.settings.ask.shaping)
+        if wish.shaping is None:
+            return usual
+        if wish.shaping is Shaping.ALWAYS and usual is not Shaping.ALWAYS:
+            message = "Level 2 keeps the line busy before anything is asked, and here it does not."
+            advice = "Set ask.shaping = 2 and start the node anew, or ask with --shaping 1."
+            raise Failed("invalid_request", message, advice, param="shaping")
+        return wish.shaping
 
     def _may_buy(self, wish: Wish) -> bool:
         """Whether credits may be bought for an ask: by default where coins are worth nothing."""

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
-from itertools import zip_longest
+from itertools import pairwise, zip_longest
 
 import pytest
 import trio
@@ -129,6 +129,34 @@ async def test_a_shape_that_is_going_on_ends_with_its_node(market, autojump_cloc
     market.kill(client.id)
     await trio.sleep(0.1)
     assert trio.current_time() - began < 1.0
+
+
+async def test_a_line_that_is_always_busy_does_not_show_a_question(market, autojump_clock):
+    await market.built()
+    seen = []
+
+    def tap(link, sent, message):
+        if message[0] == Kind.ONION:
+            seen.append((trio.current_time(), link.peer, sent, message[HEADER + 4 :: FRAME_SIZE]))
+
+    client = await market.up(always=True, tap=tap)
+    with trio.fail_after(60):
+        while client.directory.status().count < 5:
+            await client.directory_changed()
+    await trio.sleep(12.0)
+    began = len(seen)
+    done = (await asked(client, purse=market.purse, max_price=FUNDS))[-1]
+    assert isinstance(done, Done), done
+    assert done.shape.always
+    await over(client, 20.0)
+    beside = {said for _, peer, _, said in seen[began:] if peer != done.path[0]}
+    assert beside <= {bytes([Command.PADDING])}
+    line = [entry for entry in seen[began:] if entry[1] == done.path[0]]
+    assert {len(commands) for *_, commands in line} == {1}
+    for way in (True, False):
+        times = [when for when, _, sent, _ in line if sent is way]
+        assert len(times) > 30
+        assert all(later - earlier > 0.24 for earlier, later in pairwise(times))
 
 
 # --- the whole of it, traced ---

@@ -2,6 +2,7 @@
 
 import json
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -390,6 +391,12 @@ def steps():
 def unshaped():
     """All events of an answer whose traffic was not shaped."""
     return list(events_of(["Luna", ", ", "atlas", "."], shape=None))
+
+
+@pytest.fixture
+def always():
+    """All events of an answer over a line that is always busy."""
+    return list(events_of(["Luna"], shape=replace(SHAPE, always=True)))
 
 
 @pytest.fixture

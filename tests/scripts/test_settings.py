@@ -25,7 +25,7 @@ VALUES = {
     "api.max_requests": [1, 1_024],
     "ask.model": ["a", "b"],
     "ask.relays": [0, 2],
-    "ask.shaping": [0, 0],
+    "ask.shaping": [0, 2],
     "ask.swift": [True, True],
     "ask.deadline": [1.0, 3_600.0],
     "ask.max_price": ["0.5 TON", "20n"],

@@ -18,6 +18,7 @@ from p2p.drive import DriverStatistics
 from p2p.identity import Identity
 from p2p.node import Acquaintances, Announced, NodeStatistics
 from p2p.onion.core import OnionStatistics
+from p2p.onion.shaping import Shape
 from p2p.overlay.advert import Advert, Role
 from p2p.overlay.bodies import Transport
 from p2p.overlay.core import Statistics as OverlayStatistics
@@ -446,6 +447,10 @@ def test_what_shows_of_an_answer_is_told(answer_of):
     shaped = answer.ask(answer_of(["Luna"]), terms, "id")["privacy"]
     assert (shaped["shaping"], shaped["shape"]["answer_s"]) == (1, 8)
     assert shaped["shape"]["link_bytes"] == 1_200 * (4 + 8 * (4 + 1))
+    always = answer_of(
+        ["Luna"], shape=Shape(rate=4, prompt_cells=4, answer_s=8, left_s=1, always=True)
+    )
+    assert answer.ask(always, terms, "id")["privacy"]["shaping"] == 2
     bare = answer.ask(answer_of(["Luna"], shape=None), terms, "id")["privacy"]
     assert (bare["shaping"], bare["shape"], bare["asker"]) == (0, None, "basic")
     assert set(bare["reasons"]) > set(shaped["reasons"])

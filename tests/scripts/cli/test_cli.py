@@ -225,6 +225,12 @@ def test_how_an_answer_is_to_be_shaped_reaches_the_node(shell, node):
     assert shell("ask", "?", "--shaping", "3")[0] == 2
 
 
+def test_a_line_that_is_always_busy_is_said(shell, node, always):
+    node.script = always
+    _, _, err = shell("ask", "?")
+    assert "shaping 2: your line carries 4 frames a second each way" in err
+
+
 def test_an_answer_without_a_shape_says_so(shell, node, unshaped):
     node.script = unshaped
     status, _, err = shell("ask", "?")
