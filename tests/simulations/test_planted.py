@@ -25,7 +25,7 @@ class Planted:
     seed: int
     """the first that finds it"""
     least: int
-    """faults that it needs"""
+    """faults that shrinking leaves of that seed"""
 
     def __str__(self):
         return self.bug
@@ -33,9 +33,9 @@ class Planted:
 
 PLANTED = (
     Planted("refund_twice", "I1", SMALL, 0, 0),
-    Planted("no_nonce", "I2", DUPLICATES, 80, 1),
+    Planted("no_nonce", "I2", DUPLICATES, 80, 3),
     Planted("ticks_ahead", "I4", SMALL, 0, 0),
-    Planted("nullifiers_in_memory", "I5", OLD_DISKS, 73, 2),
+    Planted("nullifiers_in_memory", "I5", OLD_DISKS, 73, 5),
     Planted("forgotten_timeout", "I6", LOSSES, 21, 2),
     Planted("lock_again", "I7", REPEATS, 19, 1),
     Planted("unchecked_length", "I11", DAMAGE, 0, 1),
