@@ -45,18 +45,18 @@ class Text:
     """of the asker"""
 
 
-def town(seed, rate):
+def town(seed, rate, *, relays=3):
     net = Net(seed)
 
     def accept(net, peer, event):
         net.call(peer, lambda core, now: core.accept(now, event.circuit, b"offer", rate=rate))
         peer.circuit = event.circuit
 
-    relays = [net.add(f"relay{i}", relay=True) for i in range(3)]
+    path = [net.add(f"relay{i}", relay=True) for i in range(relays)]
     worker, client = net.add("worker", endpoint=True), net.add("client")
     net.answer["worker"] = accept
-    path = net.path(*relays, worker)
-    circuit = net.call(client, lambda core, now: core.open(now, path, b"want", rate=rate))
+    hops = net.path(*path, worker)
+    circuit = net.call(client, lambda core, now: core.open(now, hops, b"want", rate=rate))
     net.until(lambda: client.said(Opened))
     return net, client, circuit, worker
 
@@ -97,12 +97,12 @@ def plot(net, client, circuit, worker, text):
     return sorted(steps, key=lambda step: step[0])
 
 
-def trace(text, seed=1):
+def trace(text, seed=1, *, relays=3):
     """(time, sender, receiver, commands of the frames) of every write, to the end of the circuit.
 
     Begins with the upload.
     """
-    net, client, circuit, worker = town(seed, text.rate)
+    net, client, circuit, worker = town(seed, text.rate, relays=relays)
     began, before = net.now, len(net.frames)
     net.send(client, circuit, b"q" * text.asked)
     net.end(client, circuit)
