@@ -153,9 +153,8 @@ class Street:
             case Send(Endpoint() as to, data):
                 self.spoken.add((number, to))
                 source = self.boxes.leave(self.now, 1, to) if number == 1 else endpoint(number)
-                other = self.boxes.owner(to) or next(
-                    (n for n in self.houses if endpoint(n) == to and n != 1), None
-                )
+                others = {endpoint(n): n for n in self.houses if n != 1}
+                other = others.get(to) or self._at_home(to)
                 if source is not None and other is not None and not self._shut(other, to, source):
                     self.houses[other].sending.receive(self.now, source, data)
             case Write(link, message) if message.kind in (Kind.MESSAGE, Kind.QUERY, Kind.ANSWER):
@@ -163,6 +162,12 @@ class Street:
                 self.houses[other].sending.linked(there, message)
             case Reach(peer):
                 house.sending.unreachable(peer)
+
+    def _at_home(self, to):
+        try:
+            return self.boxes.index(to)
+        except ValueError:
+            return None
 
     def _shut(self, other, to, source):
         if other != 1:
@@ -231,7 +236,7 @@ def test_each_class_of_router_gets_the_verdict_that_it_deserves(nat, reached):
     assert verdict.dialable is reached
     if nat is Nat.FULL_CONE:
         assert verdict.endpoint != endpoint(1)
-        assert street.boxes.owner(verdict.endpoint) == 1
+        assert street.boxes.index(verdict.endpoint) == 1
     held = (verdict.endpoint,) if reached is Dialable.YES else ()
     told = [] if nat is Nat.BLOCKED else [Holds((endpoint(1),), held)]
     assert street.house.told[-1:] == told
