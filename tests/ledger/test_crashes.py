@@ -57,7 +57,7 @@ def one_dies(victim, when, points):
 @pytest.mark.parametrize("when", WHENS)
 @pytest.mark.parametrize("victim", POINTS)
 def test_one_party_dies_at_a_few_of_its_writes(victim, when):
-    one_dies(victim, when, range(1 + len(when) % 2, POINTS[victim] + 1, 4))
+    one_dies(victim, when, range(1 + len(when) % 2, POINTS[victim] + 1, 7))
 
 
 @pytest.mark.slow

@@ -69,7 +69,11 @@ def small(one, most):
     return least
 
 
-@pytest.mark.parametrize("one", [PLANTED[0], PLANTED[-2], PLANTED[-1]], ids=str)
+@pytest.mark.parametrize(
+    "one",
+    [PLANTED[0], *(pytest.param(one, marks=pytest.mark.slow) for one in PLANTED[-2:])],
+    ids=str,
+)
 def test_its_faults_are_shrunk_and_the_rest_is_replayed(one, monkeypatch):
     plant(one, monkeypatch)
     least = small(one, most=16)
