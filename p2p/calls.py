@@ -27,6 +27,7 @@ from p2p.errors import (
 from p2p.identity import AdnlId
 from p2p.overlay import bodies
 from p2p.overlay.bodies import Refusal
+from p2p.timers import soonest
 from p2p.wire import Kind, Link, Message
 
 FIRST: Final = 1 << 63
@@ -233,7 +234,7 @@ class Calls:
         """When something is due: both tables are in the order of their times."""
         asked = next((asked.due for asked in self._asked.values()), None)
         open_ = next(iter(self._open.values()), None)
-        return min((when for when in (asked, open_) if when is not None), default=None)
+        return soonest(asked, open_)
 
     def drain(self) -> list[Output]:
         """Everything to do and to tell since the last call."""

@@ -27,6 +27,7 @@ from p2p.overlay.doorbell import Doorbell, Seen, SendThere
 from p2p.overlay.epochs import calendar_of
 from p2p.overlay.reach import PATIENCE, PROBES, Dialable, Reach, Reachability
 from p2p.sending import Sending
+from p2p.timers import soonest
 from p2p.wire import Endpoint, Link
 
 OPENED_FOR: Final = 300.0
@@ -192,9 +193,8 @@ class Reaching:
 
     def next_deadline(self) -> float | None:
         """When something is due."""
-        errands = [errand.until for errand in self._errands.values()]
-        reach = self._reach.next_deadline()
-        return min([*errands, *([] if reach is None else [reach])], default=None)
+        errands = (errand.until for errand in self._errands.values())
+        return soonest(self._reach.next_deadline(), *errands)
 
     def drain(self) -> list[Output]:
         """What the owner must do; `ring` does what is for doors."""

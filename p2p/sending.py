@@ -32,7 +32,7 @@ from p2p.identity import AdnlId, short_id
 from p2p.rldp import events as from_rldp
 from p2p.rldp.core import RldpCore
 from p2p.sender import MAX_ANSWER, MAX_DATAGRAM_PAYLOAD, MAX_QUESTION, Handler
-from p2p.timers import Timers
+from p2p.timers import Timers, soonest
 from p2p.ton import (
     AdnlAddress,
     AdnlAddressList,
@@ -303,12 +303,7 @@ class Sending:
 
     def next_deadline(self) -> float | None:
         """When something is due."""
-        deadlines = (
-            self._timers.next(),
-            self._adnl.next_deadline(),
-            self._rldp.next_deadline(),
-        )
-        return min((when for when in deadlines if when is not None), default=None)
+        return soonest(self._timers.next(), self._adnl.next_deadline(), self._rldp.next_deadline())
 
     def drain(self) -> list[Output]:
         """What leaves, and what the stack is told; handlers are called from here."""

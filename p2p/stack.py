@@ -57,6 +57,7 @@ from p2p.presence import Presence
 from p2p.reaching import Holds as Holds
 from p2p.reaching import Knock as Knock
 from p2p.reaching import Reaching
+from p2p.timers import soonest
 from p2p.wire import Endpoint, Kind, Link, Message
 
 MAX_STRIKES: Final = 3
@@ -448,7 +449,7 @@ class Stack:
         return self._deadline
 
     def _soonest(self) -> float | None:
-        deadlines = (
+        return soonest(
             self._announcer.due(),
             self._sending.next_deadline(),
             self.dht.next_deadline(),
@@ -459,7 +460,6 @@ class Stack:
             self._calls.next_deadline(),
             self._onion.next_deadline(),
         )
-        return min((when for when in deadlines if when is not None), default=None)
 
     def drain(self) -> tuple[list[Send], list[Event]]:
         """Messages for links; events of this module and those of circuits."""

@@ -7,6 +7,15 @@ from typing import Generic, TypeVar, final
 K = TypeVar("K", bound=Hashable)
 
 
+def soonest(*deadlines: float | None) -> float | None:
+    """The earliest of some times; None stands for never."""
+    found = None
+    for when in deadlines:
+        if when is not None and (found is None or when < found):
+            found = when
+    return found
+
+
 @final
 class Timers(Generic[K]):
     """Keys in the order of (time, setting). Setting a key again moves it."""
@@ -30,9 +39,13 @@ class Timers(Generic[K]):
 
     def next(self) -> float | None:
         """The earliest time at which a key is due."""
-        while self._heap and not self._holds(self._heap[0]):
-            heapq.heappop(self._heap)
-        return self._heap[0][0] if self._heap else None
+        heap, current = self._heap, self._current
+        while heap:
+            when, count, key = heap[0]
+            if current.get(key) == count:
+                return when
+            heapq.heappop(heap)
+        return None
 
     def take(self, now: float) -> Iterator[K]:
         """Each key that is due, those that are set meanwhile included; it is no longer set."""

@@ -16,6 +16,7 @@ from p2p.entropy import Entropy
 from p2p.identity import Identity
 from p2p.rldp.core import RldpCore
 from p2p.sending import Reach, Sending, Write
+from p2p.timers import soonest
 from p2p.ton import DhtNode
 
 
@@ -78,8 +79,7 @@ class Visitor:
 
     def next_deadline(self) -> float | None:
         """When something is due."""
-        deadlines = (self._sending.next_deadline(), self.dht.next_deadline())
-        return min((when for when in deadlines if when is not None), default=None)
+        return soonest(self._sending.next_deadline(), self.dht.next_deadline())
 
     def drain(self) -> tuple[list[Send], list[Event]]:
         """Datagrams; events of ADNL and of the DHT."""

@@ -13,6 +13,7 @@ from p2p.identity import AdnlId, Identity
 from p2p.overlay import advert
 from p2p.overlay.advert import DAY, Anchors, Fields, OnionKey, Role, Rules
 from p2p.overlay.pulse import VALUE_SIZE, Heart, Pulse, anchors_of
+from p2p.timers import soonest
 from p2p.wire import Endpoint
 
 JITTER: Final = 0.1
@@ -128,7 +129,7 @@ class Announcer:
     def due(self) -> float | None:
         """When `renew` or `beat` is due."""
         pulse = None if self._heart is None else self._heart.next_deadline(self._now)
-        return min((when for when in (self._due, pulse) if when is not None), default=None)
+        return soonest(self._due, pulse)
 
     def renew(self, now: float) -> None:
         """Issue again if due."""

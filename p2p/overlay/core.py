@@ -32,6 +32,7 @@ from p2p.overlay.membership import Membership
 from p2p.overlay.pulse import Gathering, Pulse
 from p2p.overlay.settings import DEFAULT, Settings
 from p2p.sender import Sender
+from p2p.timers import soonest
 from p2p.ton import (
     OverlayBroadcast,
     OverlayBroadcastFec,
@@ -316,12 +317,9 @@ class OverlayCore:
 
     def next_deadline(self) -> float | None:
         """When something is due."""
-        deadlines = (
-            self._discovery.next_deadline(),
-            self._parts.next_deadline(),
-            self._gathering.due,
+        return soonest(
+            self._discovery.next_deadline(), self._parts.next_deadline(), self._gathering.due
         )
-        return min((when for when in deadlines if when is not None), default=None)
 
     def drain(self) -> list[Event]:
         """Everything to tell since the last call."""

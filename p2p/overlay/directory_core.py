@@ -46,7 +46,7 @@ from p2p.overlay.server import ListServer, ServerStatistics
 from p2p.overlay.servers import Server as Server
 from p2p.overlay.servers import Servers
 from p2p.overlay.snapshot import Snapshot
-from p2p.timers import Timers
+from p2p.timers import Timers, soonest
 from p2p.wire import Endpoint
 
 COMPARED: Final = 2
@@ -330,8 +330,7 @@ class DirectoryCore:
     def next_deadline(self) -> float | None:
         """When something is due."""
         begin = None if self._next_epoch is None else float(self._calendar.begin(self._next_epoch))
-        deadlines = (begin, self._timers.next(), self.listing.next_deadline())
-        return min((when for when in deadlines if when is not None), default=None)
+        return soonest(begin, self._timers.next(), self.listing.next_deadline())
 
     def drain(self) -> list[Event]:
         """Everything to tell since the last call."""
