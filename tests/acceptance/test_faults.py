@@ -149,7 +149,7 @@ def killed_worker_ends_what_it_began_and_another_takes_what_waits(network, clien
 def killed_relay_ends_the_answer_and_the_next_goes_around_it(network, client):
     until(lambda: is_quiet(network))
     with command(client.home, "ask", PROMPT) as process:
-        assert process.stdout.read(1)
+        assert process.stdout.read(1), process.stderr.read()
         path = forwarding(network)
         assert len(path) == 3
         kill(path[-1])
