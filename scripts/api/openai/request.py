@@ -16,6 +16,9 @@ from scripts.api.asking import Body, Wish, wrong
 MAX_BIASES: Final = 300
 """tokens of a `logit_bias`."""
 
+TOKEN_DIGITS: Final = 7
+"""decimal digits of a token's number: no vocabulary has ten million."""
+
 HEADERS: Final[Mapping[str, tuple[str, Callable[[str], object]]]] = {
     "x-tussah-max-price": ("max_price_nano", int),
     "x-tussah-relays": ("relays", int),
@@ -139,8 +142,10 @@ def _biases(given: object) -> tuple[tuple[int, int], ...]:
 
 def _bias(token: object, bias: object) -> tuple[int, int]:
     is_number = isinstance(bias, int | float) and not isinstance(bias, bool)
-    if not (isinstance(token, str) and token.isdecimal() and is_number):
+    is_token = isinstance(token, str) and token.isdecimal() and len(token) <= TOKEN_DIGITS
+    if not (is_token and is_number):
         raise wrong("logit_bias", "it must map numbers of tokens to numbers")
+    assert isinstance(token, str)
     assert isinstance(bias, int | float)
     if not -100 <= bias <= 100:
         raise wrong("logit_bias", "each must be between -100 and 100")
