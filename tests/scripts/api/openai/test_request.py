@@ -1,12 +1,15 @@
 """What of OpenAI's fields is done, dropped by name, or refused by name."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ledger.money import Nano
 from p2p.identity import AdnlId
 from p2p.onion.shaping import Shaping
-from scripts.api.openai.request import chat, completion
-from scripts.failure import Failed
+from scripts.api.asking import FIELDS, WISHES
+from scripts.api.openai.request import HERE, REFUSED, chat, completion
+from scripts.failure import Failed, Failure
 
 PLAIN = {"model": "auto", "messages": [{"role": "user", "content": "?"}]}
 
@@ -110,3 +113,31 @@ def test_a_prompt_is_one_text(prompt):
         completion({"model": "auto", "prompt": prompt}, {})
     assert failed.value.failure.param == "prompt"
     assert completion({"prompt": ["Moths:"]}, {}).request.text == "Moths:"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=6,
+)
+
+NAMES = st.sampled_from((*FIELDS, *HERE, *REFUSED, "user")) | st.text(max_size=8)
+
+
+def outcome(read, body):
+    """What was ignored of a body, or why it was refused."""
+    try:
+        return read(body, {}).ignored
+    except Failed as failed:
+        return failed.failure
+
+
+@given(st.dictionaries(NAMES, JSON, max_size=6), st.dictionaries(st.sampled_from(WISHES), JSON))
+def test_any_body_is_a_request_or_a_refusal_of_one_field(fields, own):
+    for read in (chat, completion):
+        for body in (fields, {**PLAIN, "prompt": "?", **fields}, {**PLAIN, "tussah": own}):
+            found = outcome(read, body)
+            if isinstance(found, Failure):
+                assert (found.code, bool(found.param)) == ("invalid_request", True)
+            else:
+                assert set(found) <= set(body)
