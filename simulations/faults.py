@@ -66,9 +66,6 @@ class Kind(StrEnum):
     CHAIN_LAG = "chain_lag"
     """a server shows an old state"""
 
-    CHAOS = "chaos"
-    """points inside cores that ask for it do what they may but seldom do"""
-
 
 OF_MESSAGES: Final = (Kind.DROP, Kind.DUPLICATE, Kind.REORDER, Kind.DELAY)
 OF_BYTES: Final = (Kind.CORRUPT, Kind.TRUNCATE)
