@@ -15,6 +15,7 @@ _PAYER: Final = "tussah.payer"
 _PAYEE: Final = "tussah.payee"
 _CREDIT: Final = "tussah.credit"
 _MINT: Final = "tussah.mint"
+_BACKUP: Final = "tussah.backup"
 
 
 @final
@@ -35,6 +36,11 @@ class Master:
         message = index.to_bytes(8, "little")
         person = label.encode("ascii")
         return blake2b(message, digest_size=32, key=self._secret, person=person).digest()
+
+    @property
+    def secret(self) -> bytes:
+        """The 32 bytes themselves: for the file that they are kept in, and nothing else."""
+        return self._secret
 
     @property
     def wallet(self) -> Identity:
@@ -59,6 +65,11 @@ class Master:
     def mint_master(self) -> bytes:
         """What a mint's signing keys of all epochs are derived from."""
         return self.sub(_MINT)
+
+    @property
+    def backup_key(self) -> bytes:
+        """What backups are encrypted with, so that the words alone open them."""
+        return self.sub(_BACKUP)
 
     def __repr__(self) -> str:
         return f"Master({self._wallet.public.hex()[:8]})"

@@ -7,6 +7,8 @@
     |   |-- DirectorySplit      the servers of the list do not agree
     |   |-- Insufficient        not enough funds
     |   |-- NoCapacity          a bound of ours is reached
+    |   |-- BadKeystore         a file of keys that is damaged
+    |   |-- WrongPassphrase     a file of keys that does not open
     |   `-- Livelock            a core asks to be woken in the past, for ever
     |-- RemoteError             the peer's fault
     |   |-- TlError             bytes that are no value of the TL schema
@@ -62,6 +64,14 @@ class Insufficient(LocalError):
 
 class NoCapacity(LocalError):
     """A bound of this node is reached; try again when something has ended."""
+
+
+class BadKeystore(LocalError):
+    """A file of keys is none, or not a whole one; its keys must be restored from their words."""
+
+
+class WrongPassphrase(LocalError):
+    """A passphrase does not open a file of keys, or the file is damaged: nobody can tell which."""
 
 
 class Livelock(LocalError):

@@ -285,6 +285,10 @@ class Daemon:
         """What this node has."""
         return await self._money.wallet()
 
+    async def unlock(self, passphrase: str) -> Document:
+        """Open an encrypted wallet. Raises `Failed`."""
+        return await self._money.unlock(passphrase)
+
     async def credits(self) -> Document:
         """The credits at hand."""
         return await self._money.credits()

@@ -5,7 +5,7 @@ others can run): networks outside development are free until then, and this modu
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, TypeAlias, final
 
@@ -20,7 +20,7 @@ from ledger.chain.lite import LiteChain, LiteServer
 from ledger.coins import Holdings
 from ledger.credit import BUNDLES, EPOCH_SECONDS, worth
 from ledger.externals import External
-from ledger.keys import MASTER_SIZE, Master
+from ledger.keys import Master
 from ledger.lane import Account, LaneRow, Phase, Role
 from ledger.lane_writes import LaneStory
 from ledger.lanes import Lanes
@@ -36,10 +36,11 @@ from ledger.tariff import Prices
 from ledger.till import Till
 from ledger.totals import Minted, Totals
 from p2p.drive import SystemClock
-from p2p.entropy import Entropy, SystemEntropy
+from p2p.entropy import SystemEntropy
 from p2p.errors import Closing, Insufficient, RemoteError, Unreachable
 from p2p.identity import AdnlId, Identity
 from p2p.node import Node
+from scripts import vault
 from scripts.api import money
 from scripts.api.money import Coins, Funds, LaneView, Move
 from scripts.api.status import Alert
@@ -61,21 +62,12 @@ PATIENCE: Final = 15.0
 """seconds for an external of a person's own to be seen on the chain"""
 
 
-def persistent_master(home: Home, entropy: Entropy) -> Master:
-    """The secret of a home's money; made at first use. Raises `Failed`."""
-    home.prepare()
-    secret = home.wallet_seed()
-    if secret is None:
-        with suppress(FileExistsError):  # another process of this home was faster: its key counts
-            home.keep_wallet_seed(entropy.token(MASTER_SIZE))
-        secret = home.wallet_seed()
-    assert secret is not None
-    return Master(secret)
-
-
 def persistent_account(home: Home, network: int) -> Account:
-    """The wallet of a home on a chain; the node need not run."""
-    return wallet.address(persistent_master(home, SystemEntropy()).wallet.public, network)
+    """The wallet of a home on a chain, made at first use; the node need not run.
+
+    Raises `Failed`, also for a wallet that is encrypted.
+    """
+    return wallet.address(vault.made(home, SystemEntropy()).master.wallet.public, network)
 
 
 def address(account: Account) -> str:
@@ -145,7 +137,12 @@ def check_prices(settings: Settings, profile: Profile) -> None:
 
 @asynccontextmanager
 async def opened(
-    home: Home, profile: Profile, settings: Settings, node: Node, identity: Identity
+    home: Home,
+    profile: Profile,
+    settings: Settings,
+    node: Node,
+    identity: Identity,
+    master: Master,
 ) -> AsyncIterator["Treasury"]:
     """The money of a home, while its node runs.
 
@@ -153,7 +150,6 @@ async def opened(
     """
     chain = needed(profile)
     entropy, policy = SystemEntropy(), DEV
-    master = persistent_master(home, entropy)
     servers = [
         LiteServer(host=server.endpoint.host, port=server.endpoint.port, key=server.key)
         for server in chain.servers

@@ -69,7 +69,19 @@ class Home:
 
     def seed(self) -> bytes | None:
         """The persistent identity's secret, None if there is none. Raises `Failed`."""
-        return _secret(self.identity, "move it away to get a new identity")
+        try:
+            seed = bytes.fromhex(self.identity.read_text("ascii").strip())
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            seed = b""
+        if len(seed) != SEED_BYTES:
+            raise Failed(
+                "unsafe_home",
+                f"{self.identity} holds no key: 64 hex digits are expected.",
+                "Restore it from a backup, or move it away to get a new identity.",
+            )
+        return seed
 
     def keep_seed(self, seed: bytes) -> None:
         """Write the persistent identity's secret; a key that is there is never replaced."""
@@ -81,31 +93,6 @@ class Home:
             with suppress(FileExistsError):  # a command and a node may both be first
                 write_private(self.api_key, f"tussah-{secrets.token_urlsafe()}\n", replace=False)
         return self.api_key.read_text("ascii").strip()
-
-    def wallet_seed(self) -> bytes | None:
-        """The secret that all money of this home hangs on; None: there is none. Raises `Failed`."""
-        return _secret(self.wallet, "move it away to get a new and empty wallet")
-
-    def keep_wallet_seed(self, seed: bytes) -> None:
-        """Write the wallet's secret; one that is there is never replaced."""
-        write_private(self.wallet, seed.hex() + "\n", replace=False)
-
-
-def _secret(path: Path, otherwise: str) -> bytes | None:
-    """A secret on disk; refuses a file that holds none."""
-    try:
-        seed = bytes.fromhex(path.read_text("ascii").strip())
-    except FileNotFoundError:
-        return None
-    except ValueError:
-        seed = b""
-    if len(seed) != SEED_BYTES:
-        raise Failed(
-            "unsafe_home",
-            f"{path} holds no key: 64 hex digits are expected.",
-            f"Restore it from a backup, or {otherwise}.",
-        )
-    return seed
 
 
 def locate(flag: str | None, environ: Mapping[str, str]) -> Home:
@@ -186,15 +173,15 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
-def write_private(path: Path, text: str, *, replace: bool = True) -> None:
+def write_private(path: Path, content: str | bytes, *, replace: bool = True) -> None:
     """Write a file only its owner can read, whole or not at all.
 
     Raises `FileExistsError` for one that is there, unless it may be replaced.
     """
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
         os.fsync(file.fileno())
     _put(fresh, path, replace=replace)

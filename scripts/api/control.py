@@ -44,6 +44,9 @@ class Operator(asking.Asker, Protocol):
     async def wallet(self) -> Document:
         """What it has on the chain and in credits."""
 
+    async def unlock(self, passphrase: str) -> Document:
+        """Open an encrypted wallet. Raises `Failed`."""
+
     async def credits(self) -> Document:
         """The credits at hand."""
 
@@ -76,6 +79,7 @@ def app(operator: Operator, routes: Sequence[BaseRoute] = ()) -> Starlette:
             _document("/credits", operator.credits),
             _document("/lanes", operator.lanes),
             _document("/receipts", operator.receipts),
+            Route("/wallet/unlock", _unlock(operator), methods=["POST"]),
             Route("/credits/buy", _buy(operator), methods=["POST"]),
             Route("/lanes/{lane}/{action}", _move(operator), methods=["POST"]),
             Route("/ask", _ask(operator), methods=["POST"]),
@@ -92,6 +96,17 @@ def _document(path: str, make: Callable[[], Document | Awaitable[Document]]) -> 
         return local.answer(made if isinstance(made, Mapping) else await made)
 
     return Route(path, endpoint, methods=["GET"])
+
+
+def _unlock(operator: Operator) -> Callable[[Request], object]:
+    async def endpoint(request: Request) -> Response:
+        body = await local.read_json(request)
+        passphrase = body.get("passphrase") if isinstance(body, Mapping) else None
+        if not isinstance(passphrase, str) or not passphrase:
+            raise Failed("invalid_request", "There is no passphrase.", param="passphrase")
+        return local.answer(await operator.unlock(passphrase))
+
+    return endpoint
 
 
 def _buy(operator: Operator) -> Callable[[Request], object]:

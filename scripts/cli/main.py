@@ -69,7 +69,13 @@ GROUPS = {
     "sim": ("Experiments on the protocol in virtual time, for researchers.", SIM_COMMANDS),
     "wallet": (
         "What this node has on the chain and in credits.",
-        {"show": "Show the wallet: coins, credits and lanes."},
+        {
+            "show": "Show the wallet: coins, credits and lanes.",
+            "backup": "Show the 24 words that the wallet can be made from again.",
+            "restore": "Make the wallet of this home out of its 24 words.",
+            "passphrase": "Encrypt the wallet's file, or change its passphrase.",
+            "unlock": "Open the encrypted wallet of the running node.",
+        },
     ),
     "credits": (
         "Coins that a mint has signed without seeing them: what answers are paid with.",

@@ -4,10 +4,10 @@ import math
 from typing import final
 
 from ledger.payment import Told
-from scripts import funds
+from scripts import funds, vault
 from scripts.failure import Document, Failed
 from scripts.funds import Treasury
-from scripts.node.roles import SEE_STATUS, Roles
+from scripts.node.roles import LOCKED, SEE_STATUS, Roles
 from scripts.node.site import Site
 
 
@@ -24,10 +24,19 @@ class Money:
         if not self._site.pays:
             message = "This node only relays, and has no wallet."
             raise Failed("invalid_request", message, "Start it without --relay to buy and to ask.")
+        if self._roles.locked:
+            message = "This node's wallet is encrypted, and nobody has unlocked it."
+            raise Failed(LOCKED, message, vault.HOW)
         if self._roles.treasury is None:
             message = "This node's wallet is not open."
             raise Failed("stopping", message, f"Try again in a moment. {SEE_STATUS}")
         return self._roles.treasury
+
+    async def unlock(self, passphrase: str) -> Document:
+        """Open an encrypted wallet. The passphrase is forgotten at once."""
+        funds.needed(self._site.profile)
+        await self._roles.unlock(passphrase)
+        return {"schema": "tussah/unlock/1", "locked": False}
 
     async def wallet(self) -> Document:
         """What this node has."""

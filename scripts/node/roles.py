@@ -1,5 +1,6 @@
 """The roles of a node: each is a part that may fail without the others, and says so in an alert."""
 
+import os
 from functools import partial
 from typing import Final, final
 
@@ -10,10 +11,13 @@ from inference.engine import base
 from inference.engine.base import Engine, EngineState, Plan
 from inference.worker import Service, Serving, serve
 from ledger import desk
+from ledger.keys import Master
+from ledger.keystore import Keys
 from ledger.till import Till
+from p2p.entropy import SystemEntropy
 from p2p.errors import LocalError
 from p2p.overlay.advert import Fields, Role
-from scripts import funds, serving
+from scripts import funds, serving, vault
 from scripts.api.status import Alert, WorkerState
 from scripts.failure import Failed, unwrap
 from scripts.funds import Treasury
@@ -28,6 +32,9 @@ ENGINE_SECONDS: Final = 5.0
 
 NO_LANE: Final = "No mint has a lane to it yet: a mint's own status says if it lacks coins."
 """While a worker with prices cannot be paid."""
+
+LOCKED: Final = "wallet_locked"
+"""Code of the alert, and of the failure, of a wallet that waits for its passphrase."""
 
 SEE_STATUS: Final = "`tussah status` says why."
 
@@ -47,6 +54,8 @@ class Roles:
         self.model: Model | None = None
         self.treasury: Treasury | None = None
         self._funded = trio.Event()
+        self._unlocked = trio.Event()
+        self._keys: Keys | None = None
 
     def start(self, nursery: trio.Nursery) -> None:
         """Begin what the settings ask for."""
@@ -98,10 +107,11 @@ class Roles:
     async def _fund(self) -> None:
         """Store, chain, lanes and purse; the mint and a worker with prices wait for it."""
         site = self._site
-        opening = funds.opened(
-            site.home, site.profile, site.settings, site.running(), site.identity
-        )
         try:
+            master = await self._opened_keys()
+            opening = funds.opened(
+                site.home, site.profile, site.settings, site.running(), site.identity, master
+            )
             async with opening as self.treasury:
                 self._funded.set()
                 log.info("wallet.open", chain=self.treasury.chain.name)
@@ -109,6 +119,43 @@ class Roles:
         finally:
             self.treasury = None
             self._funded.set()
+
+    @property
+    def locked(self) -> bool:
+        """Whether the wallet waits for somebody with its passphrase."""
+        return any(alert.code == LOCKED for alert in self.alerts)
+
+    async def unlock(self, passphrase: str) -> None:
+        """Open an encrypted wallet; harmless if it is open. Raises `Failed`."""
+        if self.locked:
+            self._keys = await self._read_keys(passphrase)
+            self._unlocked.set()
+
+    async def _opened_keys(self) -> Master:
+        """What the wallet's file holds, once somebody has unlocked it. Raises `Failed`."""
+        funds.needed(self._site.profile)
+        passphrase = vault.given(self._site.settings.wallet.passphrase_file, os.environ)
+        try:
+            return (await self._read_keys(passphrase)).master
+        except Failed as failed:
+            if failed.failure.code != LOCKED:
+                raise
+            self._alert(LOCKED, failed.failure.message, failed.failure.advice)
+        await self._unlocked.wait()
+        self.alerts = [alert for alert in self.alerts if alert.code != LOCKED]
+        assert self._keys is not None
+        return self._keys.master
+
+    async def _read_keys(self, passphrase: str) -> Keys:
+        """In a thread: a passphrase takes a second. Raises `Failed`."""
+        home = self._site.home
+
+        def read() -> Keys:
+            if vault.exists(home):
+                return vault.opened(home, passphrase)
+            return vault.made(home, SystemEntropy())
+
+        return await trio.to_thread.run_sync(read, limiter=trio.CapacityLimiter(1))
 
     async def _money(self) -> Treasury:
         """The treasury, once it is open. Raises `Failed` on a network that pays nothing."""

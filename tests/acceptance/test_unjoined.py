@@ -25,7 +25,7 @@ from ledger.chain.collator import GIVER
 from ledger.chain.embedded import NETWORK, SUPPLY
 from ledger.lane import LaneConfig
 from p2p.entropy import SystemEntropy
-from scripts import funds, networks
+from scripts import funds, networks, vault
 from scripts.parties import running
 from tests.acceptance import paid
 from tests.acceptance.processes import kill, no_errors, until
@@ -80,7 +80,7 @@ def facts_of(network, document, addresses):
 
 def accounts(party, role):
     """A party's wallet, its key, and its lanes with their keys of this side."""
-    master = funds.persistent_master(party.home, SystemEntropy())
+    master = vault.opened(party.home).master
     yield from (funds.persistent_account(party.home, NETWORK), master.wallet.public)
     for lane, config in paid.rows(party, "SELECT id, config FROM lane"):
         yield lane

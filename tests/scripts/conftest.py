@@ -291,7 +291,7 @@ class FakeOperator:
         self.is_joined, self.running = True, 0
         self.funds, self.worker = FUNDS, WORKER
         self.refuses = None
-        self.bought, self.moved, self.kept = [], [], []
+        self.bought, self.moved, self.kept, self.unlocked = [], [], [], []
         self.steps = list(STEPS)
         """What a purchase tells; at `None` it waits for ever."""
 
@@ -326,6 +326,12 @@ class FakeOperator:
 
     async def wallet(self):
         return self._money(money.wallet)
+
+    async def unlock(self, passphrase):
+        self.unlocked.append(passphrase)
+        if self.refuses:
+            raise self.refuses
+        return {"schema": "tussah/unlock/1", "locked": False}
 
     async def credits(self):
         return self._money(money.credits_)

@@ -13,15 +13,15 @@ from functools import partial
 import pytest
 import trio
 
+from ledger import keystore
 from ledger.chain.embedded import NETWORK
-from ledger.keys import Master
 from ledger.money import Nano
 from ledger.payment import CannotPay, Unpaid
 from p2p.entropy import SystemEntropy, seeded
 from p2p.identity import AdnlId, Identity
 from p2p.overlay.advert import Role
 from p2p.wire import Endpoint
-from scripts import daemon, funds, localchain, networks, sight
+from scripts import daemon, funds, localchain, networks, sight, vault
 from scripts import log as logs
 from scripts.api import client
 from scripts.failure import CODES, Failed
@@ -55,6 +55,13 @@ def chain_at(where, network=NETWORK):
 def wanted(home, **flags):
     named = {name.replace("__", "."): value for name, value in flags.items()}
     return load(flags=named, environ={}, file=home.config)[0]
+
+
+@pytest.fixture(autouse=True)
+def cheap(monkeypatch):
+    """An argon2id of a moment: what the real one costs is not looked at here."""
+    seal = keystore.seal
+    monkeypatch.setattr(keystore, "seal", lambda *given: seal(*given, passes=1, memory=8_192))
 
 
 @pytest.fixture
@@ -251,19 +258,9 @@ def test_wallet_key_is_made_once_and_private(home):
     assert home.wallet.read_bytes() == kept
 
 
-def test_wallet_key_of_a_faster_process_counts(home, monkeypatch):
-    home.prepare()
-    write_private(home.wallet, "ab" * 32 + "\n")
-    found = iter([None, b"\xab" * 32])
-    monkeypatch.setattr(Home, "wallet_seed", lambda home: next(found))
-    master = funds.persistent_master(home, seeded(1))
-    assert master.wallet.public == Master(b"\xab" * 32).wallet.public
-    assert home.wallet.read_text() == "ab" * 32 + "\n"
-
-
 def test_wallet_key_and_identity_are_two_secrets(home):
     funds.persistent_account(home, NETWORK)
-    assert home.seed() != home.wallet_seed()
+    assert home.seed() != vault.opened(home).master.secret
 
 
 async def test_wallet_key_outlives_restarts(home, paying, nursery):
@@ -279,13 +276,38 @@ async def test_wallet_key_outlives_restarts(home, paying, nursery):
     assert await once() == first
 
 
+async def test_encrypted_wallet_waits_to_be_unlocked(home, paying, start, validate):
+    """The node runs meanwhile; money says why it does not, and a wrong passphrase changes that."""
+    home.prepare()
+    vault.keep(home, keystore.make(seeded(1)), "luna", seeded(2))
+    node = await start()
+    assert (await alert_of(node))["code"] == "wallet_locked"
+    with pytest.raises(Failed, match=r"nobody has unlocked it.*wallet unlock") as failed:
+        await call(home, "POST", "/credits/buy", {})
+    assert failed.value.failure.meaning.exit == 2
+    with pytest.raises(Failed, match="does not open") as failed:
+        await call(home, "POST", "/wallet/unlock", {"passphrase": "atlas"})
+    assert failed.value.failure.code == "wrong_passphrase"
+    validate(await call(home, "POST", "/wallet/unlock", {"passphrase": "luna"}), "unlock")
+    status = await until(node, lambda status: status["money"]["credits_nano"] is not None)
+    assert "wallet_locked" not in [alert["code"] for alert in status["alerts"]]
+
+
+async def test_passphrase_in_a_file_opens_it_unattended(home, paying, start, tmp_path):
+    home.prepare()
+    vault.keep(home, keystore.make(seeded(1)), "luna", seeded(2))
+    (tmp_path / "phrase").write_text("luna\n")
+    node = await start(wallet__passphrase_file=str(tmp_path / "phrase"))
+    await until(node, lambda status: status["money"]["credits_nano"] is not None)
+
+
 async def test_damaged_wallet_key_is_an_alert_and_stays(home, paying, start):
     write_private(home.wallet, "moth\n")
     node = await start()
     alert = await alert_of(node)
     assert alert["code"] == "wallet"
     assert "wallet.key holds no key" in alert["message"]
-    assert "Restore it" in alert["advice"]
+    assert "wallet restore" in alert["advice"]
     with pytest.raises(Failed, match=r"wallet is not open.*status"):
         await call(home, "GET", "/wallet")
     assert home.wallet.read_text() == "moth\n"
@@ -375,8 +397,9 @@ def logged(path):
 
 def secrets_of(home):
     """Everything of a home that nobody else may know, as it might be written."""
-    master = Master(home.wallet_seed())
-    seeds = [home.wallet_seed(), master.credit_seed, master.mint_master]
+    keys = vault.opened(home)
+    master = keys.master
+    seeds = [master.secret, master.credit_seed, master.mint_master, " ".join(keys.words).encode()]
     seeds += [master.sub("tussah.payee"), *([home.seed()] if home.seed() else [])]
     return [form for seed in seeds for form in (seed.hex(), seed.hex()[:16], repr(seed))]
 

@@ -66,16 +66,11 @@ def test_seed_comes_back(home):
 
 def test_key_is_never_replaced(home):
     home.prepare()
-    for keep, seed in ((home.keep_seed, home.seed), (home.keep_wallet_seed, home.wallet_seed)):
-        keep(b"s" * 32)
-        with pytest.raises(FileExistsError):
-            keep(b"t" * 32)
-        assert seed() == b"s" * 32
-    assert {path.name for path in home.path.iterdir()} == {
-        "identity.key",
-        "networks",
-        "wallet.key",
-    }
+    home.keep_seed(b"s" * 32)
+    with pytest.raises(FileExistsError):
+        home.keep_seed(b"t" * 32)
+    assert home.seed() == b"s" * 32
+    assert {path.name for path in home.path.iterdir()} == {"identity.key", "networks"}
 
 
 def test_key_is_not_replaced_by_who_did_not_see_it_come(home, monkeypatch):
@@ -88,14 +83,13 @@ def test_key_is_not_replaced_by_who_did_not_see_it_come(home, monkeypatch):
     assert home.wallet.read_text() == "first"
 
 
-@pytest.mark.parametrize("name", ["identity", "wallet"])
 @pytest.mark.parametrize("text", ["", "abcd", "z" * 64])
-def test_damaged_key_is_refused_not_replaced(home, text, name):
+def test_damaged_key_is_refused_not_replaced(home, text):
     home.prepare()
-    write_private(getattr(home, name), text)
+    write_private(home.identity, text)
     with pytest.raises(Failed, match="holds no key"):
-        home.seed() if name == "identity" else home.wallet_seed()
-    assert getattr(home, name).read_text() == text
+        home.seed()
+    assert home.identity.read_text() == text
 
 
 def test_second_daemon_is_told_the_first_ones_pid(home):

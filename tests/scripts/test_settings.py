@@ -41,6 +41,7 @@ VALUES = {
     "worker.seed": [1, 2],
     "mint.fee_bp": [1, 2],
     "wallet.buy": ["yes", "ask"],
+    "wallet.passphrase_file": ["a", "b"],
     "log.level": ["debug", "error"],
     "log.format": ["console", "json"],
     "log.file": ["a", "b"],
