@@ -27,6 +27,7 @@ from p2p.onion.core import (
     Data,
     Ended,
     Failed,
+    GuardsChanged,
     Incoming,
     Lost,
     Misbehaved,
@@ -44,7 +45,7 @@ from p2p.overlay.core import Statistics as OverlayStatistics
 from p2p.overlay.listing import DirectoryStatus, Listing
 from p2p.sending import Tap as UdpTap
 from p2p.stack import Peer, Reachability, Stack, StackConfig, Transport
-from p2p.store import Kept, NodeStore
+from p2p.store import Kept, KeptGuard, NodeStore
 from p2p.transport.carrier import Carrier, CarrierStatistics, Meet, Tap
 from p2p.transport.joint import JointTransport
 from p2p.transport.libp2p import Libp2pCarrier
@@ -91,7 +92,8 @@ class NodeConfig:
     announce: tuple[Endpoint, ...] = ()
     """Where others can reach this node, if that is not where it listens; port 0: the same port."""
     store: NodeStore | None = None
-    """What it keeps over restarts; None: nothing, as a pure client, who is another each time."""
+    """What it keeps over restarts; None: nothing. Who has no role is another each time, and keeps
+    its guards alone."""
     judged: bool = True
     """Strangers find out whether it can be reached, if it has a role."""
     roles: Role = NOBODY
@@ -216,7 +218,7 @@ class Node:
         self._nursery = nursery
         clock = SystemClock()
         self._stack = Stack(config.identity, config.entropy, _stack_config(config, clock.now()))
-        self._inside = _Inside(carrier, nursery)
+        self._inside = _Inside(carrier, nursery, config.store)
         self._joint = None if udp is None else JointTransport(carrier, udp)
         self._driver = Driver(self._stack, self._joint or carrier, self._inside, clock)
         self._inside.driver = self._driver
@@ -261,13 +263,17 @@ class Node:
     def keep(self) -> None:
         """Write down what helps the next start, if there is a place for it. Takes milliseconds."""
         if self._config.store is not None:
-            _save(self._config.store, self._stack.kept())
+            _save(self._config.store, self._kept())
+
+    def _kept(self) -> Kept:
+        """Of who only asks nothing but its guards: the rest would tell whom it asked, and when."""
+        return self._stack.kept() if self._config.roles else Kept(guards=self._stack.guards())
 
     async def _keep_on(self, store: NodeStore) -> None:
         limiter = trio.CapacityLimiter(1)
         while True:
             await trio.sleep(KEEP_INTERVAL)
-            await trio.to_thread.run_sync(_save, store, self._stack.kept(), limiter=limiter)
+            await trio.to_thread.run_sync(_save, store, self._kept(), limiter=limiter)
 
     def _udp_addresses(self) -> tuple[Endpoint, ...]:
         """Where others can send datagrams: a client says so to nobody."""
@@ -311,6 +317,10 @@ class Node:
             members=frozenset(stack.overlay.members),
             neighbours=frozenset(stack.overlay.neighbours),
         )
+
+    def guards(self) -> tuple[KeptGuard, ...]:
+        """The first relays of its circuits, kept for weeks and over restarts."""
+        return self._stack.guards()
 
     async def joined(self) -> None:
         """Wait until the directory has been fetched; the deadline is the caller's."""
@@ -472,7 +482,8 @@ class _Inside:
 
     driver: Driver[Stack]
 
-    def __init__(self, carrier: Carrier, nursery: trio.Nursery) -> None:
+    def __init__(self, carrier: Carrier, nursery: trio.Nursery, store: NodeStore | None) -> None:
+        self._store = store
         self._carrier = carrier
         self._nursery = nursery
         self.joined = trio.Event()
@@ -516,10 +527,18 @@ class _Inside:
                 self._carrier.knock(peer, endpoint)
             case stack.HangUp(link):
                 self._carrier.close(link)
+            case GuardsChanged(guards):
+                self._keep(guards)
             case stack.WorkWanted(public, day):
                 self._nursery.start_soon(self._work, public, day)
             case _:
                 self._note(event)
+
+    def _keep(self, guards: Sequence[KeptGuard]) -> None:
+        """Write guards down before any circuit goes through them: milliseconds, once in weeks."""
+        if self._store is not None:
+            with _warned():
+                self._store.save_guards(guards)
 
     def _note(self, event: Event) -> None:
         """Events that ask for nothing."""
@@ -712,19 +731,25 @@ def _meet(meet: MeetUdp, sockets: Sequence[Endpoint], event: PeerSeen) -> None:
 
 
 def _save(store: NodeStore, kept: Kept) -> None:
-    """A disk that is full or gone costs the next start a bootstrap, and this node nothing."""
-    try:
+    with _warned():
         store.save(kept)
+
+
+@contextmanager
+def _warned() -> Iterator[None]:
+    """A disk that is full or gone costs the next start something, and this node nothing."""
+    try:
+        yield
     except LocalError as error:
         log.warning("store.failed", reason=str(error))
 
 
 def _stack_config(config: NodeConfig, now: float) -> StackConfig:
-    store = config.store
+    store = config.store if config.roles else None
     return StackConfig(
         started_at=int(now) if store is None else store.start(now),
         seq=0 if store is None else store.next_seq(now),
-        kept=Kept() if store is None else store.load(),
+        kept=_loaded(config),
         udp=bool(config.udp),
         udp_tap=config.udp_tap,
         network=config.network,
@@ -735,6 +760,12 @@ def _stack_config(config: NodeConfig, now: float) -> StackConfig:
         always=config.always,
         tap=config.onion_tap,
     )
+
+
+def _loaded(config: NodeConfig) -> Kept:
+    if config.store is None:
+        return Kept()
+    return config.store.load() if config.roles else Kept(guards=config.store.guards())
 
 
 def _dialable(config: NodeConfig, bound: Endpoint | None) -> tuple[Endpoint, ...]:

@@ -22,6 +22,7 @@ from p2p.entropy import Entropy
 from p2p.errors import CodecError, DirectoryStale
 from p2p.identity import AdnlId, Identity
 from p2p.kept import Kept as Kept
+from p2p.kept import KeptGuard
 from p2p.locator import Locator
 from p2p.locator import Peer as Peer
 from p2p.onion import core as onion
@@ -175,7 +176,12 @@ class Stack:
             linked=self._links.__contains__,
         )
         self._onion = OnionCore(
-            identity, keys, self.directory, entropy.fork("onion"), parts.onion_config(config)
+            identity,
+            keys,
+            self.directory,
+            entropy.fork("onion"),
+            parts.onion_config(config),
+            config.kept.guards,
         )
 
         self._calls = Calls()
@@ -274,7 +280,12 @@ class Stack:
         return Kept(
             nodes=tuple(tl.pack(node, boxed=False) for node in nodes),
             adverts=tuple(self._directory.kept()),
+            guards=self._onion.guards(),
         )
+
+    def guards(self) -> tuple[KeptGuard, ...]:
+        """The first relays of its circuits."""
+        return self._onion.guards()
 
     # --- commands: what we say of ourselves ---
 

@@ -1,4 +1,4 @@
-"""What a node keeps over restarts: when it started, its seq, nodes it knew, adverts it had.
+"""What a node keeps over restarts: its start, its seq, its guards, nodes it knew, adverts it had.
 
 One SQLite file. A lost or corrupt one costs a bootstrap, never a start: it is put aside and begun
 anew. Only the start and the seq are relied on: they must grow, so they are durable before they are
@@ -6,8 +6,9 @@ used. All here blocks, for milliseconds; callers use a thread where that matters
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import astuple, fields, replace
 from pathlib import Path
 from typing import Final, TypeVar, final
 
@@ -17,14 +18,24 @@ import structlog
 from p2p import defaults
 from p2p.errors import LocalError
 from p2p.kept import Kept as Kept
+from p2p.kept import KeptGuard as KeptGuard
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 
 _TABLES: Final = """
 CREATE TABLE number (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE node (position INTEGER PRIMARY KEY, record BLOB NOT NULL) STRICT;
 CREATE TABLE advert (position INTEGER PRIMARY KEY, seen REAL NOT NULL, buffer BLOB NOT NULL) STRICT;
 """
+
+_GUARD: Final = """
+CREATE TABLE guard (
+    position INTEGER PRIMARY KEY, id BLOB NOT NULL, since REAL NOT NULL, until REAL NOT NULL,
+    banned REAL NOT NULL, tries INTEGER NOT NULL, passed INTEGER NOT NULL, ended INTEGER NOT NULL,
+    killed INTEGER NOT NULL
+) STRICT;
+"""
+"""Since version 2."""
 
 NODES: Final = 1_024
 """DHT nodes kept: four from each bucket that a network of millions fills."""
@@ -81,6 +92,19 @@ class NodeStore:
 
     def load(self) -> Kept:
         """What was saved last."""
+        return replace(self._hints(), guards=self.guards())
+
+    def guards(self) -> tuple[KeptGuard, ...]:
+        """The guards that were saved last, in order."""
+        columns = ", ".join(_COLUMNS)
+        rows = self._rows(f"SELECT {columns} FROM guard ORDER BY position")  # noqa: S608 - our names
+        return tuple(guard for row in rows if (guard := _guard_of(row)) is not None)
+
+    def save_guards(self, guards: Sequence[KeptGuard]) -> None:
+        """Replace the guards alone. Durable when returned. Raises `LocalError`."""
+        self._do(lambda: self._replace_guards(guards))
+
+    def _hints(self) -> Kept:
         nodes = self._rows("SELECT record FROM node ORDER BY position")
         adverts = self._rows("SELECT seen, buffer FROM advert ORDER BY position")
         return Kept(
@@ -115,6 +139,15 @@ class NodeStore:
                 "INSERT INTO node (record) VALUES (?)", [(record,) for record in kept.nodes[:NODES]]
             )
             self._connection.executemany("INSERT INTO advert (seen, buffer) VALUES (?, ?)", adverts)
+            self._replace_guards(kept.guards)
+
+    def _replace_guards(self, guards: Sequence[KeptGuard]) -> None:
+        columns = ", ".join(_COLUMNS)
+        places = ", ".join("?" * len(_COLUMNS))
+        statement = f"INSERT INTO guard ({columns}) VALUES ({places})"  # noqa: S608 - our names
+        with self._connection:
+            self._connection.execute("DELETE FROM guard")
+            self._connection.executemany(statement, [astuple(guard) for guard in guards])
 
     def _rows(self, statement: str) -> list[tuple[object, ...]]:
         return self._do(lambda: list(self._connection.execute(statement)))
@@ -155,13 +188,44 @@ def _prepare(connection: apsw.Connection) -> None:
     connection.set_busy_timeout(_PATIENCE)
     connection.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL")
     version = connection.pragma("user_version")
-    if version not in (0, _VERSION):
+    if version not in (0, 1, _VERSION):
         raise apsw.MismatchError(f"a store of version {version}")
-    if version == 0:
+    if version < _VERSION:
+        missing = _GUARD if version else _TABLES + _GUARD
         with connection:
-            connection.execute(f"{_TABLES} PRAGMA user_version = {_VERSION}")
+            connection.execute(f"{missing} PRAGMA user_version = {_VERSION}")
     if list(connection.execute("PRAGMA quick_check(1)")) != [("ok",)]:
         raise apsw.CorruptError("the file is damaged")
+
+
+_COLUMNS: Final = tuple(field.name for field in fields(KeptGuard))
+
+
+def _guard_of(row: tuple[object, ...]) -> KeptGuard | None:
+    """A row as it was written; types are the table's, worth is for its reader to judge."""
+    match row:
+        case (
+            bytes(id_),
+            float(since),
+            float(until),
+            float(banned),
+            int(tries),
+            int(passed),
+            int(ended),
+            int(killed),
+        ):
+            return KeptGuard(
+                id=id_,
+                since=since,
+                until=until,
+                banned=banned,
+                tries=tries,
+                passed=passed,
+                ended=ended,
+                killed=killed,
+            )
+        case _:
+            return None
 
 
 def _set_aside(path: Path) -> None:

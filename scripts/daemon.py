@@ -146,11 +146,8 @@ async def _networked(site: Site, recorder: Recorder | None) -> AsyncIterator[Non
 
 
 @contextmanager
-def _kept(site: Site) -> Iterator[NodeStore | None]:
-    """What the node keeps of the network over restarts; who only asks is another each time."""
-    if not site.roles:
-        yield None
-        return
+def _kept(site: Site) -> Iterator[NodeStore]:
+    """What the node keeps of the network over restarts: of who only asks, its guards."""
     with NodeStore.open(site.home.network_store) as store:
         yield store
 

@@ -226,6 +226,8 @@ class _Ask:
         beyond = place is None or fate.opened or place > 1
         if self._asker.guards is not None:  # as circuits tell them: has anybody beyond answered?
             self._asker.guards.tried(now, path[0], passed=beyond)
+            if place is None or fate.opened:
+                self._asker.guards.ended(now, path[0], killed=place in (0, 1))
 
         if refusal is not None:
             reason = PLAIN + refusal.encode()

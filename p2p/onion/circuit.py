@@ -30,11 +30,11 @@ from p2p.onion.events import (
     Pong,
     Reset,
 )
+from p2p.onion.guards import Guards
 from p2p.onion.handshake import Accepted, ClientHandshake, Refused, Target
 from p2p.onion.handshake import Ended as EndCreate
 from p2p.onion.link import LinkCore, Port, Side
 from p2p.onion.links import Links
-from p2p.onion.path import Guards
 from p2p.onion.relay import Admission, House
 from p2p.onion.shaping import AskerShape, Shape
 from p2p.onion.streams import Streams
@@ -234,7 +234,7 @@ class CircuitCore:
         if cell is not None:
             self._seal(now, circuit, port, cell)
         if isinstance(shape, AskerShape) and shape.silent:
-            self._finish(now, circuit_id, DestroyReason.OTHER)
+            self._finish(now, circuit_id, DestroyReason.OTHER, killed=True)
         else:
             self._await_slot(circuit_id, circuit)
 
@@ -277,17 +277,21 @@ class CircuitCore:
         except OnionError:
             self._break(now, circuit_id)
             return
+        self._guards.ended(now, circuit.guard, killed=failure.depth == 1)
         self._end(circuit_id, Lost(circuit_id, failure.depth - 1, failure.code))
         self._links.destroy(now, port, DestroyReason.OTHER)
 
     def lost(self, now: float, port: Port) -> None:
-        """The link of a port is gone, and the port with it."""
-        self._gone(now, CircuitId(port.number), GUARD_UNREACHABLE)
+        """The link of a port is gone, and the port with it: the next guard is used from here on."""
+        circuit = self._circuits[CircuitId(port.number)]
+        if isinstance(circuit, ClientCircuit) and circuit.is_open:
+            self._guards.unreachable(now, circuit.guard)
+        self._gone(now, CircuitId(port.number), GUARD_UNREACHABLE, killed=True)
 
     def destroyed(self, now: float, port: Port) -> None:
         """DESTROY came in on a port."""
         self._links.ended(now, port)
-        self._gone(now, CircuitId(port.number), DESTROYED)
+        self._gone(now, CircuitId(port.number), DESTROYED, killed=True)
 
     def close(self, now: float, circuit_id: CircuitId) -> None:
         """The caller wants no more of it; a shape that has begun goes on without him."""
@@ -301,6 +305,7 @@ class CircuitCore:
             return
         if circuit.port is not None:
             self._links.destroy(now, circuit.port, DestroyReason.OTHER)
+        self._over(now, circuit, killed=False)
         self._forget(circuit_id)
 
     def idle(self, now: float, circuit_id: CircuitId) -> None:
@@ -322,7 +327,7 @@ class CircuitCore:
     def cut(self, now: float, port: Port) -> None:
         """End a circuit at once, with what it has queued: memory is short."""
         self._links.cut(now, port, DestroyReason.LIMITS)
-        self._gone(now, CircuitId(port.number), DESTROYED)
+        self._gone(now, CircuitId(port.number), DESTROYED, killed=False)
 
     # --- inside ---
 
@@ -396,6 +401,7 @@ class CircuitCore:
             self._break(now, circuit_id)
             return
         self._links.destroy(now, circuit.port, DestroyReason.OTHER)
+        self._over(now, circuit, killed=False)
         self._forget(circuit_id)
 
     def _tell(self, circuit_id: CircuitId, cell: Cell) -> None:
@@ -411,23 +417,31 @@ class CircuitCore:
     def _break(self, now: float, circuit_id: CircuitId) -> None:
         """The peer, or someone on the path, broke a rule."""
         port = self._circuits[circuit_id].port
-        self._gone(now, circuit_id, BAD_REPLY)
+        self._gone(now, circuit_id, BAD_REPLY, killed=True)
         if port is not None:
             self._links.destroy(now, port, DestroyReason.PROTOCOL)
 
-    def _finish(self, now: float, circuit_id: CircuitId, reason: DestroyReason) -> None:
+    def _finish(
+        self, now: float, circuit_id: CircuitId, reason: DestroyReason, *, killed: bool = False
+    ) -> None:
         port = self._circuits[circuit_id].port
-        self._gone(now, circuit_id, DESTROYED)
+        self._gone(now, circuit_id, DESTROYED, killed=killed)
         if port is not None:
             self._links.destroy(now, port, reason)
 
-    def _gone(self, now: float, circuit_id: CircuitId, status: int) -> None:
-        """Say the end that fits the state."""
+    def _gone(self, now: float, circuit_id: CircuitId, status: int, *, killed: bool) -> None:
+        """Say the end that fits the state; whether it may have been the guard who ended it."""
         circuit = self._circuits[circuit_id]
+        self._over(now, circuit, killed=killed)
         if isinstance(circuit, ClientCircuit) and circuit.layers is None:
             self._fail(now, circuit_id, status)
         else:
             self._end(circuit_id, Lost(circuit_id, None))
+
+    def _over(self, now: float, circuit: Circuit, *, killed: bool) -> None:
+        """A circuit that stood is over."""
+        if isinstance(circuit, ClientCircuit) and circuit.is_open:
+            self._guards.ended(now, circuit.guard, killed=killed)
 
     def _fail(self, now: float, circuit_id: CircuitId, status: int) -> None:
         circuit = self._circuits[circuit_id]

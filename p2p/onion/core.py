@@ -15,6 +15,7 @@ from p2p.core import Event, Send, Source
 from p2p.entropy import Entropy
 from p2p.errors import OnionError
 from p2p.identity import AdnlId, Identity
+from p2p.kept import KeptGuard
 from p2p.onion.cell import FRAME_SIZE, MAX_RELAYS, MORE, Command, DestroyReason, Frame
 from p2p.onion.cell import CircuitId as CircuitId
 from p2p.onion.circuit import CircuitCore
@@ -27,6 +28,7 @@ from p2p.onion.events import Data as Data
 from p2p.onion.events import Dial as Dial
 from p2p.onion.events import Ended as Ended
 from p2p.onion.events import Failed as Failed
+from p2p.onion.events import GuardsChanged as GuardsChanged
 from p2p.onion.events import Incoming as Incoming
 from p2p.onion.events import Lost as Lost
 from p2p.onion.events import Misbehaved as Misbehaved
@@ -35,13 +37,14 @@ from p2p.onion.events import Opened as Opened
 from p2p.onion.events import Pong as Pong
 from p2p.onion.events import Reset as Reset
 from p2p.onion.events import Tap
+from p2p.onion.guards import Guards
 from p2p.onion.handshake import Ended as EndCreate
 from p2p.onion.handshake import Relayed, Target
 from p2p.onion.link import LinkCore, Port, Side
 from p2p.onion.links import Links
 from p2p.onion.noise import Kem, MlKem768
 from p2p.onion.paces import Paces
-from p2p.onion.path import DirectoryView, Guards, eligible, pick_path
+from p2p.onion.path import DirectoryView, eligible, pick_path
 from p2p.onion.relay import Admission, House, RelayCore
 from p2p.onion.relay import OnionKeys as OnionKeys
 from p2p.onion.shaping import Shape as Shape
@@ -107,6 +110,7 @@ class OnionCore:
         view: DirectoryView,
         entropy: Entropy,
         config: OnionConfig,
+        guards: Sequence[KeptGuard] = (),
     ) -> None:
         house = _house(identity, config)
         self._now = 0.0
@@ -114,7 +118,7 @@ class OnionCore:
         self._dev = config.dev
         self._view = view
         self._entropy = entropy
-        self._guards = Guards(entropy)
+        self._guards = Guards(entropy, guards)
         self._timers = Timers()
         self._links = Links(
             me=identity.id,
@@ -199,6 +203,10 @@ class OnionCore:
             acquainted=acquainted,
             suspects=suspects,
         )
+
+    def guards(self) -> tuple[KeptGuard, ...]:
+        """The first relays of this node, as they are to be kept."""
+        return tuple(guard.kept() for guard in self._guards.all())
 
     def guard_age(self, now: float, guard: AdnlId) -> float | None:
         """Seconds that a relay has been a guard of this node, None if it is none."""
@@ -309,6 +317,9 @@ class OnionCore:
         """Writes, `Send.to` a link; and events."""
         sends = self._links.flush(self._now)
         events = self._links.events.copy()
+        if self._guards.changed:
+            self._guards.changed = False
+            events.insert(0, GuardsChanged(self.guards()))
         self._links.events.clear()
         return sends, events
 

@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 from p2p.core import Source
 from p2p.identity import AdnlId
+from p2p.kept import KeptGuard
 from p2p.onion.cell import CircuitId
 
 Tap: TypeAlias = Callable[[str, bytes], None]
@@ -89,6 +90,13 @@ class Lost:
     circuit: CircuitId
     hop: int | None
     code: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class GuardsChanged:
+    """Another relay has become a guard, or one is banned: to be written down before it is used."""
+
+    guards: tuple[KeptGuard, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,192 +3,20 @@
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from enum import Enum, IntFlag
+from enum import Enum
 from statistics import median_low
-from typing import Protocol, final
 
 from p2p import defaults
 from p2p.entropy import Entropy, choice
 from p2p.errors import NoPath
 from p2p.identity import AdnlId
 from p2p.onion.cell import MAX_RELAYS
+from p2p.onion.guards import Guards as Guards
 from p2p.onion.handshake import Target as Target
-
-
-class Role(IntFlag):
-    """What a listed node offers, with the bits of an advert."""
-
-    RELAY = 1
-    WORKER = 2
-    MINT = 4
-    DHT = 8
-    ATTACHMENT = 16
-    DIALABLE = 32
-    DIRECTORY = 64
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RelayView:
-    """What path choice needs to know of a listed node."""
-
-    id: AdnlId
-    onion_key: bytes
-    """X25519 public key of 32 bytes, today's as the node's advert has it."""
-    operator: bytes
-    """Group of nodes under one operator; an unproven operator's group is its subnet."""
-    subnet: bytes
-    """/16 of IPv4 or /32 of IPv6; empty for a private or unknown address."""
-    roles: Role
-    stable: bool
-    """Listed in at least 5 of the last 7 days."""
-    weight: float
-    """Stake up to the cap as a share of the cap, 1.0 in a network without stake."""
-    attachments: tuple[AdnlId, ...] = ()
-    """Relays that keep a link to this node, which cannot be dialled."""
-    live: bool = True
-    """Heard of lately. A guard need not be: who keeps its pulses back could else replace it."""
-
-    @property
-    def target(self) -> Target:
-        """As a hop of a path."""
-        return Target(id=self.id, onion_key=self.onion_key)
-
-    def clashes(self, other: "RelayView") -> bool:
-        """Whether one party may run both: they share an id, an operator or a subnet."""
-        return (
-            self.id == other.id
-            or self.operator == other.operator
-            or (self.subnet != b"" and self.subnet == other.subnet)
-        )
-
-
-class DirectoryView(Protocol):
-    """The directory as circuits see it; asking it never sends a query."""
-
-    def relay(self, peer: AdnlId, /) -> RelayView | None:
-        """Any listed relay, worker or mint."""
-
-    def relays(self) -> Sequence[RelayView]:
-        """The usable relays only, in an order that depends on the directory alone."""
-
-
-# --- guards ---
-
-
-@dataclass(slots=True, kw_only=True)
-class Guard:
-    """A first relay that is kept to."""
-
-    id: AdnlId
-    since: float
-    until: float
-    down: float | None = None
-    """When it was last found unreachable, if nothing came through since."""
-    tries: int = 0
-    passed: int = 0
-    """Tries in which something authenticated came back from beyond it."""
-    banned: float = 0.0
-    """Until when it is not used, for failing too many."""
-
-
-@final
-class Guards:
-    """Three relays drawn once and kept for weeks; the first that can be reached is used.
-
-    Every new guard is another chance to have a bad one, so none is replaced for being slow or
-    unreachable, only for having left the directory, for age, or for failing paths.
-    """
-
-    def __init__(self, entropy: Entropy) -> None:
-        self._entropy = entropy
-        self._guards: list[Guard] = []
-        self.tries = 0
-        """Paths tried through guards."""
-        self.passed = 0
-        """Those of them in which something came back from beyond the guard."""
-
-    def choose(
-        self, now: float, relays: Sequence[RelayView], worker: RelayView
-    ) -> RelayView | None:
-        """The guard for a path to `worker` among the eligible `relays`; None if there is none."""
-        listed = {relay.id: relay for relay in relays}
-        usable = self._usable(now, relays, listed)
-        fitting = [guard for guard in usable if not listed[guard.id].clashes(worker)]
-        if fitting:
-            return listed[min(fitting, key=lambda guard: _rank(now, guard)).id]
-        apart = [relay for relay in self._fresh(relays) if not relay.clashes(worker)]
-        return apart[_draw(self._entropy, apart)] if apart else None
-
-    def first(self, now: float, relays: Sequence[RelayView]) -> AdnlId | None:
-        """The guard of most paths among the eligible `relays`; None if there are none."""
-        usable = self._usable(now, relays, {relay.id: relay for relay in relays})
-        return min(usable, key=lambda guard: _rank(now, guard)).id if usable else None
-
-    def unreachable(self, now: float, relay: AdnlId) -> None:
-        """No link to a guard could be had; the next is used until this one is probed again."""
-        for guard in self._guards:
-            if guard.id == relay:
-                guard.down = now
-
-    def tried(self, now: float, relay: AdnlId, *, passed: bool) -> None:
-        """A path through a guard has been tried; whether anything came from beyond it."""
-        for guard in self._guards:
-            if guard.id == relay:
-                guard.down = None
-                self.tries += 1
-                self.passed += passed
-                guard.tries += 1
-                guard.passed += passed
-                self._judge(now, guard)
-
-    def age(self, now: float, relay: AdnlId) -> float | None:
-        """Seconds a guard has been one."""
-        ages = [now - guard.since for guard in self._guards if guard.id == relay]
-        return ages[0] if ages else None
-
-    def __contains__(self, relay: AdnlId) -> bool:
-        return any(guard.id == relay for guard in self._guards)
-
-    def __len__(self) -> int:
-        return len(self._guards)
-
-    def _usable(
-        self, now: float, relays: Sequence[RelayView], listed: Mapping[AdnlId, RelayView]
-    ) -> list[Guard]:
-        """Guards that are listed, neither too old nor banned; filled up to three."""
-        self._guards = [guard for guard in self._guards if now < guard.until]
-        usable = [guard for guard in self._guards if guard.id in listed and guard.banned <= now]
-        if len(usable) < defaults.GUARDS:
-            usable += self._more(now, relays, defaults.GUARDS - len(usable))
-        return usable
-
-    def _more(self, now: float, relays: Sequence[RelayView], count: int) -> list[Guard]:
-        fresh = self._fresh(relays)
-        drawn = (fresh.pop(_draw(self._entropy, fresh)) for _ in range(min(count, len(fresh))))
-        return [self._keep(now, relay.id) for relay in drawn]
-
-    def _fresh(self, relays: Sequence[RelayView]) -> list[RelayView]:
-        return [relay for relay in relays if relay.id not in self]
-
-    def _keep(self, now: float, relay: AdnlId) -> Guard:
-        least, most = defaults.GUARD_LIFE
-        until = now + least + (most - least) * self._entropy.uniform()
-        guard = Guard(id=relay, since=now, until=until)
-        self._guards.append(guard)
-        return guard
-
-    def _judge(self, now: float, guard: Guard) -> None:
-        if guard.tries >= defaults.BIAS_TRIES and guard.passed < defaults.BIAS_RATE * guard.tries:
-            guard.banned = now + defaults.BIAS_BAN
-            guard.tries = guard.passed = 0
-
-
-def _rank(now: float, guard: Guard) -> float:
-    """Guards that are up come first, then those that were found down longest ago."""
-    if guard.down is None or guard.down + defaults.GUARD_DOWN <= now:
-        return 0.0
-    return guard.down
-
+from p2p.onion.relays import DirectoryView as DirectoryView
+from p2p.onion.relays import RelayView as RelayView
+from p2p.onion.relays import Role as Role
+from p2p.onion.relays import draw
 
 # --- paths ---
 
@@ -232,9 +60,10 @@ def pick_path(
     if end.attachments:
         lasts = [relay for relay in pool if relay.id in end.attachments]
     if relays <= 1:
-        return [relay.target for relay in _short(entropy, lasts, relays, end, guards, now)]
+        short = _short(entropy, lasts, relays, end, guards, now, suspects)
+        return [relay.target for relay in short]
 
-    guard = _first(entropy, pool, end, guards, now)
+    guard = _first(entropy, pool, end, guards, now, suspects)
     if guard is None:
         raise NoPath(f"none of {len(pool)} relays can be the first")
     attached = bool(end.attachments)
@@ -302,11 +131,12 @@ def _short(
     end: RelayView,
     guards: Guards | None,
     now: float,
+    suspects: Sequence[AdnlId],
 ) -> list[RelayView]:
     """Paths of no relay, or of one that is guard and last at once."""
     if relays == 0:
         return [end]
-    only = _first(entropy, lasts, end, guards if not end.attachments else None, now)
+    only = _first(entropy, lasts, end, guards if not end.attachments else None, now, suspects)
     if only is None:
         raise NoPath("no relay is apart from the worker")
     return [only, end]
@@ -318,11 +148,12 @@ def _first(
     end: RelayView,
     guards: Guards | None,
     now: float,
+    suspects: Sequence[AdnlId],
 ) -> RelayView | None:
     if guards is not None:
-        return guards.choose(now, pool, end)
+        return guards.choose(now, pool, end, suspects)
     apart = _of_others(pool, end)
-    return apart[_draw(entropy, apart)] if apart else None
+    return apart[draw(entropy, apart)] if apart else None
 
 
 def _rest(
@@ -337,23 +168,13 @@ def _rest(
     if not lasts or (relays == 2 and not middles):
         raise NoPath("too few relays that no one party may run together")
     for _ in range(defaults.PATH_DRAWS):
-        last = choice(entropy, lasts) if attached else lasts[_draw(entropy, lasts)]
+        last = choice(entropy, lasts) if attached else lasts[draw(entropy, lasts)]
         if relays == 1:
             return [last]
-        middle = middles[_draw(entropy, middles)]
+        middle = middles[draw(entropy, middles)]
         if not middle.clashes(last):
             return [middle, last]
     raise NoPath(f"{defaults.PATH_DRAWS} draws gave no two relays apart from each other")
-
-
-def _draw(entropy: Entropy, relays: Sequence[RelayView]) -> int:
-    """An index, each as likely as its relay's weight."""
-    point = entropy.uniform() * sum(relay.weight for relay in relays)
-    for index, relay in enumerate(relays):
-        point -= relay.weight
-        if point < 0:
-            return index
-    return len(relays) - 1
 
 
 def _capped(relays: Sequence[RelayView]) -> list[RelayView]:

@@ -1,7 +1,7 @@
 """The documents of one ask: what is told while it runs, and the whole of it at the end."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from inference.client import Done, Offered, Progress
@@ -32,6 +32,8 @@ class Terms:
     """Name of the chain that answers are paid on; None: they are free."""
     worthless: bool = True
     """Whether its coins are."""
+    guard_ages: Mapping[bytes, float] = field(default_factory=dict)
+    """Seconds that this node's first relays have been so, by their ids."""
 
 
 def offered(event: Offered) -> Document:
@@ -117,9 +119,16 @@ def _privacy(done: Done, terms: Terms) -> Document:
         "shape": None if shape is None else _shape(shape),
         "slots": done.slots,
         "clients_claimed": terms.clients_claimed,
-        "guard_age_s": None,
+        "anonymity_set": max(1, terms.clients_claimed),
+        "guard_age_s": _age(done, terms),
         "path": [hop.hex() for hop in done.path[:-1]],
     }
+
+
+def _age(done: Done, terms: Terms) -> int | None:
+    """Seconds that the first relay has been this node's guard; None if it is none."""
+    age = terms.guard_ages.get(done.path[0])
+    return None if age is None else max(0, round(age))
 
 
 def _level(shape: Shape | None) -> Shaping:

@@ -22,6 +22,9 @@ STILL_BUYING = (
     "the lane."
 )
 
+FEW_SLOTS = 20
+"""candidate workers below which the choice of one hides little: a warning is due"""
+
 LATE_FINISH: Mapping[str, str] = {"deadline": "deadline", "worker_lost": "worker_lost"}
 """Ends of an answer that came only in part, and the code whose exit status they share."""
 
@@ -214,8 +217,18 @@ def _finish(document: Document) -> None:
         f"{privacy['readable_by']} reads the prompt"
     )
     say(told(privacy))
+    if _number(privacy["slots"]) < FEW_SLOTS:
+        say(
+            f"Few to choose from: the worker was drawn among {privacy['slots']}, and below "
+            f"{FEW_SLOTS} the choice hides little."
+        )
     if document["finish"] != "stop":
         say(f"The answer ended early: {document['finish']}.")
+
+
+def _number(value: object) -> int:
+    assert isinstance(value, int)
+    return value
 
 
 def _part(document: Document, name: str) -> Mapping[str, object]:

@@ -125,7 +125,12 @@ class Asks:
             clients_claimed=statuses.clients_claimed(self._site.entries()),
             chain=None if chain is None else chain.name,
             worthless=chain is None or chain.worthless,
+            guard_ages=self._guard_ages(),
         )
+
+    def _guard_ages(self) -> dict[bytes, float]:
+        now = time.time()
+        return {guard.id: now - guard.since for guard in self._site.running().guards()}
 
     async def keep(self, done: Done) -> None:
         """Keep a receipt, if this node has a store. A full disk must not cost the answer."""

@@ -14,8 +14,7 @@ from simulations.reading import Between
 
 Kill: TypeAlias = Literal["none", "build", "open"]
 """What becomes of circuits that touch the coalition and that it cannot join: they stand; their
-set-up is not passed on; or they are ended once they stand. In the last case the guard has passed
-something on, and the count of paths that came beyond it (`p2p.onion.path.Guards`) sees nothing."""
+set-up is not passed on; or they are ended once they stand. `p2p.onion.guards` counts both."""
 
 Goal: TypeAlias = Literal["worker", "prompt"]
 """What the coalition wants to join the asker with."""

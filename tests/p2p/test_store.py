@@ -1,17 +1,25 @@
 """What a node keeps over restarts: what must grow grows, and a bad file costs no start."""
 
 import stat
+from contextlib import closing
+from dataclasses import replace
 from itertools import pairwise
 
+import apsw
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from p2p.errors import LocalError
-from p2p.store import NODES, Kept, NodeStore
+from p2p.store import NODES, Kept, KeptGuard, NodeStore
 
 NOW = 1_800_000_000.0
-KEPT = Kept(nodes=(b"node 1", b"node 2"), adverts=((NOW, b"advert"), (NOW + 0.5, b"another")))
+GUARD = KeptGuard(id=b"1" * 32, since=NOW, until=NOW + 50.5, tries=5, passed=4, ended=3, killed=2)
+KEPT = Kept(
+    nodes=(b"node 1", b"node 2"),
+    adverts=((NOW, b"advert"), (NOW + 0.5, b"another")),
+    guards=(GUARD,),
+)
 
 
 @pytest.fixture
@@ -72,6 +80,28 @@ def test_anything_kept_comes_back(kept):
     with NodeStore.open(None) as store:
         store.save(kept)
         assert store.load() == kept
+
+
+def test_guards_are_replaced_alone(path):
+    with NodeStore.open(path) as store:
+        store.save(KEPT)
+        store.save_guards([GUARD, replace(GUARD, id=b"2" * 32)])
+    with NodeStore.open(path) as store:
+        assert len(store.guards()) == 2
+        assert store.load() == replace(KEPT, guards=store.guards())
+        store.save_guards([])
+        assert store.guards() == ()
+
+
+def test_file_of_before_there_were_guards_keeps_what_it_has(path):
+    with NodeStore.open(path) as store:
+        store.save(KEPT)
+    with closing(apsw.Connection(str(path))) as connection:
+        connection.execute("DROP TABLE guard; PRAGMA user_version = 1")
+    with NodeStore.open(path) as store:
+        assert store.load() == replace(KEPT, guards=())
+        store.save_guards([GUARD])
+        assert store.guards() == (GUARD,)
 
 
 def test_no_more_nodes_are_kept_than_the_bound(path):

@@ -11,7 +11,9 @@ from p2p import defaults
 from p2p.entropy import seeded
 from p2p.errors import NoPath
 from p2p.identity import AdnlId
-from p2p.onion.core import Failed, Opened
+from p2p.kept import KeptGuard
+from p2p.onion import guards as guards_table
+from p2p.onion.core import Failed, GuardsChanged, Lost, Opened
 from p2p.onion.path import (
     CircuitFacts,
     Guards,
@@ -322,6 +324,82 @@ def test_guard_that_passes_most_paths_stays():
     for attempt in range(200):
         guards.tried(NOW, guard, passed=attempt % 4 != 0)
     assert first(view, guards) == guard
+
+
+def test_guard_behind_which_most_circuits_are_killed_is_banned_for_a_week():
+    view, guards = Listing(a_relay(i) for i in range(40)), Guards(seeded(2))
+    guard = first(view, guards)
+    for number in range(defaults.BIAS_TRIES):
+        assert first(view, guards) == guard
+        guards.tried(NOW, guard, passed=True)
+        guards.ended(NOW, guard, killed=number % 3 != 0)
+    assert first(view, guards) != guard
+    assert first(view, guards, now=NOW + defaults.BIAS_BAN) == guard
+
+
+def test_guard_that_has_just_failed_is_gone_around_by_the_next():
+    view, guards = Listing(a_relay(i) for i in range(40)), Guards(seeded(2))
+    guard = first(view, guards)
+    paths = [pick(view, guards=guards, now=NOW, suspects=[guard]) for _ in range(3)]
+    assert paths[0][0].id != guard
+    assert first(view, guards) == guard
+    every = [kept.id for kept in guards.all()]
+    assert pick(view, guards=guards, now=NOW, suspects=every)[0].id in every
+    assert len(guards) == defaults.GUARDS
+
+
+def test_guards_come_back_with_their_counts_after_a_restart():
+    view, guards = Listing(a_relay(i) for i in range(40)), Guards(seeded(2))
+    guard = first(view, guards)
+    for _ in range(defaults.BIAS_TRIES - 1):
+        guards.tried(NOW, guard, passed=False)
+    kept = [each.kept() for each in guards.all()]
+    again = Guards(seeded(99), kept)
+    assert [each.kept() for each in again.all()] == kept
+    assert first(view, again) == guard
+    again.tried(NOW, guard, passed=False)
+    assert first(view, again) != guard
+
+
+@pytest.mark.parametrize(
+    "damage", [{"id": b"short"}, {"passed": 7}, {"until": 4e9}, {"ended": -1, "killed": -2}]
+)
+def test_guard_that_was_never_written_so_is_forgotten(damage):
+    kept = KeptGuard(id=bytes(32), since=NOW, until=NOW + 50 * 86_400)
+    assert len(Guards(seeded(1), [kept])) == 1
+    assert len(Guards(seeded(1), [replace(kept, **damage)])) == 0
+
+
+def test_no_churn_makes_the_table_of_guards_grow():
+    guards = Guards(seeded(2))
+    for start in range(0, 400, 4):
+        first(Listing(a_relay(i) for i in range(start, start + 12)), guards)
+    assert len(guards) <= guards_table.MOST
+
+
+def test_guards_are_told_before_anything_is_written_to_one(town):
+    net, client, _, worker = town
+    path = net.call(client, lambda core, now: core.path(now, worker.id))
+    (changed,) = client.said(GuardsChanged)
+    assert path[0].id in [kept.id for kept in changed.guards]
+    assert not client.links
+    net.open(client, path)
+    net.until(lambda: client.said(Opened))
+    assert len(client.said(GuardsChanged)) == 1
+
+
+@pytest.mark.parametrize(("dead", "counted"), [(0, True), (1, True), (2, False)])
+def test_core_counts_against_the_guard_what_it_may_have_killed(town, dead, counted):
+    net, client, relays, worker = town
+    path = net.call(client, lambda core, now: core.path(now, worker.id))
+    net.open(client, path)
+    net.until(lambda: client.said(Opened))
+    net.kill(next(relay for relay in relays if relay.id == path[dead].id))
+    net.until(lambda: client.said(Lost))
+    (guard,) = [kept for kept in client.core.guards() if kept.id == path[0].id]
+    assert (guard.ended, guard.killed) == (1, int(counted))
+    after = net.call(client, lambda core, now: core.path(now, worker.id, 2))
+    assert (after[0].id == guard.id) == (dead > 0)
 
 
 def test_guard_of_the_worker_s_operator_is_not_used_for_it():

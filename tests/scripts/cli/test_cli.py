@@ -215,6 +215,7 @@ def test_answer_is_on_stdout_and_the_rest_on_stderr(shell, node):
         "the worker reads the prompt",
         "shaping 1: a prompt of up to 4 cells and an answer of up to 8 s show, no more; "
         "53 kB on each link, padding for 8 s yet",
+        "Few to choose from: the worker was drawn among 2, and below 20 the choice hides little.",
     ]
 
 
