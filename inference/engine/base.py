@@ -29,6 +29,10 @@ NONCE_SIZE: Final = 16
 KV_TYPES: Final = ("f16", "q8_0")
 """types a cache may have"""
 
+STRICT_ROWS: Final = 48
+"""rows of a kernel call that keep one answer's numbers apart from how many are computed beside it:
+from 64 rows of one sequence on, another kernel computes attention"""
+
 MILLE: Final = 1_000
 """Settings are integers in thousandths: the same numbers on both sides of a wire."""
 
@@ -121,9 +125,9 @@ class Plan:
     """How to load a model on this machine."""
 
     context: int = 4_096
-    """tokens of prompt and answer together"""
+    """tokens of one prompt and its answer together"""
     slots: int = 1
-    """answers at once"""
+    """answers at once, each with a context of its own"""
     batch: int = 512
     """tokens computed in one step at most: bounds how long a cancel waits on a GPU"""
     ubatch: int = 512
@@ -135,12 +139,21 @@ class Plan:
     kv_type: str = "f16"
     """type of the cache: one of `KV_TYPES`"""
     flash_attention: bool = True
+    reproducible: bool = True
+    """On a CPU: an answer's numbers do not depend on what is computed beside it, at the price of
+    a seventh of the speed of many answers. See `strict`."""
 
     def __post_init__(self) -> None:
         if min(self.context, self.slots, self.batch, self.ubatch) < 1 or self.threads < 0:
             raise ValueError("a plan of nothing")
         if self.kv_type not in KV_TYPES:
             raise ValueError(f"no cache type {self.kv_type!r}")
+
+    @property
+    def strict(self) -> bool:
+        """Whether slots have caches of their own and kernel calls `STRICT_ROWS` rows at most: then
+        an answer is the same, bit for bit, alone and beside others. No GPU promises that."""
+        return self.reproducible and not self.gpu_layers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,24 +1,28 @@
 """Which tokens a device computes next, and what that means for each job; no clock, no model.
 
-A job's *context* is its prompt and the answer so far; its *cache* is how much of that the device
-has computed. One rule drives everything: compute the next rows of the context that are missing,
-and when none is missing, draw a token and append it. Prefill, decoding, reuse of a prefix and
-going on after a preemption are all that rule.
+A job's *context* is its prompt and the answer so far; the *cache* of the slot it holds is how much
+of that the device has computed. One rule drives everything: compute the next rows of the context
+that are missing, and when none is missing, draw a token and append it. Prefill, decoding, reuse of
+a prefix and going on after a preemption are all that rule.
 
     waiting --slot free, first come--> running --draw--> running ... --end--> gone
     running --paused 5 s while others wait--> waiting (its place by arrival)
 
-There is one slot. A prefix is reused only between jobs of one tag: a cache shared between askers
-would leak prompts through the time to the first token.
+A step computes for all slots at once: one row for each that answers, then prompts, oldest first,
+with as many rows as are left; beside answers a prompt has fewer, so that it does not stop them.
+
+A prefix is reused only between jobs of one tag: a cache shared between askers would leak prompts
+through the time to the first token.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Final, Protocol, final
 
 from inference.engine.base import (
     Begun,
+    Channel,
     Failed,
     Fault,
     Finished,
@@ -43,9 +47,21 @@ PROGRESS_TOKENS: Final = 512
 """tokens of prefill after which its progress is told."""
 
 
+BESIDE_SECONDS: Final = 0.15
+"""the longest that reading a prompt may hold up a step in which others answer"""
+
+LEAST_BESIDE: Final = 16
+"""rows of a prompt that a step takes however slow the machine is: it must come to its end"""
+
+
+def rows_beside(prompt_rate: float, batch: int) -> int:
+    """Rows that prompts may have beside answers, of a machine that reads so many tokens/s."""
+    return min(batch, max(LEAST_BESIDE, int(BESIDE_SECONDS * prompt_rate)))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draw:
-    """How to choose the token after a step's last row."""
+    """How to choose the token after a part's last row."""
 
     sampling: Sampling
     answer: Tokens
@@ -54,14 +70,27 @@ class Draw:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """One computation: forget the cache beyond `keep`, then compute `tokens` from there on."""
+class Part:
+    """One job's share of a step: forget its slot's cache beyond `keep`, then compute `tokens`."""
 
     job: int
+    slot: int
     keep: int
     tokens: Tokens
     draw: Draw | None
     """None: more of the prompt follows"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One computation: at least one part, each of another slot, in the slots' order."""
+
+    parts: tuple[Part, ...]
+
+    @property
+    def rows(self) -> int:
+        """Tokens computed."""
+        return sum(len(part.tokens) for part in self.parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,13 +107,14 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a step gave. A fault means that the device's cache is empty now."""
+    """What a step gave. A fault means that all caches of the device are empty now."""
 
-    drawn: Drawn | None = None
+    drawn: tuple[Drawn | None, ...] = ()
+    """one for each part; None where none was to be drawn"""
     fault: Fault | None = None
-    emptied: bool = False
-    """nothing was computed and the cache is empty now: the step's job was cancelled, or the model
-    cannot forget a part of its cache"""
+    emptied: tuple[int, ...] = ()
+    """slots whose caches are empty now, and then nothing was computed at all: the step's jobs were
+    cancelled, or the model cannot forget a part of a cache"""
 
 
 class Device(Protocol):
@@ -94,7 +124,7 @@ class Device(Protocol):
         """Compute. Takes as long as it takes; never raises for what a model or a job is."""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class _Running:
     """A job and how far it is."""
 
@@ -102,33 +132,71 @@ class _Running:
     arrival: int
     deadline: float
     text: Text
-    answer: list[int] = field(default_factory=list)
+    context: list[int]
+    """its prompt, then the answer so far"""
     begun: Begun | None = None
     told: int = 0
     """tokens of prefill that were told"""
     paused: float | None = None
     """since when"""
+    slot: "_Slot | None" = None
 
-    def context(self) -> Tokens:
-        return (*self.job.tokens, *self.answer)
+    @property
+    def written(self) -> int:
+        """Tokens of the answer."""
+        return len(self.context) - len(self.job.tokens)
 
     def usage(self) -> Usage:
         begun = self.begun or Begun(prompt=0, cached=0)
-        return Usage(prompt=begun.prompt, cached=begun.cached, completion=len(self.answer))
+        return Usage(prompt=begun.prompt, cached=begun.cached, completion=self.written)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Slot:
+    """Room for one job's computation; it remembers the last one's."""
+
+    number: int
+    cache: list[int] = field(default_factory=list)
+    """the tokens whose rows the device has"""
+    tag: bytes = b""
+    """whose they are"""
+    used: int = 0
+    """when it was last given: the higher the later"""
+    holder: _Running | None = None
+
+    def shared(self, running: _Running) -> int:
+        """Rows that this job need not compute again. The last one it must: its logits are drawn
+        from."""
+        if running.job.tag != self.tag:
+            return 0
+        pairs = zip(self.cache, running.context[:-1], strict=False)
+        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+    def missing(self) -> int:
+        """Rows of its holder that are to be computed; 0 while it computes nothing."""
+        running = self.holder
+        if running is None or running.paused is not None:
+            return 0
+        return len(running.context) - len(self.cache)
 
 
 @final
 class Batcher:
-    """Jobs in, steps out, outcomes in, events out. `context` and `batch` are the device's."""
+    """Jobs in, steps out, outcomes in, events out. The numbers are the device's.
 
-    def __init__(self, *, context: int, batch: int) -> None:
+    `context` is the tokens of one slot, `batch` the rows of a step, and `beside` those of them that
+    prompts may have while others answer.
+    """
+
+    def __init__(
+        self, *, context: int, batch: int, slots: int = 1, beside: int | None = None
+    ) -> None:
         self._context = context
         self._batch = batch
+        self._beside = batch if beside is None else beside
         self._jobs: dict[int, _Running] = {}
-        self._arrivals = 0
-        self._active: _Running | None = None
-        self._cache: Tokens = ()
-        self._cache_tag = b""
+        self._slots = tuple(_Slot(number=number) for number in range(slots))
+        self._arrivals = self._given = 0
         self._events: list[tuple[int, JobEvent]] = []
         self.steps = self.tokens_in = self.tokens_out = self.tokens_reused = self.cancels = 0
 
@@ -143,7 +211,11 @@ class Batcher:
             return
         self._arrivals += 1
         self._jobs[job.id] = _Running(
-            job=job, arrival=self._arrivals, deadline=now + job.deadline_s, text=Text(job.stop)
+            job=job,
+            arrival=self._arrivals,
+            deadline=now + job.deadline_s,
+            text=Text(job.stop),
+            context=list(job.tokens),
         )
 
     def _objection(self, job: Job) -> Failed | None:
@@ -151,7 +223,7 @@ class Batcher:
             return Failed(fault=Fault.TOO_LONG, detail=self._context)
         if job.grammar is not None:
             return Failed(fault=Fault.UNSUPPORTED)
-        if len(self._jobs) > MAX_WAITING:
+        if self._waiting() >= MAX_WAITING:
             return Failed(fault=Fault.BUSY)
         return None
 
@@ -176,7 +248,7 @@ class Batcher:
         """The device is gone, or its model is."""
         for running in list(self._jobs.values()):
             self._end(running, Failed(fault=fault))
-        self._cache = ()
+        self._empty(self._slots)
 
     # --- steps ---
 
@@ -184,41 +256,69 @@ class Batcher:
         """What to compute now; None while nothing is to be done before `next_deadline`."""
         self._expire(now)
         self._admit(now)
-        running = self._active
-        if running is None or running.paused is not None:
-            return None
-        missing = running.context()[len(self._cache) :]
-        rows = missing[: self._batch]
-        return Step(
+        rows = self._share()
+        parts = [self._part(slot, rows[slot.number]) for slot in self._slots if slot.number in rows]
+        return Step(parts=tuple(parts)) if parts else None
+
+    def _share(self) -> dict[int, int]:
+        """Rows of the next step, by slot: first those who answer, then prompts, oldest first."""
+        busy = [slot for slot in self._slots if slot.missing()]
+        answering = [slot for slot in busy if slot.missing() == 1][: self._batch]
+        rows = {slot.number: 1 for slot in answering}
+        room = self._batch - len(rows)
+        if answering:
+            room = min(room, self._beside)
+        for slot in sorted(busy, key=_age):
+            if slot.number not in rows and room > 0:
+                rows[slot.number] = min(slot.missing(), room)
+                room -= rows[slot.number]
+        return rows
+
+    def _part(self, slot: _Slot, rows: int) -> Part:
+        running, start = slot.holder, len(slot.cache)
+        assert running is not None
+        is_last = start + rows == len(running.context)
+        return Part(
             job=running.job.id,
-            keep=len(self._cache),
-            tokens=rows,
-            draw=_draw(running) if len(rows) == len(missing) else None,
+            slot=slot.number,
+            keep=start,
+            tokens=tuple(running.context[start : start + rows]),
+            draw=_draw(running) if is_last else None,
         )
 
     def applied(self, now: float, step: Step, outcome: Outcome) -> None:
-        """Take what a step gave. Its job may have been cancelled meanwhile."""
+        """Take what a step gave. Jobs of it may have been cancelled meanwhile."""
         self.steps += 1
-        if outcome.fault is not None or outcome.emptied:
-            self._cache = ()
+        if outcome.fault is not None:
+            self._fault(step, outcome.fault)
+        elif outcome.emptied:
+            self._empty([self._slots[number] for number in outcome.emptied])
         else:
-            self._cache += step.tokens
-        running = self._jobs.get(step.job)
+            for part, drawn in zip(step.parts, outcome.drawn, strict=True):
+                self._computed(now, part, drawn)
+
+    def _fault(self, step: Step, fault: Fault) -> None:
+        self._empty(self._slots)
+        for part in step.parts:
+            if part.job in self._jobs:
+                self._end(self._jobs[part.job], Failed(fault=fault))
+
+    def _computed(self, now: float, part: Part, drawn: Drawn | None) -> None:
+        slot, running = self._slots[part.slot], self._jobs.get(part.job)
+        slot.cache += part.tokens
         if running is None:
             return
-        if outcome.fault is not None:
-            self._end(running, Failed(fault=outcome.fault))
-        elif outcome.drawn is not None:
-            self._take(now, running, outcome.drawn)
-        elif not outcome.emptied:
-            self._tell_progress(running)
+        if drawn is not None:
+            self._take(now, running, drawn)
+        else:
+            self._tell_progress(running, len(slot.cache))
 
     def next_deadline(self) -> float | None:
         """When `plan` may have news without a command."""
         times = [running.deadline for running in self._jobs.values()]
-        held = self._active
-        if held is not None and held.paused is not None and self._ready():
-            times.append(held.paused + PAUSE_HOLD)
+        if self._ready():
+            holders = [slot.holder for slot in self._slots if slot.holder is not None]
+            times += [one.paused + PAUSE_HOLD for one in holders if one.paused is not None]
         return min(times, default=None)
 
     def drain(self) -> list[tuple[int, JobEvent]]:
@@ -228,53 +328,62 @@ class Batcher:
 
     def sizes(self) -> dict[str, int]:
         """The length of everything held."""
-        busy = int(self._active is not None)
         return {
-            "busy": busy,
-            "waiting": len(self._jobs) - busy,
-            "cache": len(self._cache),
+            "busy": len(self._jobs) - self._waiting(),
+            "waiting": self._waiting(),
+            "cache": sum(len(slot.cache) for slot in self._slots),
             "events": len(self._events),
         }
 
-    # --- who has the slot ---
+    # --- who has a slot ---
+
+    def _waiting(self) -> int:
+        return len(self._jobs) - sum(slot.holder is not None for slot in self._slots)
 
     def _ready(self) -> list[_Running]:
-        return [
-            running
-            for running in self._jobs.values()
-            if running is not self._active and running.paused is None
-        ]
+        """Those who would take a slot, in the order they came."""
+        ready = [one for one in self._jobs.values() if one.slot is None and one.paused is None]
+        return sorted(ready, key=lambda one: one.arrival)
 
     def _admit(self, now: float) -> None:
-        held = self._active
-        if held is not None:
-            if held.paused is None or now < held.paused + PAUSE_HOLD or not self._ready():
+        for running in self._ready():
+            slot = self._slot_for(running, now)
+            if slot is None:
                 return
-            self._active = None
-        running = min(self._ready(), key=lambda one: one.arrival, default=None)
-        if running is not None:
-            self._occupy(running)
-        else:
-            self._active = held
+            self._occupy(slot, running)
 
-    def _occupy(self, running: _Running) -> None:
-        """Give the slot, with as much of the cache as is a prefix and of the same tag."""
-        self._active = running
-        shared = self._shared(running)
-        self._cache, self._cache_tag = self._cache[:shared], running.job.tag
-        running.told = shared
+    def _slot_for(self, running: _Running, now: float) -> _Slot | None:
+        """A free slot: the one with the longest prefix, else an empty one, else the one unused for
+        longest; the lowest of equals. If none is free, one whose holder has been paused long."""
+        free = [slot for slot in self._slots if slot.holder is None]
+        if free:
+            return min(free, key=lambda slot: _preference(slot, running))
+        return next(self._idlers(now), None)
+
+    def _idlers(self, now: float) -> Iterator[_Slot]:
+        for slot in self._slots:
+            held = slot.holder
+            if held is not None and held.paused is not None and now >= held.paused + PAUSE_HOLD:
+                yield slot
+
+    def _occupy(self, slot: _Slot, running: _Running) -> None:
+        """Give a slot, with as much of its cache as is a prefix and of the same tag."""
+        if slot.holder is not None:
+            slot.holder.slot = None
+        self._given += 1
+        shared = slot.shared(running)
+        del slot.cache[shared:]
+        slot.tag, slot.holder, slot.used = running.job.tag, running, self._given
+        running.slot, running.told = slot, shared
         if running.begun is None:
             running.begun = Begun(prompt=len(running.job.tokens) - shared, cached=shared)
             self.tokens_in += running.begun.prompt
             self.tokens_reused += shared
             self._events.append((running.job.id, running.begun))
 
-    def _shared(self, running: _Running) -> int:
-        if running.job.tag != self._cache_tag:
-            return 0
-        context = running.context()[:-1]  # the last row is computed: its logits are needed
-        pairs = zip(self._cache, context, strict=False)
-        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    def _empty(self, slots: Sequence[_Slot]) -> None:
+        for slot in slots:
+            slot.cache.clear()
 
     def _expire(self, now: float) -> None:
         for running in list(self._jobs.values()):
@@ -283,15 +392,14 @@ class Batcher:
 
     # --- what a step means ---
 
-    def _tell_progress(self, running: _Running) -> None:
-        done = len(self._cache)
+    def _tell_progress(self, running: _Running, done: int) -> None:
         if done - running.told >= PROGRESS_TOKENS:
             running.told = done
             self._events.append((running.job.id, Prefilled(done=done)))
 
     def _take(self, now: float, running: _Running, drawn: Drawn) -> None:
-        first = len(running.answer)
-        running.answer.append(drawn.token)
+        first = running.written
+        running.context.append(drawn.token)
         self.tokens_out += 1
         text = running.text.push(b"" if drawn.ends else drawn.text)
         end = self._ending(now, running, drawn)
@@ -301,6 +409,7 @@ class Batcher:
             first=first,
             ids=(drawn.token,),
             text=text,
+            channel=Channel.CONTENT,
             logprobs=() if drawn.logprob is None else (drawn.logprob,),
             top=(drawn.top,) if drawn.top else (),
         )
@@ -311,7 +420,7 @@ class Batcher:
     def _ending(self, now: float, running: _Running, drawn: Drawn) -> Finished | Failed | None:
         if drawn.ends or running.text.stopped:
             return Finished(reason=Reason.STOP, usage=running.usage())
-        if len(running.answer) >= running.job.max_tokens:
+        if running.written >= running.job.max_tokens:
             return Finished(reason=Reason.LENGTH, usage=running.usage())
         return _too_late(running) if running.deadline <= now else None
 
@@ -321,13 +430,24 @@ class Batcher:
 
     def _remove(self, running: _Running) -> None:
         del self._jobs[running.job.id]
-        if self._active is running:
-            self._active = None
+        if running.slot is not None:
+            running.slot.holder = None
+            running.slot = None
+
+
+def _age(slot: _Slot) -> int:
+    assert slot.holder is not None
+    return slot.holder.arrival
+
+
+def _preference(slot: _Slot, running: _Running) -> tuple[int, bool, int, int]:
+    return -slot.shared(running), bool(slot.cache), slot.used, slot.number
 
 
 def _draw(running: _Running) -> Draw:
     job = running.job
-    return Draw(sampling=job.sampling, answer=tuple(running.answer), logprobs=job.logprobs)
+    answer = tuple(running.context[len(job.tokens) :])
+    return Draw(sampling=job.sampling, answer=answer, logprobs=job.logprobs)
 
 
 def _too_late(running: _Running) -> Finished | Failed:

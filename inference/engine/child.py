@@ -34,7 +34,7 @@ from inference.engine.base import (
     Sampling,
     Tokens,
 )
-from inference.engine.batch import Batcher, Draw, Step
+from inference.engine.batch import Batcher, Draw, Part, Step, rows_beside
 from inference.engine.llama import LlamaDevice
 from p2p.codec import Unframer
 from p2p.errors import BadModel
@@ -72,7 +72,7 @@ class Inbox:
         self._source = source
         self._messages: SimpleQueue[frames.ToChild] = SimpleQueue()
         self._cancelled: dict[int, None] = {}
-        self._running = NOBODY
+        self._running: tuple[int, ...] = (NOBODY,)
 
     def start(self) -> None:
         """Begin to read."""
@@ -91,13 +91,13 @@ class Inbox:
     def _at_once(self, seconds: float | None) -> frames.ToChild:
         return self._messages.get() if seconds is None else self._messages.get_nowait()
 
-    def running(self, job: int) -> None:
-        """The job whose step comes next."""
-        self._running = job
+    def running(self, step: Step) -> None:
+        """What is computed next."""
+        self._running = tuple(part.job for part in step.parts)
 
     def aborted(self) -> bool:
-        """The running job has been cancelled since; asked from inside the step."""
-        return self._running in self._cancelled
+        """All jobs of the step have been cancelled since; asked from inside it."""
+        return all(job in self._cancelled for job in self._running)
 
     def _read(self) -> None:
         unframer = Unframer(frames.MAX_FRAME)
@@ -149,7 +149,7 @@ class Child:
     def _compute(self, step: Step) -> None:
         device = self._device
         assert device is not None
-        self._inbox.running(step.job)
+        self._inbox.running(step)
         outcome = device.run(step)
         self._batcher.applied(time.monotonic(), step, outcome)
         self._tell_events()
@@ -162,6 +162,7 @@ class Child:
             case frames.Load():
                 self._tell(frames.Reply(call=message.call, result=self._load(message.plan)))
             case frames.Prepare():
+                self._report(idle=True)  # so that what was done before is counted before
                 self._tell(frames.Reply(call=message.call, result=self._prepare(message.prompt)))
             case frames.Unload():
                 self._unload()
@@ -193,11 +194,16 @@ class Child:
             return device
         prompt_rate, answer_rate = _benchmark(device, min(plan.batch, plan.context // 2))
         self._device = device
-        self._batcher = Batcher(context=device.context, batch=plan.batch)
+        self._batcher = Batcher(
+            context=device.context,
+            batch=plan.batch,
+            slots=plan.slots,
+            beside=rows_beside(prompt_rate, plan.batch),
+        )
         self._loaded = Loaded(
             numerics=device.numerics,
             context=device.context,
-            slots=1,
+            slots=plan.slots,
             prompt_rate=prompt_rate,
             answer_rate=answer_rate,
             seconds=time.monotonic() - started,
@@ -272,7 +278,7 @@ class Child:
         return EngineStatistics(
             state=EngineState.READY if ready else EngineState.EMPTY,
             numerics=self._loaded.numerics if self._loaded is not None else b"",
-            slots=int(ready),
+            slots=self._loaded.slots if self._loaded is not None else 0,
             busy=sizes["busy"],
             waiting=sizes["waiting"],
             steps=batcher.steps,
@@ -298,12 +304,17 @@ def _benchmark(device: LlamaDevice, room: int) -> tuple[float, float]:
     prompt: Tokens = (1,) * min(BENCHMARK_PROMPT, room)
     greedy = Draw(sampling=Sampling(nonce=bytes(16), temperature=0), answer=(), logprobs=0)
     started = time.perf_counter()
-    device.run(Step(job=NOBODY, keep=0, tokens=prompt, draw=greedy))
+    device.run(_alone(0, prompt, greedy))
     between = time.perf_counter()
     for index in range(BENCHMARK_ANSWER):
-        device.run(Step(job=NOBODY, keep=len(prompt) + index, tokens=(1,), draw=greedy))
+        device.run(_alone(len(prompt) + index, (1,), greedy))
     ended = time.perf_counter()
     return len(prompt) / (between - started), BENCHMARK_ANSWER / (ended - between)
+
+
+def _alone(keep: int, tokens: Tokens, draw: Draw) -> Step:
+    part = Part(job=NOBODY, slot=0, keep=keep, tokens=tokens, draw=draw)
+    return Step(parts=(part,))
 
 
 @contextlib.contextmanager

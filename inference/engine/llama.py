@@ -1,4 +1,4 @@
-"""A model under llama.cpp's low-level API: one context, one sequence, one thread that owns both.
+"""A model under llama.cpp's low-level API: one context, a sequence per slot, one thread for all.
 
 The only module that imports `llama_cpp`, and never its `Llama` class: that one aborts the process
 when two threads use it, copies the logits of every token, and keeps a sampler of its own. Only
@@ -18,7 +18,7 @@ import numpy as np
 from llama_cpp import llama_cpp as low
 
 from inference.engine import sample
-from inference.engine.base import Failed, Fault, Plan, Tokens
+from inference.engine.base import STRICT_ROWS, Failed, Fault, Plan, Tokens
 from inference.engine.batch import Draw, Drawn, Outcome, Step
 
 STRUCT_SIZES: Final = {
@@ -36,8 +36,10 @@ _KV_NUMBERS: Final = {"f16": 1, "q8_0": 8}
 """ggml's numbers of the types a cache may have"""
 
 _DECODE_ABORTED: Final = 2
-_SEQUENCE: Final = 0
 _TO_THE_END: Final = -1
+
+_CONTEXT_UNIT: Final = 256
+"""tokens: contexts are multiples of it"""
 
 
 class _Log:
@@ -115,27 +117,35 @@ class _Batch:
     tokens: "np.ndarray[tuple[int], np.dtype[np.int32]]"
     positions: "np.ndarray[tuple[int], np.dtype[np.int32]]"
     wanted: "np.ndarray[tuple[int], np.dtype[np.int8]]"
+    sequences: "list[np.ndarray[tuple[int], np.dtype[np.int32]]]"
+    """of each row, the one sequence it belongs to"""
 
     @classmethod
     def of(cls, size: int) -> "_Batch":
         raw = low.llama_batch_init(size, 0, 1)
         np.ctypeslib.as_array(raw.n_seq_id, (size,))[:] = 1
-        for row in range(size):
-            raw.seq_id[row][0] = _SEQUENCE
         return cls(
             raw=raw,
             tokens=np.ctypeslib.as_array(raw.token, (size,)),
             positions=np.ctypeslib.as_array(raw.pos, (size,)),
             wanted=np.ctypeslib.as_array(raw.logits, (size,)),
+            sequences=[np.ctypeslib.as_array(raw.seq_id[row], (1,)) for row in range(size)],
         )
 
-    def fill(self, tokens: Tokens, start: int, *, output: bool) -> None:
-        count = len(tokens)
-        self.tokens[:count] = tokens
-        self.positions[:count] = np.arange(start, start + count)
-        self.wanted[:count] = 0
-        self.wanted[count - 1] = output
-        self.raw.n_tokens = count
+    def clear(self) -> None:
+        self.raw.n_tokens = 0
+
+    def add(self, slot: int, start: int, tokens: Tokens, *, outputs: int) -> None:
+        """Rows of a sequence; logits are wanted of the last `outputs` of them."""
+        begin: int = self.raw.n_tokens
+        end = begin + len(tokens)
+        self.tokens[begin:end] = tokens
+        self.positions[begin:end] = np.arange(start, start + len(tokens))
+        self.wanted[begin:end] = 0
+        self.wanted[end - outputs : end] = 1
+        for row in range(begin, end):
+            self.sequences[row][0] = slot
+        self.raw.n_tokens = end
 
 
 @final
@@ -152,7 +162,8 @@ class LlamaDevice:
         self._context: low.llama_context_p | None = None
         self._abort = low.ggml_abort_callback(lambda _data: aborted())
         self._batch = _Batch.of(plan.batch)
-        self._computed = 0
+        self._computed = [0] * plan.slots
+        """rows of each sequence that its cache has"""
         self.vocabulary = Vocabulary(model)
 
     @classmethod
@@ -187,28 +198,38 @@ class LlamaDevice:
             blake2b(features.encode(), digest_size=8).hexdigest(),
             f"fa{int(plan.flash_attention)}",
             f"kv={plan.kv_type}",
-            f"ub={plan.ubatch}",
-            "unified",
+            f"ub={_kernel_rows(plan)}",
+            "split" if plan.strict else "unified",
             "weights-repack1",
         )
         return sha256(";".join(parts).encode()).digest()[:8]
 
     def run(self, step: Step) -> Outcome:
         """Compute a step; see `Device`."""
-        if not self._forget_beyond(step.keep):
-            return Outcome(emptied=True)
-        self._batch.fill(step.tokens, step.keep, output=step.draw is not None)
+        emptied = [part.slot for part in step.parts if not self._forget(part.slot, part.keep)]
+        if emptied:
+            return Outcome(emptied=tuple(emptied))
+        self._batch.clear()
+        for part in step.parts:
+            outputs = int(part.draw is not None)
+            self._batch.add(part.slot, part.keep, part.tokens, outputs=outputs)
         code = low.llama_decode(self._known_context(), self._batch.raw)
         if code != 0:
-            return self._gave_up(code)
-        self._computed += len(step.tokens)
-        if step.draw is None:
-            return Outcome()
-        row = self._row()
-        if not np.isfinite(row.max()):
-            self._clear()
-            return Outcome(fault=Fault.DECODE)
-        return Outcome(drawn=self._draw(row, step.draw))
+            return self._gave_up(code, step)
+        return self._drawn(step)
+
+    def _drawn(self, step: Step) -> Outcome:
+        """A token for each part that wants one."""
+        drawn, last = [], -1
+        for part in step.parts:
+            self._computed[part.slot] += len(part.tokens)
+            last += len(part.tokens)
+            row = None if part.draw is None else self._row(last)
+            if row is not None and not np.isfinite(row.max()):
+                self._clear()
+                return Outcome(fault=Fault.DECODE)
+            drawn.append(None if row is None or part.draw is None else self._draw(row, part.draw))
+        return Outcome(drawn=tuple(drawn))
 
     def close(self) -> None:
         """Free everything; the object is dead after it."""
@@ -225,7 +246,7 @@ class LlamaDevice:
         if self._context is not None:
             low.llama_free(self._context)
         self._context = low.llama_init_from_model(self._model, _context_params(self._plan))
-        self._computed = 0
+        self._computed = [0] * self._plan.slots
         if self._context is None:
             return False
         low.llama_set_abort_callback(self._context, self._abort, ctypes.c_void_p(0))
@@ -244,21 +265,26 @@ class LlamaDevice:
 
     def _clear(self) -> None:
         low.llama_memory_clear(self._memory(), True)
-        self._computed = 0
+        self._computed = [0] * self._plan.slots
 
-    def _forget_beyond(self, keep: int) -> bool:
-        """Recurrent models cannot forget a part: then all of it goes, and False."""
-        if keep < self._computed:
-            if not low.llama_memory_seq_rm(self._memory(), _SEQUENCE, keep, _TO_THE_END):
-                self._clear()
-                return keep == 0
-            self._computed = keep
-        return True
+    def _forget(self, slot: int, keep: int) -> bool:
+        """Forget a slot's cache beyond `keep`. Recurrent models cannot forget a part: then all of
+        it goes, and False."""
+        if keep == self._computed[slot]:
+            return True
+        is_done = bool(low.llama_memory_seq_rm(self._memory(), slot, keep, _TO_THE_END))
+        if not is_done:
+            low.llama_memory_seq_rm(self._memory(), slot, 0, _TO_THE_END)
+        self._computed[slot] = keep if is_done else 0
+        return is_done
 
-    def _gave_up(self, code: int) -> Outcome:
+    def _gave_up(self, code: int, step: Step) -> Outcome:
         if code == _DECODE_ABORTED:
-            self._clear()
-            return Outcome(emptied=True)
+            slots = tuple(part.slot for part in step.parts)
+            for slot in slots:
+                low.llama_memory_seq_rm(self._memory(), slot, 0, _TO_THE_END)
+                self._computed[slot] = 0
+            return Outcome(emptied=slots)
         if code > 0:
             self._clear()
             return Outcome(fault=Fault.OUT_OF_MEMORY)
@@ -267,9 +293,9 @@ class LlamaDevice:
 
     # --- the next token ---
 
-    def _row(self) -> sample.Row:
-        """The logits of the last row: a view that the next decode overwrites."""
-        pointer = low.llama_get_logits_ith(self._known_context(), -1)
+    def _row(self, row: int) -> sample.Row:
+        """The logits of a row of the batch: a view that the next decode overwrites."""
+        pointer = low.llama_get_logits_ith(self._known_context(), row)
         return np.ctypeslib.as_array(pointer, (self.vocabulary.size,))
 
     def _draw(self, row: sample.Row, draw: Draw) -> Drawn:
@@ -284,10 +310,10 @@ class LlamaDevice:
 
 def _context_params(plan: Plan) -> low.llama_context_params:
     params: low.llama_context_params = low.llama_context_default_params()
-    params.n_ctx = plan.context
+    params.n_ctx = -(-plan.context // _CONTEXT_UNIT) * _CONTEXT_UNIT * plan.slots
     params.n_batch = plan.batch
-    params.n_ubatch = plan.ubatch
-    params.n_seq_max = 1
+    params.n_ubatch = _kernel_rows(plan)
+    params.n_seq_max = plan.slots
     params.n_threads = params.n_threads_batch = plan.threads or usual_threads()
     params.flash_attn_type = (
         low.LLAMA_FLASH_ATTN_TYPE_ENABLED
@@ -295,9 +321,13 @@ def _context_params(plan: Plan) -> low.llama_context_params:
         else low.LLAMA_FLASH_ATTN_TYPE_DISABLED
     )
     params.type_k = params.type_v = _KV_NUMBERS[plan.kv_type]
-    params.kv_unified = True
+    params.kv_unified = not plan.strict
     params.no_perf = True
     return params
+
+
+def _kernel_rows(plan: Plan) -> int:
+    return min(plan.ubatch, STRICT_ROWS) if plan.strict else plan.ubatch
 
 
 def usual_threads() -> int:

@@ -38,20 +38,27 @@ class Table:
     """A device that draws 10, 11, 12 ... and checks what it is asked to keep."""
 
     def __init__(self):
-        self.cache = []
+        self.caches = {}
 
     def run(self, step):
-        assert 0 <= step.keep <= len(self.cache)
-        assert 0 < len(step.tokens) <= BATCH
-        self.cache = [*self.cache[: step.keep], *step.tokens]
-        if step.draw is None:
-            return Outcome()
-        index = len(step.draw.answer)
-        return Outcome(drawn=Drawn(token=10 + index, text=b"%d " % index, ends=False))
+        assert 0 < step.rows <= BATCH
+        slots = [part.slot for part in step.parts]
+        assert slots == sorted(set(slots))
+        return Outcome(drawn=tuple(self.compute(part) for part in step.parts))
+
+    def compute(self, part):
+        cache = self.caches.setdefault(part.slot, [])
+        assert 0 <= part.keep <= len(cache)
+        assert part.tokens
+        cache[part.keep :] = part.tokens
+        if part.draw is None:
+            return None
+        index = len(part.draw.answer)
+        return Drawn(token=10 + index, text=b"%d " % index, ends=False)
 
 
-def batcher():
-    return Batcher(context=CONTEXT, batch=BATCH)
+def batcher(slots=1, beside=None):
+    return Batcher(context=CONTEXT, batch=BATCH, slots=slots, beside=beside)
 
 
 def run(subject, device, now=0.0, steps=10_000):
@@ -84,7 +91,7 @@ def test_the_end_token_is_counted_and_shows_nothing():
     subject = batcher()
     subject.submit(0.0, job(1))
     step = subject.plan(0.0)
-    subject.applied(0.0, step, Outcome(drawn=Drawn(token=9, text=b"<end>", ends=True)))
+    subject.applied(0.0, step, Outcome(drawn=(Drawn(token=9, text=b"<end>", ends=True),)))
     assert of(subject.drain(), 1)[1:] == [
         Piece(first=0, ids=(9,), text=""),
         Finished(reason=Reason.STOP, usage=Usage(prompt=3, completion=1)),
@@ -151,9 +158,9 @@ def test_grammars_are_not_supported_yet():
 
 def test_the_queue_is_bounded():
     subject = batcher()
-    for number in range(MAX_WAITING + 2):
+    for number in range(MAX_WAITING + 1):
         subject.submit(0.0, job(number))
-    assert subject.drain() == [(MAX_WAITING + 1, Failed(fault=Fault.BUSY))]
+    assert subject.drain() == [(MAX_WAITING, Failed(fault=Fault.BUSY))]
 
 
 def test_a_deadline_ends_a_running_job_and_fails_a_waiting_one():
@@ -199,9 +206,9 @@ def test_an_emptied_cache_is_computed_anew():
     subject.submit(0.0, job(1, most=3))
     run(subject, device, steps=2)
     step = subject.plan(0.0)
-    subject.applied(0.0, step, Outcome(emptied=True))
-    step = subject.plan(0.0)
-    assert (step.keep, step.tokens) == (0, (1, 2, 3, 10, 11))
+    subject.applied(0.0, step, Outcome(emptied=(0,)))
+    (part,) = subject.plan(0.0).parts
+    assert (part.keep, part.tokens) == (0, (1, 2, 3, 10, 11))
 
 
 def test_a_paused_job_keeps_its_slot_while_nobody_waits():
@@ -212,7 +219,7 @@ def test_a_paused_job_keeps_its_slot_while_nobody_waits():
     assert subject.plan(50.0) is None
     assert subject.next_deadline() == 100.0
     subject.resume(1)
-    assert subject.plan(50.0).keep == 4
+    assert subject.plan(50.0).parts[0].keep == 4
 
 
 def test_a_paused_job_gives_way_and_goes_on_undisturbed():
@@ -232,6 +239,62 @@ def test_a_paused_job_gives_way_and_goes_on_undisturbed():
     assert len([event for event in rest if isinstance(event, Begun)]) == 1
 
 
+# --- several slots ---
+
+
+def test_jobs_with_slots_of_their_own_are_computed_in_one_step():
+    subject, device = batcher(slots=2), Table()
+    for number in (1, 2, 3):
+        subject.submit(0.0, job(number, tag=b"%d" % number, most=2))
+    step = subject.plan(0.0)
+    assert [(part.job, part.slot) for part in step.parts] == [(1, 0), (2, 1)]
+    subject.applied(0.0, step, device.run(step))
+    events = run(subject, device)
+    assert [owner for owner, event in events if isinstance(event, Begun)] == [1, 2, 3]
+    assert all(isinstance(of(events, number)[-1], Finished) for number in (1, 2, 3))
+
+
+def test_a_long_prompt_takes_few_rows_beside_an_answer_and_all_without():
+    subject, device = batcher(slots=2, beside=50), Table()
+    subject.submit(0.0, job(1, most=3))
+    run(subject, device, steps=1)
+    subject.submit(0.0, job(2, tokens=tuple(range(1_000)), most=1))
+    sizes = []
+    while step := subject.plan(0.0):
+        sizes.append([len(part.tokens) for part in step.parts])
+        subject.applied(0.0, step, device.run(step))
+    assert sizes == [[1, 50], [1, 50], [600], [300]]
+
+
+def test_prompts_are_read_in_the_order_they_came():
+    subject = batcher(slots=3)
+    for number in (1, 2, 3):
+        subject.submit(0.0, job(number, tokens=tuple(range(400)), tag=b"%d" % number))
+    assert [(p.job, len(p.tokens)) for p in subject.plan(0.0).parts] == [(1, 400), (2, 200)]
+
+
+def test_a_conversation_comes_back_to_the_slot_that_knows_it_and_others_take_empty_ones():
+    subject, device = batcher(slots=3), Table()
+    for number, tag in ((1, b"a"), (2, b"b")):
+        subject.submit(0.0, job(number, tag=tag, most=2))
+        run(subject, device)
+    subject.submit(0.0, job(3, tokens=(1, 2, 3, 10), tag=b"b"))
+    subject.submit(0.0, job(4, tokens=(1, 2, 3, 10), tag=b"c"))
+    subject.submit(0.0, job(5, tokens=(1, 2, 3, 10), tag=b"d"))
+    slots = {part.job: (part.slot, part.keep) for part in subject.plan(0.0).parts}
+    assert slots == {3: (1, 3), 4: (2, 0), 5: (0, 0)}
+
+
+def test_a_fault_ends_all_jobs_of_the_step_and_no_other():
+    subject, device = batcher(slots=2), Table()
+    for number in (1, 2, 3):
+        subject.submit(0.0, job(number))
+    subject.applied(0.0, subject.plan(0.0), Outcome(fault=Fault.DECODE))
+    events = run(subject, device)
+    assert of(events, 1)[-1] == of(events, 2)[-1] == Failed(fault=Fault.DECODE)
+    assert isinstance(of(events, 3)[-1], Finished)
+
+
 commands = st.lists(
     st.one_of(
         st.tuples(st.just("submit"), st.integers(1, 40), st.sampled_from([b"a", b"b"])),
@@ -243,11 +306,11 @@ commands = st.lists(
 )
 
 
-@given(commands)
-def test_every_job_ends_once_whatever_happens(commands):
-    subject, device, now = batcher(), Table(), 0.0
+@given(commands, st.integers(1, 3))
+def test_every_job_ends_once_whatever_happens(commands, slots):
+    subject, device, now = batcher(slots, beside=20), Table(), 0.0
     tags, cancelled = {}, []
-    owner = None  # the tag whose tokens the device holds
+    owners = {}  # slot -> the tag whose tokens the device holds there
     for command in commands:
         match command:
             case ("submit", length, tag):
@@ -256,7 +319,7 @@ def test_every_job_ends_once_whatever_happens(commands):
                 subject.submit(now, job(number, tokens=tuple(range(length)), tag=tag, most=3))
             case ("cancel", number):
                 subject.cancel(number)
-                cancelled.append(number)
+                cancelled += [number] if number in tags else []
             case ("pause", number):
                 subject.pause(now, number)
             case ("resume", number):
@@ -267,13 +330,15 @@ def test_every_job_ends_once_whatever_happens(commands):
                 step = subject.plan(now)
                 if step is None:
                     continue
-                assert step.keep == 0 or tags[step.job] == owner
+                for part in step.parts:
+                    assert part.job not in cancelled
+                    assert part.keep == 0 or tags[part.job] == owners[part.slot]
+                    owners[part.slot] = tags[part.job]
                 outcome = device.run(step)
-                owner = tags[step.job]
                 if result == "fault":
                     outcome = Outcome(fault=Fault.DECODE)
                 if result == "emptied":
-                    outcome = Outcome(emptied=True)
+                    outcome = Outcome(emptied=tuple(part.slot for part in step.parts))
                 subject.applied(now, step, outcome)
     for number in tags:
         subject.resume(number)

@@ -32,6 +32,7 @@ from inference.engine.base import (
 from inference.engine.host import HostedEngine
 
 PLAN = Plan(context=2_048, threads=1)  # two would wait for each other on busy cores
+TOGETHER = Plan(context=2_048, threads=1, slots=3)
 GREEDY = Sampling(nonce=bytes(16), temperature=0)
 NUMBERS = itertools.count(1)
 
@@ -72,13 +73,13 @@ class Subject:
 
 
 @asynccontextmanager
-async def fake_subject():
+async def fake_subject(plan=PLAN):
     engine = fake.FakeEngine(7)
     async with trio.open_nursery() as nursery:
         await nursery.start(engine.run)
         forced = Sampling(nonce=bytes(16), bias=((fake.EURO_FIRST, 50_000),))
         yield Subject(
-            engine=engine, loaded=await engine.load(PLAN), end=fake.END, split=("a", forced)
+            engine=engine, loaded=await engine.load(plan), end=fake.END, split=("a", forced)
         )
         nursery.cancel_scope.cancel()
 
@@ -328,6 +329,54 @@ async def without_a_model_there_is_no_answer(subject):
     assert subject.engine.statistics().faults[Fault.NO_MODEL] == 2
 
 
+# --- with several slots ---
+
+
+async def answers_are_made_side_by_side(subject):
+    async with AsyncExitStack() as stack:
+        for _ in range(TOGETHER.slots):
+            job = await subject.job(max_tokens=1_000, sampling=subject.unending())
+            generation = await stack.enter_async_context(subject.engine.generate(job))
+            assert isinstance(await anext(generation), Begun)  # none has ended meanwhile
+        statistics = subject.engine.statistics()
+        assert statistics.slots == TOGETHER.slots
+
+
+async def an_answer_is_the_same_alone_and_beside_others(subject):
+    seeded = Sampling(nonce=b"n" * 16, temperature=800)
+    texts = ("A moth", "Silk is spun by " * 30, "Three days of work")
+    jobs = [
+        await subject.job(text, sampling=subject.unending(sampling))
+        for text, sampling in zip(texts, (GREEDY, seeded, seeded), strict=True)
+    ]
+    alone = [ids_of(await subject.events(job)) for job in jobs]
+    assert len({*alone}) == len(alone)
+    beside = {}
+
+    async def answer(job, number):
+        beside[number] = ids_of(await subject.events(job))
+
+    async with trio.open_nursery() as nursery:
+        for number, job in enumerate(jobs):
+            again = await subject.job(tokens=job.tokens, sampling=job.sampling)
+            nursery.start_soon(answer, again, number)
+    assert [beside[number] for number in range(len(jobs))] == alone
+
+
+async def another_conversation_computes_every_row_of_the_same_prompt(subject):
+    first = await subject.job("What one asked, nobody else can find out by the time it takes.")
+    await subject.events(first)
+    await steps(subject)
+    before = subject.engine.statistics()
+    second = await subject.job(tokens=first.tokens)
+    begun = (await subject.events(second))[0]
+    assert begun == Begun(prompt=len(first.tokens), cached=0)
+    await steps(subject)
+    after = subject.engine.statistics()
+    assert after.tokens_in - before.tokens_in == len(first.tokens)
+    assert after.tokens_reused == before.tokens_reused
+
+
 PROMISES = [
     loading_tells_what_there_is,
     events_come_in_order,
@@ -352,15 +401,31 @@ PROMISES = [
 ]
 
 
+PROMISES_TOGETHER = [
+    answers_are_made_side_by_side,
+    an_answer_is_the_same_alone_and_beside_others,
+    another_conversation_computes_every_row_of_the_same_prompt,
+]
+
+
 @pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)
 async def test_the_seeded_twin_keeps(promise, autojump_clock):
     async with fake_subject() as subject:
         await promise(subject)
 
 
+@pytest.mark.parametrize("promise", PROMISES_TOGETHER, ids=lambda promise: promise.__name__)
+async def test_the_seeded_twin_keeps_with_several_slots(promise, autojump_clock):
+    async with fake_subject(TOGETHER) as subject:
+        await promise(subject)
+
+
 async def test_llama_keeps_them_all_and_this_process_loads_none_of_it():
     async with llama_subject() as subject:  # one child for all: a start takes seconds
         for promise in PROMISES:
+            await promise(subject)
+        subject.loaded = await subject.engine.load(TOGETHER)
+        for promise in PROMISES_TOGETHER:
             await promise(subject)
     assert "llama_cpp" not in sys.modules
     assert "llm" not in sys.modules
