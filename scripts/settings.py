@@ -223,6 +223,20 @@ def names() -> list[str]:
     return list(_names(Settings(), ""))
 
 
+def known(name: str) -> str:
+    """The name of a setting, as it is. Raises `Failed` (`invalid_setting`) for any other."""
+    _check_known(name, names(), f"There is no setting {name}.")
+    return name
+
+
+def value(settings: Settings, name: str) -> object:
+    """What a setting is, by its dotted name."""
+    found: object = settings
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
+
+
 def _names(section: "DataclassInstance", prefix: str) -> Iterator[str]:
     for entry in fields(section):
         value = getattr(section, entry.name)

@@ -1,7 +1,6 @@
 """Which program this is. Standard library only."""
 
 import sys
-from importlib import metadata
 from typing import Final
 
 from scripts.failure import Document
@@ -12,6 +11,8 @@ CONTROL: Final = 1
 
 def program() -> str:
     """The version of the installed distribution."""
+    from importlib import metadata  # ten milliseconds that most commands do without
+
     try:
         return metadata.version("tussah")
     except metadata.PackageNotFoundError:

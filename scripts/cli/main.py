@@ -10,9 +10,13 @@ from functools import partial
 
 from cyclopts import App, CycloptsError, Parameter
 
-from scripts.cli.common import fail
+from scripts.cli import overview
+from scripts.cli.common import fail, out
+from scripts.cli.teaching import Teaching
 from scripts.failure import CODES, Failed, Failure
 from scripts.home import locate
+
+ABOUT = "Private AI inference by anyone's laptop, asked for through onion circuits."
 
 COMMANDS = {
     "up": "Start the node.",
@@ -27,6 +31,7 @@ COMMANDS = {
     "demo": "Run a small network on this machine and ask it a question.",
     "localchain": "Run a TON chain of one's own, for development.",
     "bench": "Measure.",
+    "completion": "Print the completion script of a shell.",
     "version": "Show which program this is.",
 }
 
@@ -62,6 +67,17 @@ SIM_COMMANDS = {
 GROUPS = {
     "network": ("Make, join, show and leave networks.", NETWORK_COMMANDS),
     "dht": ("The network's distributed table: who is where, and small values.", DHT_COMMANDS),
+    "config": (
+        "The settings, and where each value comes from.",
+        {
+            "show": "Show every setting, its value and where that comes from.",
+            "get": "Print the value of a setting.",
+            "set": "Change a setting in the file.",
+            "unset": "Take a setting out of the file: its default holds again.",
+            "edit": "Open the file in your editor.",
+            "path": "Print where the file is.",
+        },
+    ),
     "key": (
         "Secrets of this home that other programs need.",
         {"api": "Print the key of the local API."},
@@ -100,6 +116,16 @@ GROUPS = {
 }
 """Commands of two words."""
 
+SECTIONS = {
+    "Ask": ("ask", "page", "models"),
+    "This node": ("up", "down", "status", "doctor", "id", "config", "key"),
+    "The network": ("network", "peers", "dht"),
+    "Money": ("wallet", "credits", "lanes", "receipts"),
+    "Try, measure, study": ("demo", "localchain", "bench", "sim"),
+    "This program": ("completion", "version"),
+}
+"""Where a command stands in the overview; what is in no section stands below them."""
+
 PLACES = {
     "id": "identity:id_",
     "dht find-node": "dht:find_node",
@@ -111,6 +137,7 @@ PLACES = {
     "lanes close": "money:close",
     "receipts list": "receipts:list_",
     "sim list": "sim:list_",
+    "config set": "config:set_",
 }
 """Where a command is, if not in its own or its group's module under its own name."""
 
@@ -122,20 +149,21 @@ def build() -> App:
     """The tree of commands."""
     app = App(
         name="tussah",
-        help="Private AI inference by anyone's laptop, asked for through onion circuits.",
-        help_formatter="plain",
+        help=ABOUT,
+        help_format="plaintext",
+        help_formatter=Teaching(),
         version_flags=[],
         suppress_keyboard_interrupt=False,
         default_parameter=Parameter(negative="", show_default=_shown_default),
     )
-    for name, text in COMMANDS.items():
+    for name in COMMANDS:
         place = PLACES.get(name, f"{MODULES.get(name, name)}:{name}")
-        app.command(f"scripts.cli.{place}", name=name, help=text)
+        app.command(f"scripts.cli.{place}", name=name)
     for group, (about, commands) in GROUPS.items():
         inner = App(name=group, help=about, version_flags=[])
-        for name, text in commands.items():
+        for name in commands:
             place = PLACES.get(f"{group} {name}", f"{group}:{name}")
-            inner.command(f"scripts.cli.{place}", name=name, help=text)
+            inner.command(f"scripts.cli.{place}", name=name)
         app.command(inner)
     return app
 
@@ -143,6 +171,9 @@ def build() -> App:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     words = _common_last(list(sys.argv[1:] if argv is None else argv))
+    if listing := _listing(words):
+        out(listing)
+        return 0
     ending = partial(fail, home=locate(_home_of(words), os.environ), as_json=_is_json(words))
     try:
         status = build()(
@@ -159,6 +190,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return CODES["failed"].exit
     return status if isinstance(status, int) else 0
+
+
+def _listing(words: list[str]) -> str | None:
+    """What is shown for no command, or for a group of them alone."""
+    match [word for word in words if word not in ("--help", "-h")]:
+        case []:
+            about = COMMANDS | {name: text for name, (text, _) in GROUPS.items()}
+            return overview.whole(ABOUT, about, SECTIONS)
+        case [name] if name in GROUPS:
+            return overview.group(name, *GROUPS[name])
+        case _:
+            return None
 
 
 def _shown_default(value: object) -> str | None:

@@ -92,6 +92,15 @@ def models(document: Document) -> None:
     _draw([("MODEL", "WORKERS", "CONTEXT", "HERE"), *rows], header=True)
 
 
+def settings(document: Document) -> None:
+    """The `config` document, a line each."""
+    rows = [
+        (str(each["name"]), _setting(each["value"]), str(each["from"]))
+        for each in _list(document, "settings")
+    ]
+    _draw([("SETTING", "VALUE", "FROM"), *rows], header=True)
+
+
 def wallet(document: Document) -> None:
     """The `wallet` document."""
     balance, fees = document["balance_nano"], _map(document, "fees_nano")
@@ -162,6 +171,12 @@ def verification(document: Document) -> None:
             out(f"line {each['line']}: the receipt of line {each['repeats']} once more\n")
     valid = count(document["valid"], "receipt")
     out(f"{valid} valid, {document['invalid']} invalid\n")
+
+
+def _setting(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(value) or "-"
+    return str(value).lower() if isinstance(value, bool) else str(value) or "-"
 
 
 def _identity(document: Document) -> Iterator[Row]:

@@ -18,7 +18,7 @@ from p2p.identity import AdnlId, Identity
 from p2p.wire import Endpoint
 from scripts import failure, networks, settings
 from scripts.cli import ask, localchain, render, up
-from scripts.cli.main import COMMANDS, GROUPS, main
+from scripts.cli.main import COMMANDS, GROUPS, SECTIONS, main
 from scripts.cli.words import at_home
 from scripts.failure import Failed
 from scripts.networks import BootstrapPeer, Chain, Profile, Server
@@ -26,7 +26,13 @@ from scripts.networks import BootstrapPeer, Chain, Profile, Server
 KEY = Identity(b"k" * 32).public
 """A lite-server's."""
 
-HELP = Path(__file__).with_name("help.txt")
+HELP = Path(__file__).parents[3] / "docs" / "cli.md"
+
+PREFACE = """# Commands
+Every command, as `--help` shows it. This page is written by the tests from the program itself:
+`UPDATE_SNAPSHOTS=1 .venv/bin/pytest -n 0 tests/scripts/cli/test_cli.py -k published`.
+
+"""
 
 ALL = [[name] for name in COMMANDS] + [
     [group, name] for group, (_, commands) in GROUPS.items() for name in commands
@@ -37,25 +43,40 @@ ALL = [[name] for name in COMMANDS] + [
 
 
 def test_help_is_as_published(capsys, monkeypatch):
-    """`UPDATE_SNAPSHOTS=1 pytest` writes it anew."""
+    """In `docs/cli.md`; with UPDATE_SNAPSHOTS in the environment it is written anew."""
     monkeypatch.setenv("COLUMNS", "100")
-    text = ""
-    for words in ([], *([group] for group in GROUPS), *ALL):
+    pages = [PREFACE]
+    for words in ([], *([name] for name in COMMANDS), *_groups()):
         assert main([*words, "--help"]) == 0
         shown = capsys.readouterr().out
-        text += f"$ tussah {' '.join([*words, '--help'])}\n"
-        text += "".join(line.rstrip() + "\n" for line in shown.rstrip().splitlines()) + "\n"
+        lines = "".join(line.rstrip() + "\n" for line in shown.strip().splitlines())
+        pages.append(f"## {' '.join(['tussah', *words])}\n```\n{lines}```\n\n")
+    text = "".join(pages).rstrip() + "\n"
     if os.environ.get("UPDATE_SNAPSHOTS"):
         HELP.write_text(text)
     assert text == HELP.read_text()
 
 
-@pytest.mark.parametrize("words", ALL, ids=" ".join)
-def test_every_command_takes_json_and_home(words, capsys):
-    main([*words, "--help"])
+def _groups():
+    for group, (_, commands) in GROUPS.items():
+        yield [group]
+        yield from ([group, name] for name in commands)
+
+
+def test_every_command_is_in_the_overview_once(capsys):
+    main([])
     shown = capsys.readouterr().out
-    assert "--json" in shown
-    assert "--home" in shown
+    for name in (*COMMANDS, *GROUPS):
+        assert len(re.findall(rf"^  {name} ", shown, re.MULTILINE)) == 1
+    main(["--help"])
+    assert capsys.readouterr().out == shown
+    assert {name for names in SECTIONS.values() for name in names} <= {*COMMANDS, *GROUPS}
+
+
+def test_every_command_takes_json_and_home():
+    sections = dict(re.findall(r"^## tussah (.+)\n```\n(.*?)^```", HELP.read_text(), re.M | re.S))
+    for words in ALL:
+        assert {"  --json", "  --home STR"} <= {*sections[" ".join(words)].splitlines()}
 
 
 @pytest.mark.parametrize(
