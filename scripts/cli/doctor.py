@@ -1,13 +1,17 @@
 """`tussah doctor`: what is well with this node, what is not, and what to do about it."""
 
+import os
 import shutil
 import stat
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Final, NamedTuple, cast
 
+from scripts import settings
 from scripts.api import client
+from scripts.cli import bundles
 from scripts.cli.client import reach
-from scripts.cli.common import PLAIN, Common, give, out
+from scripts.cli.common import PLAIN, Common, give, out, say
 from scripts.cli.words import at_home
 from scripts.failure import Document, Failed
 from scripts.home import Home
@@ -30,17 +34,35 @@ class Finding(NamedTuple):
     advice: str | None = None
 
 
-def doctor(*, common: Common = PLAIN) -> int:
-    """Check this node and say what to do. Exits with 1 if something must be done."""
+def doctor(*, offline: bool = False, bundle: str | None = None, common: Common = PLAIN) -> int:
+    """Check this node and say what to do. Exits with 1 if something must be done.
+
+    Parameters
+    ----------
+    offline
+        Only what can be seen without a running node.
+    bundle
+        Write a zip file for who helps you: these findings, status, settings, the log's end and
+        versions, without keys, whole addresses, prompts or answers. Nothing is sent anywhere.
+    """
     home = common.home
-    findings = [_here(finding, home) for finding in (*_home(home), *_node(home))]
+    found = (*_home(home), *_settings(home), *_identity(home), *(() if offline else _node(home)))
+    findings = [_here(finding, home) for finding in found]
     is_well = all(finding.state != FAIL for finding in findings)
+    document: Document = {
+        "schema": "tussah/doctor/1",
+        "healthy": is_well,
+        "checks": [finding._asdict() for finding in findings],
+        "bundle": bundle,
+    }
+    written = [] if bundle is None else bundles.write(Path(bundle), home, document)
     if common.as_json:
-        checks = [finding._asdict() for finding in findings]
-        give({"schema": "tussah/doctor/1", "healthy": is_well, "checks": checks})
+        give(document)
     else:
         for finding in findings:
             out(f"{finding.state:<4}  {finding.message} {finding.advice or ''}".rstrip() + "\n")
+    if written:
+        say(f"Wrote {bundle}: {', '.join(written)}. Look into it before you give it to anybody.")
     return 0 if is_well else 1
 
 
@@ -64,6 +86,27 @@ def _home(home: Home) -> Iterator[Finding]:
     state = FAIL if free < DISK_FAIL else WARN if free < DISK_WARN else OK
     advice = None if state == OK else "Make room: a full disk stops payments and downloads."
     yield Finding("disk", state, f"{free / 2**30:.1f} GiB are free for it.", advice)
+
+
+def _settings(home: Home) -> Iterator[Finding]:
+    try:
+        _, origins = settings.load(flags={}, environ=os.environ, file=home.config)
+    except Failed as failed:
+        yield Finding("settings", FAIL, failed.failure.message, failed.failure.advice or None)
+        return
+    changed = sum(origin != "default" for origin in origins.values())
+    yield Finding("settings", OK, f"They can be used; {changed} differ from their defaults.")
+
+
+def _identity(home: Home) -> Iterator[Finding]:
+    try:
+        seed = home.seed()
+    except (Failed, OSError) as error:
+        advice = error.failure.advice if isinstance(error, Failed) else None
+        yield Finding("identity", FAIL, f"Its key cannot be read: {error}", advice)
+        return
+    told = "Its key is there" if seed else "It has no key yet; a start with a role makes one"
+    yield Finding("identity", OK, f"{told}.")
 
 
 def _node(home: Home) -> Iterator[Finding]:

@@ -24,6 +24,7 @@ COMMANDS = {
     "ask": "Ask a question, privately.",
     "status": "Show how the node is.",
     "doctor": "Check the node, and say what to do.",
+    "logs": "Show what the node has written.",
     "peers": "Show who is on the network.",
     "id": "Show who this node is.",
     "models": "Show which models can be asked.",
@@ -118,7 +119,7 @@ GROUPS = {
 
 SECTIONS = {
     "Ask": ("ask", "page", "models"),
-    "This node": ("up", "down", "status", "doctor", "id", "config", "key"),
+    "This node": ("up", "down", "status", "doctor", "logs", "id", "config", "key"),
     "The network": ("network", "peers", "dht"),
     "Money": ("wallet", "credits", "lanes", "receipts"),
     "Try, measure, study": ("demo", "localchain", "bench", "sim"),

@@ -6,7 +6,8 @@ import logging
 import pytest
 import structlog
 
-from scripts.log import configured, redact, scrub
+from scripts.log import configured, redact
+from scripts.redaction import scrub
 from scripts.settings import Log
 
 SECRETS = {

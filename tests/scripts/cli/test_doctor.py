@@ -1,5 +1,9 @@
 """`tussah doctor`: each check says what is the matter, and what to do."""
 
+import json
+import zipfile
+from pathlib import Path
+
 import pytest
 
 from scripts.cli.doctor import examine
@@ -90,3 +94,81 @@ def test_that_nobody_has_tried_to_reach_it_is_told():
     found = {finding.check: finding for finding in examine(status())}
     assert found["reach"].message.startswith("Nobody has tried")
     assert "reach" not in {one.check for one in examine(status(reach={"attachments": [{}]}))}
+
+
+def test_a_broken_file_and_a_broken_key_are_told_of(shell, monkeypatch):
+    shell.home.prepare()
+    shell.home.config.write_text("[ask]\nrelays = 9\n")
+    shell.home.identity.write_text("moth")
+    for file in (shell.home.config, shell.home.identity):
+        file.chmod(0o600)
+    _, document = shell.document("doctor", "--offline")
+    found = {check["check"]: check for check in document["checks"]}
+    assert {name for name, check in found.items() if check["state"] == "fail"} == {
+        "settings",
+        "identity",
+    }
+    assert "between 0 and 3" in found["settings"]["message"]
+    assert "backup" in found["identity"]["advice"]
+
+
+CANARIES = {
+    "identity": "a1" * 32,
+    "wallet": "abandon ability able about above absent absorb abstract absurd abuse",
+    "api key": "tussah-aB3dE5gH7jK9mN1pQ3sT5vW7xY9zA2cD4fG6hJ8kL0",
+    "prompt": "Name three moths",
+    "answer": "Luna and atlas",
+    "credit": "c3" * 32,
+    "address": "203.0.113.77",
+    "IPv6": "2001:db8:1:2:3:4:5:6",
+    "home": "/home/canary",
+    "lane": "UQCrq6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq5jh",
+}
+
+
+def test_a_bundle_holds_none_of_ten_planted_secrets(shell, monkeypatch, tmp_path):
+    home, state = shell.home, status(network={"seen": CANARIES["address"]})
+    home.prepare()
+    home.identity.write_text(CANARIES["identity"])
+    home.wallet.write_text(CANARIES["wallet"])
+    home.api_key.write_text(CANARIES["api key"])
+    home.config.write_text(f'[node]\nannounce = "{CANARIES["IPv6"]}"\n')
+    for file in (home.identity, home.wallet, home.api_key, home.config):
+        file.chmod(0o600)
+    home.log.write_text(
+        json.dumps({"event": "odd", "prompt": CANARIES["prompt"], "answer": CANARIES["answer"]})
+        + f"\nTraceback {CANARIES['credit']} {CANARIES['address']} {CANARIES['api key']}\n"
+        + f"{CANARIES['home']}/x.py {CANARIES['lane']}\n"
+    )
+    monkeypatch.setattr("pathlib.Path.home", lambda: Path(CANARIES["home"]))
+    answers = {"/version": {"control": 1}, "/status": {**state, "version": "1"}}
+    monkeypatch.setattr("scripts.api.client.call", lambda _path, _method, target: answers[target])
+    file = tmp_path / "bundle.zip"
+    code, document = shell.document("doctor", "--bundle", str(file))
+    assert (code, document["bundle"]) == (0, str(file))
+    assert file.stat().st_mode & 0o077 == 0
+
+    with zipfile.ZipFile(file) as bundle:
+        texts = {name: bundle.read(name).decode() for name in bundle.namelist()}
+    assert set(texts) == {
+        *("doctor.json", "status.json", "settings.json", "log.jsonl", "versions.json"),
+    }
+    assert '"event": "odd"' in texts["log.jsonl"]
+    assert "203.0.*.*" in texts["status.json"]
+    assert "2001:0db8:*" in texts["settings.json"]
+    everything = "\n".join(texts.values())
+    assert [name for name, canary in CANARIES.items() if canary in everything] == []
+
+
+def test_a_bundle_takes_no_files_place(shell, tmp_path):
+    file = tmp_path / "mine.zip"
+    file.write_text("mine")
+    assert shell("doctor", "--offline", "--bundle", str(file))[0] == 2
+    assert file.read_text() == "mine"
+
+
+def test_a_bundle_can_be_made_of_a_node_that_does_not_run(shell, tmp_path):
+    code, out, err = shell("doctor", "--offline", "--bundle", str(tmp_path / "b.zip"))
+    assert code == 0
+    assert "No node" not in out
+    assert err.startswith(f"Wrote {tmp_path / 'b.zip'}: doctor.json, ")
