@@ -5,7 +5,7 @@ Plain blocking sockets: Ctrl-C closes the connection, and the node cancels what 
 
 import json
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from pathlib import Path
@@ -102,20 +102,34 @@ def question(
     buy: bool | None = None,
 ) -> Document:
     """The body of `POST /ask` for a single question; None leaves it to the node's settings."""
-    tussah = {
-        "relays": relays,
-        "shaping": shaping,
-        "swift": swift,
-        "deadline_s": deadline_s,
-        "max_price_nano": max_price_nano,
-        "buy": buy,
-    }
-    fields = {"model": model, "max_tokens": max_tokens}
-    return {
-        "messages": [{"role": "user", "content": prompt}],
-        **_given(fields),
-        "tussah": _given(tussah),
-    }
+    tussah = given(
+        {
+            "relays": relays,
+            "shaping": shaping,
+            "swift": swift,
+            "deadline_s": deadline_s,
+            "max_price_nano": max_price_nano,
+            "buy": buy,
+        }
+    )
+    return conversation([said("user", prompt)], model=model, max_tokens=max_tokens, tussah=tussah)
+
+
+def conversation(
+    messages: Sequence[Document],
+    *,
+    model: str | None,
+    max_tokens: int | None,
+    tussah: Document,
+) -> Document:
+    """The body of `POST /ask` for what was said so far; `tussah` holds what OpenAI has not."""
+    fields = given({"model": model, "max_tokens": max_tokens})
+    return {"messages": list(messages), **fields, "tussah": tussah}
+
+
+def said(role: str, text: str) -> Document:
+    """One message of a conversation."""
+    return {"role": role, "content": text}
 
 
 def ask(path: Path, body: Document, tell: Tell) -> Document:
@@ -128,7 +142,8 @@ def ask(path: Path, body: Document, tell: Tell) -> Document:
     raise Failed("internal", "The node ended the answer without a word.", "See its log.")
 
 
-def _given(fields: Mapping[str, object]) -> dict[str, object]:
+def given(fields: Mapping[str, object]) -> dict[str, object]:
+    """Those fields that are not None."""
     return {name: value for name, value in fields.items() if value is not None}
 
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "up": "Start the node.",
     "down": "Stop the node; running answers finish.",
     "ask": "Ask a question, privately.",
+    "chat": "Talk with a model, privately.",
     "status": "Show how the node is.",
     "doctor": "Check the node, and say what to do.",
     "logs": "Show what the node has written.",
@@ -118,7 +119,7 @@ GROUPS = {
 """Commands of two words."""
 
 SECTIONS = {
-    "Ask": ("ask", "page", "models"),
+    "Ask": ("ask", "chat", "page", "models"),
     "This node": ("up", "down", "status", "doctor", "logs", "id", "config", "key"),
     "The network": ("network", "peers", "dht"),
     "Money": ("wallet", "credits", "lanes", "receipts"),
