@@ -14,7 +14,7 @@ import trio
 
 from ledger import coins, lane_rows, pins, wire
 from ledger.coins import Holdings
-from ledger.credit import BUNDLES, Keyset, worth
+from ledger.credit import BUNDLES, Keyset, bundle_for, worth
 from ledger.keys import Master
 from ledger.lane import LaneRow, Phase, Role
 from ledger.lane_writes import pay_on
@@ -89,18 +89,45 @@ class Buying:
         self._turn = trio.Lock()
 
     async def buy(
-        self, bundle: str | None = None, *, mint: AdnlId | None = None, agree: Agree | None = None
+        self,
+        bundle: str | None = None,
+        *,
+        mint: AdnlId | None = None,
+        agree: Agree | None = None,
+        wanted: Nano = ZERO,
     ) -> Nano:
         """Buy a bundle, opening a lane to the mint if there is none; what the credits are worth.
 
         `agree` is told what it will cost before anything is promised for it, and may raise
         `CannotPay`, as this does. What was promised and not sold waits for the next purchase; that
-        one needs no agreement.
+        one needs no agreement. For an ask that lacks the credits for `wanted`, a bundle that has
+        them; and nothing, 0, if another purchase has brought them while this one waited its turn.
         """
         mint = mint or self._mints.common(self._mints.trusted)
         async with self._turn:
             with _said():
-                return await self._buy(mint, bundle or self._policy.bundle, agree)
+                if wanted and await self._has(mint, wanted):
+                    return ZERO
+                return await self._buy(
+                    mint, bundle or bundle_for(wanted, self._policy.bundle), agree
+                )
+
+    async def _has(self, mint: AdnlId, wanted: Nano) -> bool:
+        now = self._clock.now()
+        return await self._store.read(lambda c: coins.covers(c, mint, wanted, now))
+
+    async def runs_low(self) -> bool:
+        """Whether a bundle should be bought ahead of need, over a lane that there is already.
+
+        Raises `LocalError`.
+        """
+        mints = self._mints.usable()
+        if not mints:
+            return False
+        row, held = await self._usable_lane(mints[0]), await self.holdings()
+        usual = worth(BUNDLES[self._policy.bundle])
+        low = (held.value + held.in_flight) * 100 < usual * self._policy.buy_below
+        return low and row is not None and row.phase is Phase.OPEN
 
     async def holdings(self) -> Holdings:
         """What can be spent now. Raises `LocalError`."""

@@ -199,6 +199,19 @@ def live(connection: Connection, mint: AdnlId, now: float) -> dict[int, list[Cre
     return coins
 
 
+def covers(connection: Connection, mint: AdnlId, amount: Nano, now: float) -> bool:
+    """Whether the credits of one of a mint's epochs cover `amount`, as `reserve` wants it."""
+    return any(_enough(coins, amount) for coins in live(connection, mint, now).values())
+
+
+def _enough(coins: Sequence[Credit], amount: Nano) -> bool:
+    try:
+        credit.choose(coins, amount)
+    except Insufficient:
+        return False
+    return True
+
+
 def _coin(mint: AdnlId, row: Row) -> Credit:
     epoch, i, j, m, c = row
     return Credit(mint=mint, epoch=integer(epoch), i=integer(i), j=integer(j), m=blob(m), C=blob(c))

@@ -6,7 +6,7 @@ them due, and between two circuits there is a pause.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, final
 
 import structlog
@@ -36,7 +36,7 @@ log = structlog.get_logger()
 
 @final
 class Collecting:
-    """See the module. `take_up` first, then `run`."""
+    """See the module. `take_up` first, then `run`; `fetched` is told of each change."""
 
     def __init__(
         self,
@@ -49,6 +49,7 @@ class Collecting:
         *,
         entropy: Entropy,
         relays: int,
+        fetched: Callable[[], object],
     ) -> None:
         self._node = node
         self._store = store
@@ -58,6 +59,7 @@ class Collecting:
         self._clock = clock
         self._entropy = entropy
         self._relays = relays
+        self._fetched = fetched
         self._more = trio.Event()
         self._retry: dict[bytes, float] = {}
 
@@ -112,6 +114,7 @@ class Collecting:
             await self._postpone(session)
         else:
             self._retry.pop(session.session, None)
+            self._fetched()
 
     async def _change(self, line: Line, session: Session) -> None:
         body = await line.call(wire.encode(Change(session.lock, session.secret)))

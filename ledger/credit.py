@@ -58,6 +58,13 @@ def worth(exponents: Iterable[int]) -> Nano:
     return Nano(sum(1 << j for j in exponents))
 
 
+def bundle_for(amount: Nano, least: str) -> str:
+    """The smallest bundle, from `least` up, that is worth `amount`; the greatest if none is."""
+    names = list(BUNDLES)
+    names = names[names.index(least) :]
+    return next((name for name in names if worth(BUNDLES[name]) >= amount), names[-1])
+
+
 # --- the group ---
 
 

@@ -117,10 +117,11 @@ def _nonce(header: bytes) -> bytes:
 
 def _key(header: bytes, passphrase: str) -> bytes:
     _, _, passes, memory, salt, _ = _HEADER.unpack(header)
+    key: bytes = salt + bytes(16)
     if not passes:
-        return salt + bytes(16)
+        return key
     try:
-        key: bytes = argon2id.kdf(32, passphrase.encode(), salt, opslimit=passes, memlimit=memory)
+        key = argon2id.kdf(32, passphrase.encode(), salt, opslimit=passes, memlimit=memory)
     except (RuntimeError, CryptoError, ValueError) as error:  # no memory, or too little asked for
         raise BadKeystore(f"its key cannot be worked out: {error}") from error
     return key

@@ -7,6 +7,7 @@ on from there: purchases are sent again byte for byte, sessions that were cut of
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias, final
 
 import structlog
@@ -16,11 +17,11 @@ from ledger import coins, pins
 from ledger.buying import Agree, Buying
 from ledger.coins import Holdings
 from ledger.collecting import Collecting
-from ledger.credit import SpendTerms
+from ledger.credit import BUNDLES, SpendTerms, worth
 from ledger.keys import Master
 from ledger.lanes import Lanes
 from ledger.mints import Mints
-from ledger.money import Nano
+from ledger.money import ZERO, Nano
 from ledger.payment import CannotPay, Payment, PayTerms, Told, Unpaid
 from ledger.policy import Policy
 from ledger.store import Connection, Store, Work
@@ -39,8 +40,11 @@ AGAIN: Final = 1.0
 
 log = structlog.get_logger()
 
-Buy: TypeAlias = Callable[[AdnlId], Awaitable[object]]
-"""Buys credits of a mint. Raises `CannotPay`."""
+TRIES: Final = 2
+"""purchases for one ask, at the most: what the first brought may go to an ask that was quicker"""
+
+Buy: TypeAlias = Callable[[AdnlId, Nano], Awaitable[Nano]]
+"""Buys credits of a mint for so much, as `Buying.buy` does. Raises `CannotPay`."""
 
 
 @final
@@ -73,11 +77,13 @@ class Purse:
             *(node, store, self._seed, policy, self._mints, clock),
             entropy=entropy,
             relays=relays,
+            fetched=self._stir,
         )
         self._endings: list[Work[None]] = []
         self._writing = trio.Lock()
         self._ended = trio.Event()
         self._stopped = False
+        self._changed = trio.Event()
 
     async def run(self, *, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
         """Finish what was left, then fetch change as it falls due, until cancelled."""
@@ -102,17 +108,21 @@ class Purse:
         self, terms: PayTerms, told: Told | None = None, *, buy: Buy | None = None
     ) -> Payment:
         """See `ledger.payment.Purse`. `buy` gets more where there is too little; else we do."""
-        mint = self._mints.common(terms.mints)
-        payment = await self._reserve(mint, terms)
-        if payment is None:
-            await (self.buy(mint=mint, agree=told) if buy is None else buy(mint))
-            payment = await self._reserve(mint, terms)
-        if payment is None:
-            wanted = terms.tick * terms.ticks
+        mint, wanted = self._mints.common(terms.mints), terms.tick * terms.ticks
+        if wanted > worth(BUNDLES["L"]):
             raise CannotPay(
                 Unpaid.NO_CREDITS, f"{wanted} are wanted at once, more than a bundle has"
             )
+        tries = 0
+        while (payment := await self._reserve(mint, terms)) is None:
+            if tries == TRIES:
+                raise CannotPay(Unpaid.NO_CREDITS, "other requests took the credits first")
+            more = partial(self._buy, agree=told) if buy is None else buy
+            tries += bool(await more(mint, wanted))
         return payment
+
+    async def _buy(self, mint: AdnlId, wanted: Nano, *, agree: Agree | None) -> Nano:
+        return await self.buy(mint=mint, agree=agree, wanted=wanted)
 
     def release(self, payment: Payment) -> None:
         """See `ledger.payment.Purse`."""
@@ -130,10 +140,27 @@ class Purse:
         return await self._buying.holdings()
 
     async def buy(
-        self, bundle: str | None = None, *, mint: AdnlId | None = None, agree: Agree | None = None
+        self,
+        bundle: str | None = None,
+        *,
+        mint: AdnlId | None = None,
+        agree: Agree | None = None,
+        wanted: Nano = ZERO,
     ) -> Nano:
         """As `Buying.buy`. Raises `CannotPay`."""
-        return await self._buying.buy(bundle, mint=mint, agree=agree)
+        return await self._buying.buy(bundle, mint=mint, agree=agree, wanted=wanted)
+
+    async def runs_low(self) -> bool:
+        """As `Buying.runs_low`. Raises `LocalError`."""
+        return await self._buying.runs_low()
+
+    async def changed(self) -> None:
+        """Wait until credits are set aside, or have come back as change."""
+        await self._changed.wait()
+
+    def _stir(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
 
     # --- spending ---
 
@@ -156,6 +183,7 @@ class Purse:
         except trio.Cancelled:
             self._end(lambda c: coins.release(c, terms.session))
             raise
+        self._stir()
         return Payment(
             terms=terms,
             mint=mint,

@@ -14,6 +14,7 @@ from pytoniq_core import Address
 from pytoniq_core.boc.address import AddressError
 
 from ledger import lane_rows, tariff, totals
+from ledger.ahead import Ahead
 from ledger.caused import Caused
 from ledger.chain import wallet
 from ledger.chain.lite import LiteChain, LiteServer
@@ -174,6 +175,8 @@ async def opened(
         await nursery.start(purse.run)
         sight, shopping = Sight(lite, lanes), Shopping(purse, lite, nursery)
         nursery.start_soon(sight.keep, max(LOOK_EVERY, policy.watch_every))
+        if settings.wallet.buy != "ask":  # `auto` asks nobody here, where coins are worth nothing
+            nursery.start_soon(Ahead(purse, policy, entropy=entropy).run)
         yield Treasury(settings, profile, chain, store, master, lanes, shopping, policy, sight)
         nursery.cancel_scope.cancel()
 

@@ -7,6 +7,7 @@ up: the lane's deposit stays in the wallet until the chain is back, and is sent 
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Final, TypeAlias, final
 
 import trio
@@ -54,10 +55,9 @@ class Shopping:
     async def prepare(self, terms: PayTerms, told: Told) -> Payment:
         """See `ledger.payment.Purse`."""
 
-        def buy(mint: AdnlId) -> Awaitable[Bought]:
-            return self._buy(
-                lambda agree: self._purse.buy(mint=mint, agree=agree), told, may=terms.may_buy
-            )
+        async def buy(mint: AdnlId, wanted: Nano) -> Nano:
+            make = partial(self._purse.buy, mint=mint, wanted=wanted)
+            return (await self._buy(lambda agree: make(agree=agree), told, may=terms.may_buy)).value
 
         return await self._purse.prepare(terms, told, buy=buy)
 
@@ -81,7 +81,8 @@ class Shopping:
         finally:
             errand.forsake()
         bought = errand.result()
-        told(bought)
+        if bought.value:  # else another request has bought
+            told(bought)
         return bought
 
 

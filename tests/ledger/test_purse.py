@@ -68,13 +68,49 @@ async def test_purchase_is_told_of_before_anything_is_promised(village, autojump
 async def test_credits_are_got_as_the_asker_says(village, autojump_clock):
     purse, worker, wanted = village.customer.purse, await village.worker(), []
 
-    async def buy(mint):
-        wanted.append(mint)
-        await purse.buy("L")
+    async def buy(mint, amount):
+        wanted.append((mint, amount))
+        return await purse.buy("L")
 
     purse.release(await purse.prepare(terms(village, worker), buy=buy))
-    assert wanted == [village.mint.node.id]
+    assert wanted == [(village.mint.node.id, TICK * 40)]
     await until_value(village, worth(BUNDLES["L"]))
+
+
+async def test_two_asks_on_an_empty_purse_buy_one_bundle(village, autojump_clock):
+    """Also if the one that bought goes away; what a third wants besides is bought once more."""
+    purse, worker = village.customer.purse, await village.worker()
+    purchases, payments = [], []
+
+    async def ask(number, ticks):
+        wants = terms(village, worker, session=bytes([number]) * 32, ticks=ticks)
+        payments.append(await purse.prepare(wants, purchases.append))
+
+    async with trio.open_nursery() as nursery:
+        for number in range(2):
+            nursery.start_soon(ask, number, 40)
+    assert len(payments) == 2
+    assert len(purchases) == 1
+    for payment in payments:
+        purse.release(payment)
+    await until_value(village, BUNDLE)
+
+    payments.clear()
+    async with trio.open_nursery() as nursery:
+        for number in (3, 4, 5):
+            nursery.start_soon(ask, number, 150)  # two fit into what there is
+    assert len(payments) == 3
+    assert len(purchases) == 2
+    await balanced(village)
+
+
+async def test_a_bundle_is_chosen_that_has_what_is_wanted(village, autojump_clock):
+    purse, worker, purchases = village.customer.purse, await village.worker(), []
+    await purse.prepare(terms(village, worker, ticks=340), purchases.append)
+    assert [purchase.bundle for purchase in purchases] == ["L"]
+    with pytest.raises(CannotPay, match="more than a bundle has"):
+        await purse.prepare(terms(village, worker, ticks=1_400), purchases.append)
+    assert len(purchases) == 1
 
 
 async def test_what_is_not_revealed_comes_back(village, autojump_clock):

@@ -47,7 +47,7 @@ class Purse:
         self.value, self.refuses = ZERO, None
         self.prepared = []
 
-    async def buy(self, bundle=None, *, mint=None, agree=None):
+    async def buy(self, bundle=None, *, mint=None, agree=None, wanted=ZERO):
         await trio.sleep(self.seconds)
         if self.intent is not None:
             agree(self.intent)
@@ -59,7 +59,7 @@ class Purse:
 
     async def prepare(self, terms, told, *, buy):
         if not self.value:
-            await buy(MINT)
+            await buy(MINT, VALUE)
         self.prepared.append(terms)
         return terms
 
