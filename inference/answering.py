@@ -15,7 +15,7 @@ from inference.protocol import Abort, Billed, Progress, Refusal, Refuse, Tick
 from inference.quoting import least_step
 from inference.schedule import Desk
 from inference.service import Service
-from inference.serving_effects import GoOn, Hold, Keep, Settle
+from inference.serving_effects import Bill, GoOn, Hold, Keep, Settle
 from ledger import tariff
 from p2p import codec
 from p2p.core import Handle
@@ -255,6 +255,8 @@ class Answering:
         self.answered += 1
         self.tokens += order.sent
         order.billed = receipt
+        if order.earning is not None:
+            self._orders.out(Bill(order.earning.locked.lock_id, signed))
         if order.earning is not None and order.earning.owed(receipt.tokens):
             self._orders.enter(order, State.CLOSING, LAST_TICK_WAIT, self._orders.end)
         else:

@@ -87,6 +87,14 @@ class Settle:
     ticks: int
 
 
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """Keep the receipt that the asker gets: what was earned is told by it."""
+
+    lock_id: bytes
+    receipt: bytes
+
+
 # --- by the engine ---
 
 
@@ -135,6 +143,7 @@ Effect: TypeAlias = (
     | Lock
     | Keep
     | Settle
+    | Bill
     | Prepare
     | Generate
     | Cancel

@@ -22,6 +22,7 @@ from inference.service import WorkerStatistics as WorkerStatistics
 from inference.serving import Place, WorkerCore
 from inference.serving_effects import (
     Accept,
+    Bill,
     Cancel,
     Deny,
     End,
@@ -230,12 +231,12 @@ class Serving:
                 self._node.end(circuit, stream)
             case GiveUp(circuit=circuit, stream=stream, code=code):
                 self._node.reset(circuit, stream, code)
-            case Lock() | Keep() | Settle():
+            case Lock() | Keep() | Settle() | Bill():
                 self._command_till(event)
             case _:
                 self._command_engine(event)
 
-    def _command_till(self, event: Lock | Keep | Settle) -> None:
+    def _command_till(self, event: Lock | Keep | Settle | Bill) -> None:
         assert self._till is not None
         match event:
             case Lock():
@@ -244,6 +245,8 @@ class Serving:
                 self._till.keep(lock_id, index, preimage)
             case Settle(lock_id=lock_id, final=final, ticks=ticks):
                 self._till.settle(lock_id, final=final, ticks=ticks)
+            case Bill(lock_id=lock_id, receipt=receipt):
+                self._till.bill(lock_id, receipt)
 
     def _command_engine(self, event: Event) -> None:
         match event:

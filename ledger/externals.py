@@ -53,6 +53,7 @@ class Kind(Enum):
     CLOSE = "close"
     START_CLOSE = "start_close"
     FINISH = "finish"
+    WITHDRAW = "withdraw"
 
 
 class Fate(Enum):
@@ -74,7 +75,7 @@ class External:
     hash: bytes
     """32 bytes, normalised: by which its transaction is known."""
     lane: bytes
-    """What it is about."""
+    """What it is about; empty: no lane."""
     dest: Account
     kind: Kind
     boc: bytes
@@ -239,7 +240,7 @@ class Externals:
         self._refused.pop(external.hash, None)
 
     def _announce(self, external: External | None) -> None:
-        if external is not None:
+        if external is not None and external.lane:
             self._touched[external.lane] = None
         self._news.set()
         self._news = trio.Event()
@@ -255,6 +256,8 @@ class Externals:
         found = [top]
         last = []
         for tx in found:
+            if external.kind is Kind.WITHDRAW and tx is not top:
+                break  # what a stranger does with our coins is its own affair
             for message in tx.outgoing:
                 if message.dest is None or len(found) >= MOST_CAUSED:
                     continue
@@ -357,6 +360,18 @@ def load(connection: Connection, message: bytes) -> External:
     if row is None:
         raise KeyError(message.hex())
     return _external(row)
+
+
+def run_errand(connection: Connection, key: bytes, external: External) -> None:
+    """Keep an external that a person asked for under a key of its own."""
+    post(connection, external)
+    connection.execute("INSERT INTO errand VALUES (?, ?)", (key, external.hash))
+
+
+def errand(connection: Connection, key: bytes) -> bytes | None:
+    """The hash of the external that was kept under a key."""
+    row = first(connection, "SELECT msg FROM errand WHERE key = ?", key)
+    return None if row is None else blob(row[0])
 
 
 def pending(connection: Connection, dest: Account) -> list[External]:

@@ -4,7 +4,7 @@ Each takes the row as it is now, lets one side of the lane act on it, and keeps 
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 import structlog
 
@@ -26,14 +26,17 @@ MOST_LANES: Final = 4_096
 log = structlog.get_logger()
 
 
+Told: TypeAlias = tuple[External, tuple[Caused, ...]]
+"""An external with the transactions it caused, once all of them are there."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneStory:
     """A lane, and what this node did to it on the chain, for people."""
 
     row: LaneRow
     peer: AdnlId | None
-    externals: tuple[tuple[External, tuple[Caused, ...]], ...]
-    """Each with the transactions it caused, once all of them are there."""
+    externals: tuple[Told, ...]
 
 
 def pay_on(connection: Connection, master: Master, lane: bytes, amount: Nano) -> Voucher:
@@ -111,12 +114,17 @@ def stories(connection: Connection) -> tuple[LaneStory, ...]:
         LaneStory(
             row=row,
             peer=lane_rows.peer(connection, row.lane),
-            externals=tuple(
-                (external, tuple(externals.caused(connection, external.hash)))
-                for external in externals.about(connection, row.lane)
-            ),
+            externals=told(connection, row.lane),
         )
         for row in rows
+    )
+
+
+def told(connection: Connection, lane: bytes) -> tuple[Told, ...]:
+    """What was done about a lane, the oldest first; empty bytes: about none."""
+    return tuple(
+        (external, tuple(externals.caused(connection, external.hash)))
+        for external in externals.about(connection, lane)
     )
 
 

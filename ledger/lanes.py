@@ -34,7 +34,7 @@ from ledger.lane import (
     check_lane,
     check_voucher0,
 )
-from ledger.lane_writes import LaneStory
+from ledger.lane_writes import LaneStory, Told
 from ledger.messages import LaneOffer, LanePropose
 from ledger.money import Nano
 from ledger.orders import Orders
@@ -214,6 +214,16 @@ class Lanes:
         """
         return await self._order(lane, Op.CLOSE)
 
+    # --- the wallet ---
+
+    async def withdraw(self, dest: Account, value: Nano, *, bounce: bool, key: bytes) -> bytes:
+        """Send coins to any account; the hash of the external.
+
+        Asked for again under the same `key`, it is the same one. Raises `Insufficient` if the
+        wallet holds too little, then nothing has happened, and `Unreachable`.
+        """
+        return await self._orders.withdraw(dest, value, bounce=bounce, key=key)
+
     # --- either ---
 
     async def look(self, lane: bytes) -> LaneRow:
@@ -232,6 +242,10 @@ class Lanes:
         """What claims and closes cost now. Raises `Unreachable`."""
         await self._clock.hear()
         return self._months.costs(await self._chain.fees(), self.now)
+
+    async def withdrawals(self) -> tuple[Told, ...]:
+        """What people took out of the wallet, the oldest first."""
+        return await self._store.read(lambda c: lane_writes.told(c, b""))
 
     async def snapshot(self) -> tuple[LaneStory, ...]:
         """Every lane with its history, our own first, the newest of each first."""

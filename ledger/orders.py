@@ -87,6 +87,21 @@ class Orders:
         """Take back what is left, once the delay has passed. As `top_up`."""
         return await self._tell(Kind.FINISH, row, GAS_COINS, cells.finish_body())
 
+    async def withdraw(self, dest: Account, value: Nano, *, bounce: bool, key: bytes) -> bytes:
+        """Send coins to any account; the hash of the external, of the first under the same `key`.
+
+        Raises as `top_up` does.
+        """
+        transfer = Transfer(dest=dest, value=value, bounce=bounce)
+        async with self._turn:
+            known = await self._store.read(lambda c: externals.errand(c, key))
+            if known is not None:
+                return known
+            external = await self._prepared(Kind.WITHDRAW, None, transfer)
+            await self._store.write(lambda c: externals.run_errand(c, key, external))
+        self._externals.kick()
+        return external.hash
+
     async def order(self, row: LaneRow, op: Op, costs: Costs) -> bytes:
         """A payee's claim or close; returns the hash of the external, of one under way if there is.
 
@@ -126,13 +141,8 @@ class Orders:
     async def _send(
         self, kind: Kind, row: LaneRow, transfer: Transfer, also: Work[None] | None
     ) -> bytes:
-        """A wallet's transfers are numbered, so one at a time is on its way."""
         async with self._turn:
-            await self._externals.idle(self.wallet)
-            await self._clock.hear()
-            holds = await self._chain.account(self.wallet)
-            _check_affordable(holds, transfer.value)
-            external = self._transfer(kind, row, transfer, holds)
+            external = await self._prepared(kind, row, transfer)
 
             def keep(connection: Connection) -> None:
                 if also is not None:
@@ -143,8 +153,16 @@ class Orders:
         self._externals.kick()
         return external.hash
 
+    async def _prepared(self, kind: Kind, row: LaneRow | None, transfer: Transfer) -> External:
+        """A wallet's transfers are numbered, so one at a time is on its way."""
+        await self._externals.idle(self.wallet)
+        await self._clock.hear()
+        holds = await self._chain.account(self.wallet)
+        _check_affordable(holds, transfer.value)
+        return self._transfer(kind, row, transfer, holds)
+
     def _transfer(
-        self, kind: Kind, row: LaneRow, transfer: Transfer, holds: Contract | None
+        self, kind: Kind, row: LaneRow | None, transfer: Transfer, holds: Contract | None
     ) -> External:
         until = int(self._clock.now) + LIFE
         boc = wallet.transfer(
@@ -159,7 +177,7 @@ class Orders:
     def _external(
         self,
         kind: Kind,
-        row: LaneRow,
+        row: LaneRow | None,
         boc: bytes,
         until: int,
         holds: Contract | None,
@@ -167,13 +185,13 @@ class Orders:
     ) -> External:
         return External(
             hash=normalized_hash(read_cell(boc)),
-            lane=row.lane,
+            lane=b"" if row is None else row.lane,
             dest=dest,
             kind=kind,
             boc=boc,
             until=until,
             after_lt=0 if holds is None else holds.last_lt,
-            balance=row.balance,
+            balance=ZERO if row is None else row.balance,
             made_at=float(until - LIFE),
         )
 

@@ -186,3 +186,6 @@ class Till(Protocol):
 
         Returns at once. Nothing is kept or settled after a `final` one.
         """
+
+    def bill(self, lock_id: bytes, receipt: bytes) -> None:
+        """Keep a receipt that we have signed, for people: no money hangs on it."""

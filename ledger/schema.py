@@ -7,7 +7,7 @@ owes. Rows that money hangs on are never deleted before the chain shows that the
 from collections.abc import Mapping
 from typing import Final
 
-VERSION: Final = 3
+VERSION: Final = 4
 """`PRAGMA user_version` of a store with these tables."""
 
 NODE: Final = """
@@ -36,9 +36,9 @@ CREATE INDEX lane_by_peer ON lane (peer, role);
 
 CREATE TABLE chain_msg (             -- External, written by ledger/externals.py alone
     hash BLOB PRIMARY KEY,           -- normalised hash of the external message
-    lane BLOB NOT NULL,              -- what it is about
+    lane BLOB NOT NULL,              -- what it is about; empty: no lane
     dest BLOB NOT NULL,              -- account that it goes to: the lane or our wallet
-    kind TEXT NOT NULL,              -- open | top_up | claim | close | start_close | finish
+    kind TEXT NOT NULL,              -- of Kind: open, claim, close ...
     boc BLOB NOT NULL,
     until INTEGER NOT NULL,          -- not valid after
     after_lt INTEGER NOT NULL,       -- its transaction is later than this one of `dest`
@@ -154,6 +154,22 @@ CREATE TABLE receipt (
 ) STRICT;
 """
 
+PEOPLE: Final = """
+CREATE TABLE owner (                 -- the wallet that all rows hang on
+    public BLOB PRIMARY KEY
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE errand (                -- what a person asked for once, however often it is sent
+    key BLOB PRIMARY KEY,
+    msg BLOB NOT NULL REFERENCES chain_msg (hash)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE bill (                  -- the receipts that this node has signed as a worker
+    lock BLOB PRIMARY KEY REFERENCES taking (lock),
+    signed BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
+
 PINS: Final = """
 CREATE TABLE pin (                   -- the keyset that an epoch's credits are bought with
     mint BLOB NOT NULL,
@@ -262,5 +278,5 @@ ALTER TABLE lane ADD COLUMN lt INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE lane ADD COLUMN returned INTEGER NOT NULL DEFAULT 0;
 """
 
-UPGRADES: Final[Mapping[int, str]] = {1: PINS + _MOVED, 2: _ENDS}
+UPGRADES: Final[Mapping[int, str]] = {1: PINS + _MOVED, 2: _ENDS, 3: PEOPLE}
 """What makes of a store of each version one of the next."""

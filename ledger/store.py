@@ -375,7 +375,7 @@ def _migrate(connection: apsw.Connection) -> None:
         if version > schema.VERSION:
             raise LocalError("the store is of a newer Tussah; update this one")
         if version == 0:
-            connection.execute(schema.NODE + schema.PINS + schema.MINT)
+            connection.execute(schema.NODE + schema.PEOPLE + schema.PINS + schema.MINT)
         else:
             for older in range(version, schema.VERSION):
                 connection.execute(schema.UPGRADES[older])

@@ -69,6 +69,11 @@ def keep(connection: Connection, taking: Taking) -> None:
     )
 
 
+def bill(connection: Connection, lock: bytes, signed: bytes) -> None:
+    """The receipt that its asker gets."""
+    connection.execute("INSERT OR IGNORE INTO bill VALUES (?, ?)", (lock, signed))
+
+
 def close_all(connection: Connection) -> None:
     """Whatever was being answered when we stopped is over."""
     connection.execute("UPDATE taking SET final = 1 WHERE NOT done")

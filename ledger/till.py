@@ -241,6 +241,11 @@ class Till:
             self._to_disk(held)
         self._begin(held)
 
+    def bill(self, lock_id: bytes, receipt: bytes) -> None:
+        """Keep a receipt that we have signed."""
+        with suppress(LocalError):  # the disk, which the store logs, or one that is closed
+            self._store.post(lambda c: takings.bill(c, lock_id, receipt))
+
     # --- locking ---
 
     async def _lock(self, data: bytes, session: bytes, tick: Nano) -> Locked | Decline:

@@ -15,6 +15,7 @@ import trio
 from starlette.routing import BaseRoute
 
 from inference.client import Answer, AskRequest, Done
+from ledger.earnings import By
 from ledger.payment import Told
 from p2p.identity import Identity
 from p2p.node import Node
@@ -305,6 +306,22 @@ class Daemon:
     async def receipts(self) -> Document:
         """What workers have signed for."""
         return await self._money.receipts()
+
+    async def signed(self) -> Document:
+        """What it has signed for, as a worker."""
+        return await self._money.signed()
+
+    async def earnings(self, by: By) -> Document:
+        """What it has earned."""
+        return await self._money.earnings(by)
+
+    async def deposit(self, amount: str | None) -> Document:
+        """Where coins for it go. Raises `Failed`."""
+        return await self._money.deposit(amount)
+
+    async def withdraw(self, to: str, amount: str, key: str) -> Document:
+        """Send coins away. Raises `Failed`."""
+        return await self._money.withdraw(to, amount, key)
 
 
 # --- as a process ---

@@ -13,7 +13,7 @@ import trio
 from pytoniq_core import Address
 from pytoniq_core.boc.address import AddressError
 
-from ledger import lane_rows, tariff, totals
+from ledger import lane_rows, owner, payment, totals
 from ledger.ahead import Ahead
 from ledger.caused import Caused
 from ledger.chain import wallet
@@ -23,12 +23,12 @@ from ledger.credit import BUNDLES, EPOCH_SECONDS, worth
 from ledger.externals import External
 from ledger.keys import Master
 from ledger.lane import Account, LaneRow, Phase, Role
-from ledger.lane_writes import LaneStory
+from ledger.lane_writes import LaneStory, Told
 from ledger.lanes import Lanes
 from ledger.mintkeys import MintKeys
-from ledger.money import ZERO, Nano
+from ledger.money import Nano
 from ledger.payee import Payee
-from ledger.payment import CannotPay, Told, Unpaid
+from ledger.payment import CannotPay, Unpaid
 from ledger.policy import DEV, Policy
 from ledger.purse import Purse
 from ledger.service import MintService
@@ -48,7 +48,6 @@ from scripts.api.status import Alert
 from scripts.failure import Document, Failed
 from scripts.home import Home
 from scripts.networks import Chain, Profile
-from scripts.receipts import line
 from scripts.settings import Settings
 from scripts.shopping import Shopping
 from scripts.sight import LOOK_EVERY, Sight
@@ -160,6 +159,12 @@ async def opened(
         LiteChain.open(servers, chain.network, trust=TRUST) as lite,
         trio.open_nursery() as nursery,
     ):
+        if not await store.write(lambda c: owner.own(c, master.wallet.public)):
+            raise Failed(
+                "unsafe_home",
+                f"{home.ledger} belongs to another wallet than {home.wallet}.",
+                "Bring back the wallet.key that it was made with, or move ledger.db away.",
+            )
         lanes = Lanes(lite, store, master, policy, entropy=entropy)
         await nursery.start(lanes.run)
         purse = Purse(
@@ -257,7 +262,7 @@ class Treasury:
         """The `lanes` document."""
         return money.lanes(await self._funds())
 
-    async def buy(self, bundle: str | None, told: Told) -> Document:
+    async def buy(self, bundle: str | None, told: payment.Told) -> Document:
         """Buy a bundle, telling how it goes; the `purchase` document. Raises `Failed`."""
         try:
             bought = await self.shopping.buy(bundle, told)
@@ -326,6 +331,7 @@ class Treasury:
     async def _funds(self, *, chain: bool = False) -> Funds:
         """Everything there is; the balance only if the chain is to be asked."""
         stories, sums = await self.lanes.snapshot(), await self.totals()
+        past, out = [story.externals for story in stories], await self.lanes.withdrawals()
         balance, state = await self.sight.look() if chain else (None, "unknown")
         claim, close = await self.sight.costs() if chain else (None, None)
         return Funds(
@@ -342,7 +348,7 @@ class Treasury:
             claim_fee=claim,
             close_fee=close,
             history=sorted(
-                (move for story in stories for move in _moves(story)),
+                (move for told in (*past, out) for move in _moves(told)),
                 key=lambda move: move.at,
                 reverse=True,
             ),
@@ -409,8 +415,8 @@ def _deposit(row: LaneRow) -> Nano:
     return row.deposit if row.role is Role.PAYER else row.funded
 
 
-def _moves(story: LaneStory) -> Iterator[Move]:
-    for external, caused in story.externals:
+def _moves(told: Sequence[Told]) -> Iterator[Move]:
+    for external, caused in told:
         for transaction in caused:
             yield _move(external, transaction)
 
@@ -425,10 +431,3 @@ def _move(external: External, caused: Caused) -> Move:
         peer="" if caused.source is None else address(caused.source),
         transaction=caused.hash.hex(),
     )
-
-
-def receipts_document(receipts: list[tuple[bytes, bytes]]) -> Document:
-    """The `receipts` document."""
-    lines = [line(signed, public) for signed, public in receipts]
-    total = sum((tariff.read(signed).cost for signed, _ in receipts), ZERO)
-    return {"schema": "tussah/receipts/1", "receipts": lines, "cost_nano": total.value}

@@ -5,10 +5,11 @@ All must agree: the key with the worker's id, the signature with the key, the wo
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, TypeAlias
 
 from ledger import tariff
+from ledger.money import ZERO
 from ledger.tariff import Receipt
 from p2p.errors import RemoteError
 from scripts.failure import Document
@@ -17,6 +18,16 @@ SCHEMA: Final = "tussah/receipt/1"
 
 MAX_LINE: Final = 16_384
 """characters of one receipt; the longest has a tenth of them."""
+
+
+def document(receipts: Sequence[tuple[bytes, bytes]]) -> Document:
+    """The `receipts` document: signed receipts with their workers' keys."""
+    total = sum((tariff.read(signed).cost for signed, _ in receipts), ZERO)
+    return {
+        "schema": "tussah/receipts/1",
+        "receipts": [line(signed, public) for signed, public in receipts],
+        "cost_nano": total.value,
+    }
 
 
 def line(signed: bytes, public: bytes) -> Document:

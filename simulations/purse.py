@@ -264,6 +264,9 @@ class FakeTill:
             self._newest[result.lock_id] = 0, root
         return result
 
+    def bill(self, lock_id: bytes, receipt: bytes) -> None:
+        """Nobody asks for it."""
+
     def keep(self, lock_id: bytes, index: int, preimage: bytes) -> None:
         """Remember the newest tick."""
         self._newest[lock_id] = index, preimage

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from ledger.credit import BUNDLES
+from ledger.earnings import By
 from ledger.payment import Told
 from scripts.api import asking, dht, local, purchases
 from scripts.api.events import Events
@@ -17,6 +18,9 @@ from scripts.failure import Document, Failed
 
 ACTIONS: Final = ("settle", "close")
 """What can be done to a lane."""
+
+MAX_KEY: Final = 64
+"""characters that tell one wish of a person from another"""
 
 
 class Operator(asking.Asker, Protocol):
@@ -62,6 +66,18 @@ class Operator(asking.Asker, Protocol):
     async def receipts(self) -> Document:
         """What workers have signed for."""
 
+    async def signed(self) -> Document:
+        """What it has signed for itself, as a worker."""
+
+    async def earnings(self, by: By) -> Document:
+        """What it has earned."""
+
+    async def deposit(self, amount: str | None) -> Document:
+        """Where coins for it go. Raises `Failed`."""
+
+    async def withdraw(self, to: str, amount: str, key: str) -> Document:
+        """Send coins away; once, for all requests of one `key`. Raises `Failed`."""
+
     def stop(self) -> None:
         """Begin to drain; returns at once."""
 
@@ -79,6 +95,10 @@ def app(operator: Operator, routes: Sequence[BaseRoute] = ()) -> Starlette:
             _document("/credits", operator.credits),
             _document("/lanes", operator.lanes),
             _document("/receipts", operator.receipts),
+            _document("/receipts/signed", operator.signed),
+            Route("/earnings", _earnings(operator), methods=["GET"]),
+            Route("/wallet/deposit", _deposit(operator), methods=["GET"]),
+            Route("/wallet/withdraw", _withdraw(operator), methods=["POST"]),
             Route("/wallet/unlock", _unlock(operator), methods=["POST"]),
             Route("/credits/buy", _buy(operator), methods=["POST"]),
             Route("/lanes/{lane}/{action}", _move(operator), methods=["POST"]),
@@ -105,6 +125,40 @@ def _unlock(operator: Operator) -> Callable[[Request], object]:
         if not isinstance(passphrase, str) or not passphrase:
             raise Failed("invalid_request", "There is no passphrase.", param="passphrase")
         return local.answer(await operator.unlock(passphrase))
+
+    return endpoint
+
+
+def _earnings(operator: Operator) -> Callable[[Request], object]:
+    async def endpoint(request: Request) -> Response:
+        by = request.query_params.get("by", By.DAY.value)
+        if by not in [each.value for each in By]:
+            message = f"Earnings cannot be shown by {by}."
+            raise Failed("invalid_request", message, "By day, or by model.", param="by")
+        return local.answer(await operator.earnings(By(by)))
+
+    return endpoint
+
+
+def _deposit(operator: Operator) -> Callable[[Request], object]:
+    async def endpoint(request: Request) -> Response:
+        return local.answer(await operator.deposit(request.query_params.get("amount")))
+
+    return endpoint
+
+
+def _withdraw(operator: Operator) -> Callable[[Request], object]:
+    async def endpoint(request: Request) -> Response:
+        body = await local.read_json(request)
+        given = body if isinstance(body, Mapping) else {}
+        to, amount, key = (given.get(name) for name in ("to", "amount", "idempotency_key"))
+        if not (isinstance(to, str) and isinstance(amount, str) and isinstance(key, str)):
+            message = "A withdrawal needs to, amount and idempotency_key, each of them text."
+            raise Failed("invalid_request", message)
+        if not 8 <= len(key) <= MAX_KEY or not key.isascii():
+            message = f"idempotency_key must have 8 to {MAX_KEY} characters of ASCII."
+            raise Failed("invalid_request", message, param="idempotency_key")
+        return local.answer(await operator.withdraw(to, amount, key))
 
     return endpoint
 

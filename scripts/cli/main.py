@@ -29,6 +29,7 @@ COMMANDS = {
     "peers": "Show who is on the network.",
     "id": "Show who this node is.",
     "models": "Show which models can be asked.",
+    "earnings": "Show what this node's worker has earned.",
     "page": "Open the chat page in a browser.",
     "demo": "Run a small network on this machine and ask it a question.",
     "localchain": "Run a TON chain of one's own, for development.",
@@ -89,6 +90,8 @@ GROUPS = {
         "What this node has on the chain and in credits.",
         {
             "show": "Show the wallet: coins, credits and lanes.",
+            "deposit": "Show where coins for this node go, with a QR code.",
+            "withdraw": "Send coins from the wallet to an address.",
             "backup": "Show the 24 words that the wallet can be made from again.",
             "restore": "Make the wallet of this home out of its 24 words.",
             "passphrase": "Encrypt the wallet's file, or change its passphrase.",
@@ -122,7 +125,7 @@ SECTIONS = {
     "Ask": ("ask", "chat", "page", "models"),
     "This node": ("up", "down", "status", "doctor", "logs", "id", "config", "key"),
     "The network": ("network", "peers", "dht"),
-    "Money": ("wallet", "credits", "lanes", "receipts"),
+    "Money": ("wallet", "credits", "lanes", "earnings", "receipts"),
     "Try, measure, study": ("demo", "localchain", "bench", "sim"),
     "This program": ("completion", "version"),
 }
@@ -132,6 +135,8 @@ PLACES = {
     "id": "identity:id_",
     "dht find-node": "dht:find_node",
     "wallet show": "money:wallet",
+    "wallet deposit": "money:deposit",
+    "wallet withdraw": "money:withdraw",
     "credits list": "money:credits_",
     "credits buy": "money:buy",
     "lanes list": "money:lanes",
@@ -143,7 +148,7 @@ PLACES = {
 }
 """Where a command is, if not in its own or its group's module under its own name."""
 
-MODULES = {"down": "up", "peers": "status", "models": "status"}
+MODULES = {"earnings": "money", "down": "up", "peers": "status", "models": "status"}
 """Commands that live beside another one."""
 
 

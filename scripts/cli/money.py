@@ -1,8 +1,13 @@
-"""`tussah wallet`, `credits`, `lanes`: what this node has, owes and is owed."""
+"""`tussah wallet`, `credits`, `lanes`, `earnings`: what this node has, owes and is owed."""
 
+import secrets
+import sys
 from collections.abc import Callable
-from typing import Literal
+from functools import partial
+from typing import Annotated, Literal
 from urllib.parse import quote
+
+from cyclopts import Parameter
 
 from scripts.api import client
 from scripts.cli.client import reach
@@ -16,6 +21,86 @@ def wallet(*, common: Common = PLAIN) -> int:
     from scripts.cli import render
 
     return _show(client.call(reach(common.home), "GET", "/wallet"), render.wallet, common)
+
+
+def deposit(*, amount: str | None = None, qr: bool = True, common: Common = PLAIN) -> int:
+    """Show where coins for this node go: its address, a link that wallets open, and a QR code.
+
+    Parameters
+    ----------
+    amount
+        How much the link asks for, in TON.
+    qr
+        Draw the QR code; --no-qr does not.
+    """
+    from scripts.cli import render
+
+    target = "/wallet/deposit" + ("" if amount is None else f"?amount={quote(amount, safe='')}")
+    document = client.call(reach(common.home), "GET", target)
+    return _show(document, partial(render.deposit, qr=qr), common)
+
+
+def withdraw(
+    address: str,
+    amount: str,
+    /,
+    *,
+    yes: Annotated[bool, Parameter(name=["--yes", "-y"])] = False,
+    common: Common = PLAIN,
+) -> int:
+    """Send coins from this node's wallet to an address. Coins on lanes are not in the wallet.
+
+    Once sent they cannot be called back. The command waits until the chain has taken them, for 20
+    seconds; a withdrawal that is on its way then goes on, and stands in `tussah wallet show`.
+
+    Parameters
+    ----------
+    address
+        Who gets them, as wallets of TON write it.
+    amount
+        How much, in TON; `all` leaves 0.015 TON for fees.
+    yes
+        Send them without asking first; needed where no terminal is.
+    """
+    from scripts.cli import render
+
+    socket = reach(common.home)
+    if not yes:
+        _confirm(address, amount)
+    body = {"to": address, "amount": amount, "idempotency_key": secrets.token_hex(16)}
+    document = client.call(socket, "POST", "/wallet/withdraw", body, patience=client.MOVING)
+    return _show(document, render.withdrawal, common)
+
+
+def _confirm(address: str, amount: str) -> None:
+    """Ask the person at the terminal. Raises `Failed`."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        message = "Nothing was sent: somebody has to agree, and standard input is no terminal."
+        raise Failed("not_agreed", message, "Agree with --yes.")
+    whole = (
+        amount if amount == "all" or "TON" in amount or amount.endswith("n") else f"{amount} TON"
+    )
+    sys.stderr.write(f"Send {whole} to {address}? This cannot be undone. [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise Failed("not_agreed", "Nothing was sent.")
+
+
+def earnings(*, by: Literal["day", "model"] = "day", common: Common = PLAIN) -> int:
+    """Show what this node's worker has earned, by day or by model.
+
+    Every figure is a sum over sessions; `tussah receipts export --earned` writes their receipts.
+
+    Parameters
+    ----------
+    by
+        How sessions are put together.
+    """
+    from scripts.cli import render
+
+    return _show(
+        client.call(reach(common.home), "GET", f"/earnings?by={by}"), render.earnings, common
+    )
 
 
 def credits_(*, common: Common = PLAIN) -> int:

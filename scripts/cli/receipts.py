@@ -10,9 +10,15 @@ from scripts.cli.common import PLAIN, Common, give, out
 from scripts.failure import CODES, Document, Failed
 
 
-def list_(*, common: Common = PLAIN) -> int:
-    """Show the receipts of this node's answers, the newest first."""
-    document = _get(common)
+def list_(*, earned: bool = False, common: Common = PLAIN) -> int:
+    """Show the receipts of this node's answers, the newest first.
+
+    Parameters
+    ----------
+    earned
+        Those that this node has signed as a worker, instead of those it was given.
+    """
+    document = _get(common, earned=earned)
     if common.as_json:
         give(document)
     else:
@@ -22,11 +28,17 @@ def list_(*, common: Common = PLAIN) -> int:
     return 0
 
 
-def export(*, common: Common = PLAIN) -> int:
-    """Write this node's receipts as JSON lines, for `receipts verify` or other programs."""
+def export(*, earned: bool = False, common: Common = PLAIN) -> int:
+    """Write this node's receipts as JSON lines, for `receipts verify` or other programs.
+
+    Parameters
+    ----------
+    earned
+        Those that this node has signed as a worker, instead of those it was given.
+    """
     import json
 
-    for receipt in _receipts(_get(common)):
+    for receipt in _receipts(_get(common, earned=earned)):
         out(json.dumps(receipt) + "\n")
     return 0
 
@@ -51,8 +63,8 @@ def verify(file: str = "-", /, *, common: Common = PLAIN) -> int:
     return CODES["failed"].exit if document["invalid"] else 0
 
 
-def _get(common: Common) -> Document:
-    return client.call(reach(common.home), "GET", "/receipts")
+def _get(common: Common, *, earned: bool) -> Document:
+    return client.call(reach(common.home), "GET", f"/receipts{'/signed' if earned else ''}")
 
 
 def _receipts(document: Document) -> list[Mapping[str, object]]:

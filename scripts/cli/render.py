@@ -126,6 +126,44 @@ def coins(document: Document) -> None:
         _draw([("VALUE", "COUNT"), *rows], header=True)
 
 
+def deposit(document: Document, *, qr: bool) -> None:
+    """The `deposit` document, with a QR code of its link unless nobody can see one."""
+    rows = [("address", str(document["address"])), ("link", str(document["link"]))]
+    chain = _chain(document["chain"], worthless=document["worthless"] is True)
+    _draw([*rows, ("chain", chain)])
+    if qr and sys.stdout.isatty():
+        import segno
+
+        segno.make(str(document["link"]), micro=False).terminal(out=sys.stdout, compact=True)
+
+
+def withdrawal(document: Document) -> None:
+    """The `withdrawal` document."""
+    amount = f"{ton(document['amount_nano'])} to {document['to']}"
+    if document["state"] != "done":
+        _draw([("on its way", amount), ("", "`tussah wallet show` lists it once it is there")])
+        return
+    rows = [("sent", amount), ("fees", ton(document["fees_nano"]))]
+    _draw([*rows, ("transaction", str(document["transaction"]))])
+
+
+def earnings(document: Document) -> None:
+    """The `earnings` document, a line each, and the sums."""
+    rows = [_earned(group) for group in _list(document, "groups")]
+    total = ("in all", *_earned(document)[1:])
+    if rows:
+        head = (str(document["by"]).upper(), "ANSWERS", "TOKENS", "BILLED", "EARNED", "UNSETTLED")
+        _draw([head, *rows, total], header=True)
+    due, lanes = ton(document["due_nano"]), count(document["lanes"], "lane")
+    out(f"{due} due in {lanes}; it settles when that is worth the fee\n")
+
+
+def _earned(group: Mapping[str, object]) -> Row:
+    name = group.get("day") or group.get("model") or group.get("model_hash") or "no receipt"
+    amounts = (ton(group[f"{which}_nano"]) for which in ("billed", "earned", "unsettled"))
+    return str(name), str(group["answers"]), str(group["tokens"]), *amounts
+
+
 def purchase(document: Document) -> None:
     """The `purchase` document."""
     price = document["price_nano"]

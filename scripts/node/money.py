@@ -3,8 +3,9 @@
 import math
 from typing import final
 
+from ledger.earnings import By
 from ledger.payment import Told
-from scripts import funds, vault
+from scripts import funds, receipts, takeouts, vault
 from scripts.failure import Document, Failed
 from scripts.funds import Treasury
 from scripts.node.roles import LOCKED, SEE_STATUS, Roles
@@ -63,4 +64,22 @@ class Money:
 
     async def receipts(self) -> Document:
         """What workers have signed for."""
-        return funds.receipts_document(await self._treasury().receipts())
+        return receipts.document(await self._treasury().receipts())
+
+    async def signed(self) -> Document:
+        """What it has signed for itself, as a worker."""
+        return await takeouts.signed(self._treasury(), self._site.identity.public)
+
+    async def earnings(self, by: By) -> Document:
+        """What it has earned."""
+        return await takeouts.earned(self._treasury(), by)
+
+    async def deposit(self, amount: str | None) -> Document:
+        """Where coins for it go."""
+        return takeouts.deposit(self._treasury(), amount)
+
+    async def withdraw(self, to: str, amount: str, key: str) -> Document:
+        """Send coins away."""
+        treasury = self._treasury()
+        wanted = takeouts.wish(to, amount, key, mainnet=not treasury.chain.worthless)
+        return await takeouts.withdraw(treasury, wanted)

@@ -24,6 +24,7 @@ from inference.client import (
 )
 from inference.engine.base import Usage
 from ledger import tariff
+from ledger.earnings import By, Earned
 from ledger.money import ZERO, Nano
 from ledger.tariff import Count, Prices, Receipt, Stop
 from p2p.adnl.address import address_list
@@ -34,10 +35,10 @@ from p2p.identity import Identity
 from p2p.onion.shaping import Shape
 from p2p.wire import Endpoint
 from scripts import identity
-from scripts.api import dht, money
+from scripts import receipts as receipt_lines
+from scripts.api import dht, earnings, money
 from scripts.api.answer import Terms
 from scripts.api.money import Coins, Funds, LaneView, Move
-from scripts.funds import receipts_document
 from scripts.version import document as version
 
 SCHEMAS = Path(__file__).parent.parent / "schemas"
@@ -292,6 +293,7 @@ class FakeOperator:
         self.funds, self.worker = FUNDS, WORKER
         self.refuses = None
         self.bought, self.moved, self.kept, self.unlocked = [], [], [], []
+        self.withdrawn = []
         self.steps = list(STEPS)
         """What a purchase tells; at `None` it waits for ever."""
 
@@ -356,7 +358,37 @@ class FakeOperator:
         return self._money(money.lanes)
 
     async def receipts(self):
-        return receipts_document([(_receipt(["Luna"]), WORKER.public)])
+        return receipt_lines.document([(_receipt(["Luna"]), WORKER.public)])
+
+    async def signed(self):
+        return await self.receipts()
+
+    async def earnings(self, by):
+        day = 20_786 if by is By.DAY else None
+        model = None if day else b"m" * 32
+        group = Earned(
+            day=day, model=model, answers=2, tokens=40, billed=Nano(6_000), earned=Nano(5_000)
+        )
+        groups = [group, replace(group, unsettled=Nano(64))]
+        return self._money(
+            lambda funds: earnings.earnings(
+                by, groups, due=Nano(5_000), lanes=1, name=lambda model: "moth@Q4"
+            )
+        )
+
+    async def deposit(self, amount):
+        nano = None if amount is None else Nano.parse(amount)
+        return self._money(
+            lambda funds: earnings.deposit(funds.address, funds.chain, nano, worthless=True)
+        )
+
+    async def withdraw(self, to, amount, key):
+        self.withdrawn.append((to, amount, key))
+        return self._money(
+            lambda funds: earnings.withdrawal(
+                to, Nano(5), state="done", fees=Nano(2), transaction=b"t" * 32
+            )
+        )
 
     async def keep(self, done):
         self.kept.append(done)

@@ -1,8 +1,10 @@
 """The commands of money: what they ask of the node, what they print, how they end."""
 
+import io
 import json
 import os
 import signal
+import sys
 from dataclasses import replace
 
 import pytest
@@ -18,6 +20,9 @@ LANE = "UQCrq6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq5jh"
 
 EVERY = [
     ["wallet", "show"],
+    ["wallet", "deposit"],
+    ["wallet", "withdraw", LANE, "0.5", "--yes"],
+    ["earnings"],
     ["credits", "list"],
     ["credits", "buy"],
     ["credits", "buy", "S"],
@@ -33,6 +38,12 @@ EVERY = [
     ("words", "name"),
     [
         (["wallet", "show"], "wallet"),
+        (["wallet", "deposit"], "deposit"),
+        (["wallet", "deposit", "--amount", "0.5"], "deposit"),
+        (["wallet", "withdraw", LANE, "0.5", "--yes"], "withdrawal"),
+        (["earnings"], "earnings"),
+        (["earnings", "--by", "model"], "earnings"),
+        (["receipts", "list", "--earned"], "receipts"),
         (["credits", "list"], "credits"),
         (["credits", "buy"], "purchase"),
         (["lanes", "list"], "lanes"),
@@ -401,3 +412,60 @@ def test_no_receipts_is_no_failure(shell, tmp_path):
     (tmp_path / "none").write_text("")
     assert shell("receipts", "verify", str(tmp_path / "none"))[0] == 0
     assert shell("receipts", "verify", str(tmp_path / "absent"))[0] == 2
+
+
+# --- in and out ---
+
+
+def test_deposit_link_asks_for_an_amount(shell, node):
+    document = shell.document("wallet", "deposit", "--amount", "0.5 TON")[1]
+    assert document["link"] == f"ton://transfer/{document['address']}?amount=500000000"
+    assert (document["amount_nano"], document["worthless"]) == (500_000_000, True)
+
+
+def test_qr_code_is_drawn_for_a_terminal_alone(shell, node, monkeypatch):
+    assert "\u2588" not in shell("wallet", "deposit")[1]
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    assert "\u2588" in shell("wallet", "deposit")[1]
+    assert "\u2588" not in shell("wallet", "deposit", "--no-qr")[1]
+
+
+def test_withdrawal_needs_somebody_to_agree(shell, node, monkeypatch):
+    status, document = shell.document("wallet", "withdraw", LANE, "0.5")
+    assert (status, document["error"]["code"], node.withdrawn) == (2, "not_agreed", [])
+    assert "--yes" in document["error"]["advice"]
+
+    monkeypatch.setattr(sys, "stdin", io.StringIO("n\ny\n"))
+    for stream in (sys.stdin, sys.stderr):
+        monkeypatch.setattr(stream, "isatty", lambda: True, raising=False)
+    status, out, err = shell("wallet", "withdraw", LANE, "0.5")
+    assert (status, node.withdrawn) == (2, [])
+    assert f"Send 0.5 TON to {LANE}? This cannot be undone." in err
+    status, out, _ = shell("wallet", "withdraw", LANE, "all")
+    assert (status, [wish[:2] for wish in node.withdrawn]) == (0, [(LANE, "all")])
+    assert "0.000000005 TON" in out
+
+
+def test_each_withdrawal_has_a_key_of_its_own(shell, node):
+    for _ in range(2):
+        shell("wallet", "withdraw", LANE, "0.5", "--yes")
+    (*_, first), (*_, second) = node.withdrawn
+    assert first != second
+
+
+def test_earnings_are_summed(shell, node):
+    status, out, _ = shell("earnings")
+    assert status == 0
+    head, first, _, total, due = out.splitlines()
+    assert head.split() == ["DAY", "ANSWERS", "TOKENS", "BILLED", "EARNED", "UNSETTLED"]
+    assert first.startswith("2026-11-29")
+    assert total.startswith("in all")
+    assert due.startswith("0.000005 TON due in 1 lane;")
+    assert "moth@Q4" in shell("earnings", "--by", "model")[1]
+    document = shell.document("earnings")[1]
+    for name in ("answers", "tokens", "billed_nano", "earned_nano", "unsettled_nano"):
+        assert document[name] == sum(group[name] for group in document["groups"])
+
+
+def test_earnings_by_something_else_are_refused(shell, node):
+    assert shell.document("earnings", "--by", "moon")[0] == 2
