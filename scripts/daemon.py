@@ -20,7 +20,7 @@ from ledger.payment import Told
 from p2p.identity import Identity
 from p2p.node import Node
 from p2p.store import NodeStore
-from scripts import joining, networks, process, serving, version
+from scripts import joining, networks, notify, process, serving, version
 from scripts import log as logs
 from scripts.api import control, local
 from scripts.api import server as http
@@ -187,6 +187,7 @@ class Daemon:
         async with trio.open_nursery() as parts:
             parts.start_soon(self.site.watch_join)
             parts.start_soon(self.lookups.offer)
+            parts.start_soon(notify.watchdog, self.status)
             self._roles.start(parts)
             await self.stopping.wait()
             await self._drain()
@@ -196,6 +197,7 @@ class Daemon:
         """Begin to drain; returns at once."""
         if not self.stopping.is_set():
             log.info("node.stopping")
+            notify.tell("STOPPING=1")
             self.stopping.set()
 
     async def _drain(self) -> None:
@@ -344,4 +346,9 @@ def main(
         serving.check(settings.worker)
     with logs.configured(settings.log):
         start = partial(run, settings, home=home, recorder=recorder, routes=routes)
-        return trio.run(process.live, start, ready)
+        return trio.run(process.live, start, partial(_up, ready))
+
+
+def _up(ready: Callable[[Document], None], document: Document) -> None:
+    ready(document)
+    notify.tell("READY=1")

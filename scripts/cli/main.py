@@ -81,6 +81,14 @@ GROUPS = {
             "path": "Print where the file is.",
         },
     ),
+    "service": (
+        "The node as a service of your systemd, started with the machine.",
+        {
+            "install": "Write the unit, and start it.",
+            "show": "Print the unit.",
+            "remove": "Stop it, and take the unit away.",
+        },
+    ),
     "key": (
         "Secrets of this home that other programs need.",
         {"api": "Print the key of the local API."},
@@ -123,7 +131,7 @@ GROUPS = {
 
 SECTIONS = {
     "Ask": ("ask", "chat", "page", "models"),
-    "This node": ("up", "down", "status", "doctor", "logs", "id", "config", "key"),
+    "This node": ("up", "down", "status", "doctor", "logs", "id", "config", "key", "service"),
     "The network": ("network", "peers", "dht"),
     "Money": ("wallet", "credits", "lanes", "earnings", "receipts"),
     "Try, measure, study": ("demo", "localchain", "bench", "sim"),
