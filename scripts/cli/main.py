@@ -24,6 +24,7 @@ COMMANDS = {
     "ask": "Ask a question, privately.",
     "chat": "Talk with a model, privately.",
     "status": "Show how the node is.",
+    "top": "Watch the node in the terminal.",
     "doctor": "Check the node, and say what to do.",
     "logs": "Show what the node has written.",
     "peers": "Show who is on the network.",
@@ -131,7 +132,18 @@ GROUPS = {
 
 SECTIONS = {
     "Ask": ("ask", "chat", "page", "models"),
-    "This node": ("up", "down", "status", "doctor", "logs", "id", "config", "key", "service"),
+    "This node": (
+        "up",
+        "down",
+        "status",
+        "top",
+        "doctor",
+        "logs",
+        "id",
+        "config",
+        "key",
+        "service",
+    ),
     "The network": ("network", "peers", "dht"),
     "Money": ("wallet", "credits", "lanes", "earnings", "receipts"),
     "Try, measure, study": ("demo", "localchain", "bench", "sim"),
