@@ -5,9 +5,9 @@ import os
 import pty
 import sys
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
 from rich.console import Console
 
 from scripts.cli import top
@@ -119,18 +119,21 @@ def test_for_programs_each_look_is_a_line(shell, monkeypatch):
     assert len(out.splitlines()) == 2
 
 
-@pytest.fixture
+@contextmanager
 def terminal(monkeypatch):
     """Standard input and output on a terminal of 100 columns; the other end of it."""
     ours, theirs = pty.openpty()
-    monkeypatch.setenv("COLUMNS", "100")
-    monkeypatch.setenv("LINES", "30")
-    monkeypatch.setenv("TERM", "xterm")
+    for name, value in {"COLUMNS": "100", "LINES": "30", "TERM": "xterm"}.items():
+        monkeypatch.setenv(name, value)
     drain = threading.Thread(target=_drain, args=(os.dup(ours),), daemon=True)
     drain.start()
-    with open(theirs) as typed, open(os.dup(theirs), "w") as shown:
-        monkeypatch.setattr(sys, "stdin", typed)
-        monkeypatch.setattr(sys, "stdout", shown)
+    with (
+        open(theirs) as typed,
+        open(os.dup(theirs), "w") as shown,
+        monkeypatch.context() as streams,
+    ):
+        streams.setattr(sys, "stdin", typed)
+        streams.setattr(sys, "stdout", shown)
         yield ours
     os.close(ours)
     drain.join()
@@ -146,12 +149,14 @@ def _drain(end):
             pass
 
 
-def test_keys_act_at_once_and_leave_the_terminal_as_it_was(terminal, tmp_path, monkeypatch):
+def test_keys_act_at_once_and_leave_the_terminal_as_it_was(tmp_path, monkeypatch):
     import termios
 
     asked = []
 
     def call(_path, method, target, body=None):
+        if not asked:  # what was typed before it began is nothing
+            os.write(typing, b"pxrq")
         asked.append((method, target))
         if method == "POST":
             raise Failed("unsupported_endpoint", "It serves nothing.")
@@ -159,11 +164,11 @@ def test_keys_act_at_once_and_leave_the_terminal_as_it_was(terminal, tmp_path, m
 
     monkeypatch.setattr(top, "reach", lambda home: home.socket)
     monkeypatch.setattr(top.client, "call", call)
-    before = termios.tcgetattr(sys.stdin.fileno())
-    os.write(terminal, b"pxrq\n")
-    assert top.top(common=top.Common(directory=str(tmp_path))) == 0
+    with terminal(monkeypatch) as typing:
+        before = termios.tcgetattr(sys.stdin.fileno())
+        assert top.top(common=top.Common(directory=str(tmp_path))) == 0
+        assert termios.tcgetattr(sys.stdin.fileno())[:4] == before[:4]
     assert [target for method, target in asked if method == "POST"] == [
         "/worker/pause",
         "/worker/resume",
     ]
-    assert termios.tcgetattr(sys.stdin.fileno())[:4] == before[:4]
