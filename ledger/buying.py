@@ -23,8 +23,6 @@ from ledger.line import Line, Refused, opened
 from ledger.messages import (
     Code,
     Err,
-    KeysetList,
-    Keysets,
     LaneAccept,
     LaneOffer,
     LanePropose,
@@ -170,12 +168,8 @@ class Buying:
     # --- the keyset ---
 
     async def _on_sale(self, line: Line, mint: AdnlId) -> Keyset:
-        """The newest keyset, if it is the one that everybody sees, and not too dear."""
-        advert = self._mints.listed(mint)
-        keysets = (await line.ask(Keysets(), KeysetList)).keysets
-        newest = Keyset.parse(keysets[-1], advert.public) if keysets else None
-        if newest is None or newest.digest != advert.fields.mint:
-            raise BadSignature("the mint shows us another keyset than the directory has")
+        """The newest keyset, if it is not too dear."""
+        newest = await self._mints.on_sale(line, mint)
         if newest.fee_bp > self._policy.most_fee_bp:
             raise CannotPay(Unpaid.DEAR, _dear(newest.fee_bp, self._policy.most_fee_bp))
         return newest

@@ -2,6 +2,8 @@
 
     blinded --sold--> live --spend--> reserved --change fetched--> spent
        ^ blanks of a session become live too      `--never locked--> live
+    found, or live and old --swap--> reserved --swapped--> spent
+       ^ after a loss: signed once, and perhaps spent
 
 The counter is raised in the write that makes a secret's number known to anybody, so that no number
 is ever used twice. Coins of a session are reserved before its spend leaves this machine.
@@ -9,6 +11,7 @@ is ever used twice. Coins of a session are reserved before its spend leaves this
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Final
 
 from ledger import credit
@@ -24,7 +27,7 @@ from ledger.credit import (
     owner_of,
     worth,
 )
-from ledger.messages import Buy, Changed, Sigs
+from ledger.messages import Buy, Changed, Sigs, Swap, swap_root
 from ledger.money import ZERO, Nano
 from ledger.store import Connection, Row, blob, first, integer, nano, number
 from ledger.voucher import Voucher
@@ -129,7 +132,7 @@ def order(
 def unanswered(connection: Connection, mint: AdnlId) -> list[tuple[bytes, int, bytes]]:
     """Purchases that were not answered yet: id, epoch and request."""
     rows = connection.execute(
-        "SELECT id, epoch, body FROM outbox WHERE peer = ? AND done = 0", (mint,)
+        "SELECT id, epoch, body FROM outbox WHERE peer = ? AND done = 0 AND lane <> x''", (mint,)
     )
     return [(blob(rid), integer(epoch), blob(body)) for rid, epoch, body in rows]
 
@@ -156,6 +159,7 @@ def sold(connection: Connection, seed: bytes, keyset: Keyset, rid: bytes, sigs: 
     for (i, j), signed in zip(numbers, sigs.sigs, strict=False):
         _enliven(connection, seed, keyset, i, j, signed)
     connection.execute("UPDATE outbox SET done = 1 WHERE id = ?", (rid,))
+    _leave(connection, rid, "spent")
     return worth(j for _, j in numbers)
 
 
@@ -163,6 +167,7 @@ def refused(connection: Connection, rid: bytes) -> None:
     """The mint sold nothing; what the voucher promises waits for the next purchase."""
     connection.execute("DELETE FROM credit WHERE rid = ? AND state = 'blinded'", (rid,))
     connection.execute("UPDATE outbox SET done = 2 WHERE id = ?", (rid,))
+    _leave(connection, rid, "found")
 
 
 def spoilt(connection: Connection, rid: bytes) -> None:
@@ -178,6 +183,114 @@ def _enliven(
     connection.execute(
         "UPDATE credit SET state = 'live', c = ?, j = ? WHERE mint = ? AND epoch = ? AND i = ?",
         (point, j, keyset.mint, keyset.epoch, i),
+    )
+
+
+# --- swapping ---
+
+
+def restored(
+    connection: Connection,
+    seed: bytes,
+    keyset: Keyset,
+    numbers: range,
+    signed: Mapping[int, tuple[int, Signed]],
+) -> None:
+    """What a mint signed of these numbers: exponent and signature by number.
+
+    None of the numbers is used again. Raises `BadSignature`, then nothing has changed.
+    """
+    for i, (j, signature) in signed.items():
+        secret = credit.derive(seed, keyset.mint, keyset.epoch, i)
+        point = credit.unblind(keyset.key(j), secret.r, credit.blind(*secret), signature)
+        connection.execute(
+            "INSERT OR IGNORE INTO credit (mint, epoch, i, j, m, c, state, rid)"
+            " VALUES (?, ?, ?, ?, ?, ?, 'found', x'')",
+            (keyset.mint, keyset.epoch, i, j, secret.m, point),
+        )
+    counted(connection, [(keyset.mint, keyset.epoch, numbers.stop)])
+
+
+def counted(connection: Connection, counters: Iterable[tuple[AdnlId, int, int]]) -> None:
+    """Numbers that were used before a loss are not used again: the first free one of each epoch."""
+    for counter in counters:
+        connection.execute(
+            "INSERT INTO counter VALUES (?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET next = max(next, excluded.next)",
+            counter,
+        )
+
+
+def to_swap(connection: Connection, mint: AdnlId, now: float) -> list[Credit]:
+    """Credits of one epoch that should be new ones: found, or in their last week to be spent."""
+    last = int(now) // EPOCH_SECONDS - _SPENDABLE_EPOCHS + 1
+    rows = connection.execute(
+        "SELECT epoch, i, j, m, c FROM credit WHERE mint = ?"
+        " AND (state = 'found' OR state = 'live' AND epoch <= ?) ORDER BY epoch, i",
+        (mint, last),
+    )
+    coins = [_coin(mint, row) for row in rows]
+    return [coin for coin in coins if coin.epoch == coins[0].epoch]
+
+
+def swap(
+    connection: Connection, seed: bytes, old: Sequence[Credit], keyset: Keyset, rid: bytes
+) -> Swap:
+    """Write down a swap of credits of one epoch for as many of `keyset`, to be sent until answered.
+
+    Raises `Insufficient` if one of them is not there any more; then nothing has happened.
+    """
+    exponents = [coin.j for coin in old]
+    blinds = _add_blinded(connection, seed, keyset.mint, keyset.epoch, exponents, rid)
+    outputs = tuple(zip(exponents, blinds, strict=True))
+    terms = SpendTerms(
+        mint=keyset.mint,
+        epoch=old[0].epoch,
+        payee=keyset.mint,
+        session=sha256(b"tussah/swap/session" + rid).digest(),
+        expiry=0,
+        tick=worth(exponents),
+        ticks=1,
+        root=swap_root(keyset.epoch, outputs),
+        blanks=(),
+        owner=bytes(32),
+    )
+    request = Swap(Spend.build(old, terms).encode(), keyset.epoch, outputs)
+    for coin in old:
+        connection.execute(
+            "UPDATE credit SET state = 'reserved', session = ?"
+            " WHERE mint = ? AND epoch = ? AND i = ? AND state IN ('found', 'live')",
+            (rid, coin.mint, coin.epoch, coin.i),
+        )
+        if connection.changes() != 1:
+            raise Insufficient("a credit was spent meanwhile")
+    connection.execute(
+        "INSERT INTO outbox (id, peer, epoch, body, until, lane, price)"
+        " VALUES (?, ?, ?, ?, ?, x'', 0)",
+        (rid, keyset.mint, keyset.epoch, encode(request), keyset.start + 8 * EPOCH_SECONDS),
+    )
+    return request
+
+
+def swaps(connection: Connection, mint: AdnlId) -> list[tuple[bytes, int, bytes]]:
+    """Swaps that were not answered yet: id, epoch and request."""
+    rows = connection.execute(
+        "SELECT id, epoch, body FROM outbox WHERE peer = ? AND done = 0 AND lane = x''", (mint,)
+    )
+    return [(blob(rid), integer(epoch), blob(body)) for rid, epoch, body in rows]
+
+
+def worthless(connection: Connection, rid: bytes) -> None:
+    """The credits of a swap were spent before, or are too old: they are nothing any more."""
+    _leave(connection, rid, "spent")
+    refused(connection, rid)
+
+
+def _leave(connection: Connection, rid: bytes, state: str) -> None:
+    """What becomes of the credits that a swap was to change; a purchase has none."""
+    connection.execute(
+        "UPDATE credit SET state = ?, session = NULL WHERE session = ? AND state = 'reserved'",
+        (state, rid),
     )
 
 

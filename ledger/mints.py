@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 from typing import Final, final
 
+from ledger.credit import Keyset
+from ledger.line import Line
+from ledger.messages import KeysetList, Keysets
 from ledger.payment import CannotPay, Unpaid
-from p2p.errors import Unreachable
+from p2p.errors import BadSignature, Unreachable
 from p2p.identity import AdnlId
 from p2p.node import Node
 from p2p.overlay.advert import Advert, Role
@@ -39,6 +42,18 @@ class Mints:
         if advert is None:
             raise Unreachable("the mint is not listed any more")
         return advert
+
+    async def on_sale(self, line: Line, mint: AdnlId) -> Keyset:
+        """The newest keyset of a mint, if it is the one that everybody sees.
+
+        Raises `BadSignature` for another one, and what `Line.ask` raises.
+        """
+        advert = self.listed(mint)
+        keysets = (await line.ask(Keysets(), KeysetList)).keysets
+        newest = Keyset.parse(keysets[-1], advert.public) if keysets else None
+        if newest is None or newest.digest != advert.fields.mint:
+            raise BadSignature("the mint shows us another keyset than the directory has")
+        return newest
 
     def _advert(self, mint: AdnlId) -> Advert | None:
         entry = self._node.directory.find(mint)

@@ -98,6 +98,11 @@ class Purse:
             self._stopped = True
             self._post_endings()
 
+    @property
+    def known(self) -> Mints:
+        """The mints that it deals with; one that cheats anybody here is accused for all."""
+        return self._mints
+
     # --- what an ask needs ---
 
     def mints(self) -> tuple[AdnlId, ...]:

@@ -73,7 +73,7 @@ CREATE TABLE credit (
     j INTEGER NOT NULL,              -- worth 2^j nano; -1 while the mint has not said
     m BLOB NOT NULL,
     c BLOB,                          -- the unblinded point, once live
-    state TEXT NOT NULL,             -- blinded | live | reserved | spent
+    state TEXT NOT NULL,             -- blinded | found | live | reserved | spent
     rid BLOB NOT NULL,               -- the purchase or session that made it
     session BLOB,                    -- the session that it is reserved for
     PRIMARY KEY (mint, epoch, i)

@@ -289,6 +289,10 @@ class Daemon:
         """Open an encrypted wallet. Raises `Failed`."""
         return await self._money.unlock(passphrase)
 
+    async def vouchers(self) -> Document:
+        """A backup of its vouchers, sealed. Raises `Failed`."""
+        return await self._money.vouchers()
+
     async def credits(self) -> Document:
         """The credits at hand."""
         return await self._money.credits()

@@ -7,13 +7,15 @@ others can run): networks outside development are free until then, and this modu
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, TypeAlias, final
 
+import structlog
 import trio
 from pytoniq_core import Address
 from pytoniq_core.boc.address import AddressError
 
-from ledger import lane_rows, owner, payment, totals
+from ledger import backup, lane_rows, owner, payment, totals
 from ledger.ahead import Ahead
 from ledger.caused import Caused
 from ledger.chain import wallet
@@ -31,13 +33,15 @@ from ledger.payee import Payee
 from ledger.payment import CannotPay, Unpaid
 from ledger.policy import DEV, Policy
 from ledger.purse import Purse
+from ledger.renewing import Renewing
+from ledger.restoring import Restoring
 from ledger.service import MintService
 from ledger.store import Connection, Store, blob
 from ledger.tariff import Prices
 from ledger.till import Till
 from ledger.totals import Minted, Totals
 from p2p.drive import SystemClock
-from p2p.entropy import SystemEntropy
+from p2p.entropy import Entropy, SystemEntropy
 from p2p.errors import Closing, Insufficient, RemoteError, Unreachable
 from p2p.identity import AdnlId, Identity
 from p2p.node import Node
@@ -47,6 +51,7 @@ from scripts.api.money import Coins, Funds, LaneView, Move
 from scripts.api.status import Alert
 from scripts.failure import Document, Failed
 from scripts.home import Home
+from scripts.keeping import Keeping
 from scripts.networks import Chain, Profile
 from scripts.settings import Settings
 from scripts.shopping import Shopping
@@ -60,6 +65,8 @@ Act: TypeAlias = Callable[[bytes], Awaitable[bytes]]
 
 PATIENCE: Final = 15.0
 """seconds for an external of a person's own to be seen on the chain"""
+
+log = structlog.get_logger()
 
 
 def persistent_account(home: Home, network: int) -> Account:
@@ -178,12 +185,50 @@ async def opened(
             relays=settings.ask.relays,
         )
         await nursery.start(purse.run)
+        known, clock = purse.known, SystemClock()
+        renewing = Renewing(
+            *(node, store, master.credit_seed, policy, known, clock),
+            entropy=entropy,
+            relays=settings.ask.relays,
+        )
+        nursery.start_soon(renewing.run)
+        if home.restoring.exists():
+            restoring = Restoring(
+                *(node, lite, store, lanes, master, policy, known),
+                entropy=entropy,
+                relays=settings.ask.relays,
+            )
+            nursery.start_soon(_restore, home, restoring, renewing, master)
+        keeping = _keeping(settings, store, master, entropy)
+        if keeping is not None:
+            nursery.start_soon(keeping.run)
         sight, shopping = Sight(lite, lanes), Shopping(purse, lite, nursery)
         nursery.start_soon(sight.keep, max(LOOK_EVERY, policy.watch_every))
         if settings.wallet.buy != "ask":  # `auto` asks nobody here, where coins are worth nothing
             nursery.start_soon(Ahead(purse, policy, entropy=entropy).run)
-        yield Treasury(settings, profile, chain, store, master, lanes, shopping, policy, sight)
+        yield Treasury(
+            *(settings, profile, chain, store, master, lanes, shopping, policy, sight),
+            *(home.restoring, keeping),
+        )
         nursery.cancel_scope.cancel()
+
+
+def _keeping(settings: Settings, store: Store, master: Master, entropy: Entropy) -> Keeping | None:
+    file = settings.wallet.backup_file
+    return Keeping(store, master, Path(file).expanduser(), entropy) if file else None
+
+
+async def _restore(home: Home, restoring: Restoring, renewing: Renewing, master: Master) -> None:
+    """Look for what a restored wallet had, once: a stop in the middle begins it anew."""
+    file = await trio.Path(home.restoring).read_bytes()
+    try:
+        kept = backup.unseal(file, master) if file else None
+    except RemoteError as error:
+        log.warning("restore.backup", reason=str(error))  # it was looked at when it was given
+        kept = None
+    await restoring.run(kept)
+    renewing.wake()
+    home.restoring.unlink(missing_ok=True)
 
 
 @final
@@ -200,6 +245,10 @@ class Treasury:
     shopping: Shopping
     policy: Policy
     sight: Sight
+    restoring: Path
+    """The file that is there while what a restored wallet had is looked for."""
+    keeping: Keeping | None
+    """What keeps the backup of vouchers, where one is wanted."""
 
     def mint(self, identity: Identity) -> MintService:
         """The mint of this node."""
@@ -238,6 +287,15 @@ class Treasury:
     def alerts(self, roles: Sequence[str]) -> Iterator[Alert]:
         """What the owner of a node with these roles should know of its money."""
         yield from self.sight.alerts(self.chain.name)
+        if self.keeping is not None:
+            yield from self.keeping.alerts()
+        if self.restoring.exists():
+            yield Alert(
+                code="restoring",
+                message="What this restored wallet had is looked for: lanes on the chain, credits "
+                "at the mints.",
+                advice="Leave the node running until this line is gone.",
+            )
         if "mint" in roles:
             yield from self.sight.mint_alerts(self.policy, address(self.lanes.account))
 
@@ -270,6 +328,17 @@ class Treasury:
             raise failure(error) from error
         value, price = bought.value, bought.price
         return money.purchase(_bundle(value), value, price, await self._funds())
+
+    async def vouchers(self) -> Document:
+        """The `vouchers` document: a backup of what words cannot bring back, sealed."""
+        kept = await self.store.read(backup.read)
+        sealed = backup.seal(kept, self.master, SystemEntropy())
+        return {
+            "schema": "tussah/vouchers/1",
+            "lanes": len(kept.promises),
+            "promised_nano": kept.promised.value,
+            "sealed": sealed.hex(),
+        }
 
     async def settle(self, lane: bytes) -> Document:
         """Claim what a lane owes us. Raises `Failed`."""

@@ -41,6 +41,8 @@ class Home:
         self.networks = path / "networks"
         self.identity = path / "identity.key"
         self.wallet = path / "wallet.key"
+        self.restoring = path / "restoring"
+        """There while what a restored wallet had is looked for."""
         self.api_key = path / "api.key"
         self.ledger = path / "ledger.db"
         self.network_store = path / "network.db"

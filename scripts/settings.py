@@ -174,6 +174,9 @@ class Wallet:
     passphrase_file: str = ""
     """Its first line opens an encrypted wallet at the start; empty: systemd's credential
     `tussah-passphrase`, else the wallet stays locked until `tussah wallet unlock`."""
+    backup_file: str = ""
+    """Where vouchers are kept a second time, sealed for this wallet: each hour, and on 0.05 TON
+    gained; best on another disk. Empty: nowhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,10 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from ledger import keystore, words
+from ledger import backup, keystore, words
 from ledger.keystore import Keys
 from p2p.entropy import Entropy
-from p2p.errors import BadKeystore, WrongPassphrase
+from p2p.errors import BadKeystore, RemoteError, WrongPassphrase
 from scripts.failure import Failed
 from scripts.home import Home, write_private
 
@@ -75,20 +75,37 @@ def keep(
     write_private(home.wallet, keystore.seal(keys, passphrase, entropy), replace=replace)
 
 
-def restored(home: Home, text: str, passphrase: str, entropy: Entropy) -> Keys:
-    """Make the wallet of these words that of the home. Raises `Failed` where there is one."""
+def restored(
+    home: Home, text: str, passphrase: str, entropy: Entropy, *, kept: bytes = b""
+) -> Keys:
+    """Make the wallet of these words that of the home. Raises `Failed` where there is one.
+
+    `kept` is a backup of its vouchers, for the node's next start.
+    """
     try:
         keys = keystore.of(words.read(text))
     except ValueError as error:
         message = f"These are not the words of a wallet: {error}."
         raise Failed("usage", message, "Type all 24 in their order, as they were shown.") from error
+    _check_backup(kept, keys)
     home.prepare()
     _check_empty(home)
+    write_private(home.restoring, kept)  # first: a wallet without it would never be looked for
     try:
         keep(home, keys, passphrase, entropy)
     except FileExistsError as error:
         raise _occupied(home, home.wallet) from error
     return keys
+
+
+def _check_backup(kept: bytes, keys: Keys) -> None:
+    try:
+        if kept:
+            backup.unseal(kept, keys.master)
+    except RemoteError as error:
+        message = f"The backup cannot be used: {error}. Nothing was restored."
+        advice = "Name the backup of this wallet, or leave it out: words alone bring back the rest."
+        raise Failed("usage", message, advice) from error
 
 
 def _check_empty(home: Home) -> None:

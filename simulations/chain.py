@@ -443,6 +443,7 @@ class ChainTwin:
             bounce=bounce,
             bounced=False,
             body=body or Cell.empty(),
+            init=None,
             hash=sha256(b"message" + source + dest + self._lt.to_bytes(8, "big")).digest(),
         )
 

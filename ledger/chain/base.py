@@ -94,6 +94,8 @@ class Message:
     bounce: bool
     bounced: bool
     body: Cell
+    init: Cell | None
+    """The StateInit that came with it."""
     hash: bytes
     """32 bytes; of an external the normalized hash, which `Chain.send` returned."""
 

@@ -197,8 +197,9 @@ def _greatest(root: Cell, bits: int) -> Slice:
 def _message(cell: Cell) -> Message:
     message = MessageAny.deserialize(cell.begin_parse())
     info = message.info
+    init = None if message.init is None else message.init.serialize()
     if isinstance(info, InternalMsgInfo):
-        return _internal(info, message.body, bytes(cell.hash))
+        return _internal(info, message.body, init, bytes(cell.hash))
     external = isinstance(info, ExternalMsgInfo)
     return Message(
         source=None if external else _account_of(info.src),
@@ -208,11 +209,12 @@ def _message(cell: Cell) -> Message:
         bounce=False,
         bounced=False,
         body=message.body,
+        init=init,
         hash=normalized_hash(cell) if external else bytes(cell.hash),
     )
 
 
-def _internal(info: InternalMsgInfo, body: Cell, name: bytes) -> Message:
+def _internal(info: InternalMsgInfo, body: Cell, init: Cell | None, name: bytes) -> Message:
     return Message(
         source=_account_of(info.src),
         dest=_account_of(info.dest),
@@ -221,6 +223,7 @@ def _internal(info: InternalMsgInfo, body: Cell, name: bytes) -> Message:
         bounce=info.bounce,
         bounced=info.bounced,
         body=body,
+        init=init,
         hash=name,
     )
 

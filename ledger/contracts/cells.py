@@ -93,6 +93,15 @@ def read_data(cell: Cell) -> LaneData:
         raise CodecError("not the data of a lane") from error
 
 
+def read_init(cell: Cell) -> LaneConfig | None:
+    """The terms of the lane that a StateInit brings to life; None for any other account."""
+    try:
+        config = read_data(cell.refs[1]).config
+    except (CodecError, IndexError):
+        return None
+    return config if state_init(config).hash == cell.hash else None
+
+
 # --- what is said to it ---
 
 

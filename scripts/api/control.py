@@ -51,6 +51,9 @@ class Operator(asking.Asker, Protocol):
     async def unlock(self, passphrase: str) -> Document:
         """Open an encrypted wallet. Raises `Failed`."""
 
+    async def vouchers(self) -> Document:
+        """A backup of its vouchers, sealed. Raises `Failed`."""
+
     async def credits(self) -> Document:
         """The credits at hand."""
 
@@ -93,6 +96,7 @@ def app(operator: Operator, routes: Sequence[BaseRoute] = ()) -> Starlette:
             _document("/models", operator.models),
             _document("/wallet", operator.wallet),
             _document("/credits", operator.credits),
+            _document("/wallet/vouchers", operator.vouchers),
             _document("/lanes", operator.lanes),
             _document("/receipts", operator.receipts),
             _document("/receipts/signed", operator.signed),

@@ -9,23 +9,35 @@ from scripts.api import client
 from scripts.cli import secret
 from scripts.cli.client import reach
 from scripts.cli.common import PLAIN, Common, give, out, say
-from scripts.failure import Document
+from scripts.cli.words import count, ton
+from scripts.failure import Document, Failed
+from scripts.home import write_private
 
 LINE = 4
 """words shown in a line"""
 
 
-def backup(*, passphrase_file: Path | None = None, common: Common = PLAIN) -> int:
+def backup(
+    *,
+    vouchers: Path | None = None,
+    passphrase_file: Path | None = None,
+    common: Common = PLAIN,
+) -> int:
     """Show the 24 words that this wallet can be made from again. No node need run.
 
     Write them on paper, in their order. Whoever has them has the coins; they are the same for any
-    wallet program of TON. What they bring back, and what not: docs/payments.md.
+    wallet program of TON. They bring back all but the vouchers that this node was promised coins
+    by: those are kept by the setting wallet.backup_file, or now by --vouchers.
 
     Parameters
     ----------
+    vouchers
+        Show no words; have the running node write its vouchers to this file, sealed for the wallet.
     passphrase_file
         File whose first line is the wallet's passphrase; else it is asked for if there is one.
     """
+    if vouchers is not None:
+        return _keep_vouchers(vouchers, common)
     from scripts import vault
 
     phrase = ""
@@ -42,11 +54,23 @@ def backup(*, passphrase_file: Path | None = None, common: Common = PLAIN) -> in
     return 0
 
 
+def _keep_vouchers(file: Path, common: Common) -> int:
+    document = client.call(reach(common.home), "GET", "/wallet/vouchers")
+    try:
+        write_private(file, bytes.fromhex(str(document["sealed"])))
+    except OSError as error:
+        message = f"{file} cannot be written: {error.strerror}."
+        raise Failed("usage", message, "Name another file.") from error
+    told = f"Wrote {count(document['lanes'], 'lane')} with {ton(document['promised_nano'])}."
+    return _end({**document, "file": str(file)}, told, common)
+
+
 def restore(
     *,
     words_file: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     passphrase_file: Path | None = None,
     no_passphrase: bool = False,
+    vouchers: Path | None = None,
     common: Common = PLAIN,
 ) -> int:
     """Make this home's wallet out of its 24 words. A home that has one is left alone.
@@ -62,13 +86,16 @@ def restore(
         File whose first line is to be the wallet's passphrase; else it is asked for.
     no_passphrase
         Do not encrypt the wallet: whoever can read its file has the coins.
+    vouchers
+        The file of wallet.backup_file, or of `tussah wallet backup --vouchers`.
     """
     from p2p.entropy import SystemEntropy
     from scripts import vault
 
+    kept = b"" if vouchers is None else _read(vouchers)
     text = secret.words(words_file)
     phrase = "" if no_passphrase else secret.new_passphrase(passphrase_file)
-    keys = vault.restored(common.home, text, phrase, SystemEntropy())
+    keys = vault.restored(common.home, text, phrase, SystemEntropy(), kept=kept)
     document: Document = {
         "schema": "tussah/restore/1",
         "public_key": keys.master.wallet.public.hex(),
@@ -125,6 +152,14 @@ def unlock(*, passphrase_file: Path | None = None, common: Common = PLAIN) -> in
     body = {"passphrase": secret.passphrase(passphrase_file)}
     document = client.call(socket, "POST", "/wallet/unlock", body)
     return _end(document, "The wallet is open until the node stops.", common)
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        message = f"{file} cannot be read: {error.strerror}."
+        raise Failed("usage", message, "Name the backup of this wallet's vouchers.") from error
 
 
 def _end(document: Document, told: str, common: Common) -> int:

@@ -43,6 +43,10 @@ class Money:
         """What this node has."""
         return await self._treasury().wallet()
 
+    async def vouchers(self) -> Document:
+        """A backup of its vouchers."""
+        return await self._treasury().vouchers()
+
     async def credits(self) -> Document:
         """The credits at hand."""
         return await self._treasury().credits()

@@ -294,6 +294,7 @@ class FakeOperator:
         self.refuses = None
         self.bought, self.moved, self.kept, self.unlocked = [], [], [], []
         self.withdrawn = []
+        self.sealed = b"TSBK"
         self.steps = list(STEPS)
         """What a purchase tells; at `None` it waits for ever."""
 
@@ -359,6 +360,14 @@ class FakeOperator:
 
     async def receipts(self):
         return receipt_lines.document([(_receipt(["Luna"]), WORKER.public)])
+
+    async def vouchers(self):
+        return {
+            "schema": "tussah/vouchers/1",
+            "lanes": 1,
+            "promised_nano": 5_000,
+            "sealed": self.sealed.hex(),
+        }
 
     async def signed(self):
         return await self.receipts()

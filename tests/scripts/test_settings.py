@@ -42,6 +42,7 @@ VALUES = {
     "mint.fee_bp": [1, 2],
     "wallet.buy": ["yes", "ask"],
     "wallet.passphrase_file": ["a", "b"],
+    "wallet.backup_file": ["a", "b"],
     "log.level": ["debug", "error"],
     "log.format": ["console", "json"],
     "log.file": ["a", "b"],

@@ -1,11 +1,13 @@
 """`tussah wallet backup`, `restore`, `passphrase`, `unlock` as people and programs meet them."""
 
 import io
+import stat
 import sys
 
 import pytest
 
-from ledger import keystore
+from ledger import backup, keystore
+from ledger.backup import Backup
 from p2p.entropy import seeded
 from scripts import vault
 from scripts.cli import secret
@@ -130,3 +132,22 @@ def test_unlock_hands_the_passphrase_to_the_node(shell, node, phrase, validate):
 
 def test_unlock_without_a_node_is_exit_3_before_anything_is_asked(shell):
     assert shell.document("wallet", "unlock")[1]["exit"] == 3
+
+
+def test_vouchers_are_kept_and_brought_back(shell, node, tmp_path, validate):
+    kept = Backup(promises=(), counters=((b"m" * 32, 7, 22),))
+    node.sealed = backup.seal(kept, KEYS.master, seeded(1))
+    file, paper = tmp_path / "vouchers", tmp_path / "paper"
+    paper.write_text(WORDS)
+    status, document = shell.document("wallet", "backup", "--vouchers", str(file))
+    assert (status, document["file"]) == (0, str(file))
+    validate(document, "vouchers")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+    shell.home = type(shell.home)(tmp_path / "other")
+    given = ["--words-file", str(paper), "--no-passphrase", "--vouchers"]
+    status, document = shell.document("wallet", "restore", *given, str(paper))
+    assert (status, document["error"]["code"]) == (2, "usage")
+    assert not vault.exists(shell.home)
+    assert shell("wallet", "restore", *given, str(file))[0] == 0
+    assert backup.unseal(shell.home.restoring.read_bytes(), KEYS.master) == kept
