@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +13,6 @@ import trio
 
 from inference import catalogue, gguf
 from inference.engine.base import Engine
-from inference.engine.fake import FakeEngine
 from inference.engine.host import HostedEngine
 from inference.market import Known
 from p2p.errors import BadModel
@@ -24,6 +24,11 @@ INSTANT: Final = 1e6
 """tokens/s of a fake engine that is to be as fast as its reader."""
 
 FAKE: Final = "fake"
+
+EXTRA: Final = (
+    "Install tussah with its extra `worker`, which is compiled (5 to 10 minutes): "
+    'uv tool install ".[worker]" where you have its source.'
+)
 
 MAX_LABEL: Final = 32
 """bytes: an advert takes no more."""
@@ -60,6 +65,9 @@ def _fake_identity(seed: int) -> bytes:
 def check(settings: Worker) -> None:
     """Raise `Failed` for a model that is not there or is none, before a node starts to serve it."""
     if settings.engine != FAKE:
+        if find_spec("llama_cpp") is None:
+            message = "No model can run here: llama.cpp is not installed."
+            raise Failed("failed", message, EXTRA)
         with _file(_path(settings.model)) as view:
             _header(view)
 
@@ -77,6 +85,8 @@ async def opened(settings: Worker) -> AsyncIterator[tuple[Engine, Model]]:
 
 @asynccontextmanager
 async def _fake(settings: Worker) -> AsyncIterator[tuple[Engine, Model]]:
+    from inference.engine.fake import FakeEngine  # needs numpy, of the extra `worker`
+
     rate = settings.fake_rate or INSTANT
     engine = FakeEngine(settings.seed, prompt_rate=INSTANT, answer_rate=rate, load_seconds=0.0)
     identity = _fake_identity(settings.seed)
