@@ -8,6 +8,7 @@ import trio
 from inference.client import AskFailed
 from ledger.money import Nano
 from tests.scripts.api.openai.conftest import KEY
+from tests.scripts.api.openai.test_examples import example
 
 QUESTION = [{"role": "user", "content": "Name two moths."}]
 
@@ -33,6 +34,17 @@ async def test_a_whole_answer(client, beside, api):
     request, _ = api.operator.asked[0]
     assert (request.seed, request.temperature) == (5, 500)
     assert len(api.operator.kept) == 1
+
+
+async def test_the_sdk_example_streams_and_says_what_it_cost(
+    api, beside, openai, monkeypatch, capsys
+):
+    monkeypatch.setenv("OPENAI_BASE_URL", api.url)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    await beside(example("ask_with_openai_sdk").main, "Name two moths.")
+    out, err = capsys.readouterr()
+    assert out == "Luna, atlas.\n"
+    assert "0 nano paid; 3 relays, one of 2 workers" in err
 
 
 def read(create, **body):
