@@ -10,7 +10,7 @@ from inference.engine import base as engine
 from inference.meter import Earning
 from inference.order import Order, State, receipt_of, refusal_of
 from inference.orders import Orders
-from inference.pieces import CELL
+from inference.pieces import CELL, Outbox
 from inference.protocol import Abort, Billed, Progress, Refusal, Refuse, Tick
 from inference.quoting import least_step
 from inference.schedule import Desk
@@ -92,6 +92,15 @@ class Answering:
         order.ending = ending
         self._orders.enter(order, State.CLOSING, CLOSE_WAIT, self._orders.silent)
         self.flush(order)
+
+    def break_off(self, order: Order) -> None:
+        """End an answer where it is: what was said counts, what was not is free."""
+        prompt, cached, completion, reasoning = order.count
+        usage = engine.Usage(
+            prompt=prompt, cached=cached, completion=completion, reasoning=reasoning
+        )
+        order.outbox = Outbox()
+        self.close(order, engine.Finished(reason=engine.Reason.PAUSED, usage=usage))
 
     # --- what the asker pays ---
 

@@ -89,6 +89,10 @@ class Orders:
         conversation = self._circuits.get(circuit)
         return conversation.orders.get(stream) if conversation is not None else None
 
+    def all(self) -> list[Order]:
+        """Those that are open now."""
+        return list(self._orders.values())
+
     def here(self, order: Order) -> bool:
         """Whether it has not been forgotten."""
         return order.token in self._orders

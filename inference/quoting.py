@@ -1,11 +1,14 @@
 """A worker's offers: which wants it can meet, and on which terms."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 from typing import Final, final
 
 from inference import protocol
+from inference.limits import State as Manner
+from inference.limits import Verdict
 from inference.meter import MAX_STEP, Pace
 from inference.order import Order, State
 from inference.orders import Orders
@@ -61,15 +64,31 @@ class Quoting:
         self._plans = {rate: _plan(service, pay_wait(rate)) for rate in RATES}
         self._offers: deque[float] = deque(maxlen=OFFERS_PER_S)
 
-        self.paused = self.draining = False
+        self.draining = False
+        self.verdict = Verdict()
+        """What the machine's owner and state allow."""
         self.ready = True
-        """Whether the engine can take jobs."""
+        """Whether the engine can take jobs, now or when it has loaded."""
+        self.loading = 0.0
+        """seconds until the model is in memory"""
+
+    @property
+    def paused(self) -> bool:
+        """Whether nothing is offered for the machine's sake."""
+        return self.verdict.state is not Manner.SERVE
+
+    @property
+    def pausing(self) -> Refusal:
+        """No, for so many seconds if that is known."""
+        until = self.verdict.until
+        seconds = 0 if until is None else math.ceil(max(0.0, until - self._orders.now))
+        return Refusal(Refuse.PAUSED, min(seconds, 2**32 - 1))
 
     def judge(self, want: Want) -> Refusal | None:
         """Why a want cannot be offered anything, if so."""
         service = self._service
         if self.paused or self.draining:
-            return Refusal(Refuse.PAUSED)
+            return self.pausing
         if want.identity != service.identity:
             return Refusal(Refuse.NO_MODEL)
         if want.work not in (Work.CHAT, Work.TEXT) or want.rate not in RATES:
@@ -86,6 +105,7 @@ class Quoting:
     def quote(self, order: Order, want: Want, message: bytes) -> bytes:
         """The signed offer; the order keeps its terms."""
         ahead, wait = self._queue()
+        wait += self.loading
         share = min(self._desk.running + 1, self._service.slots)
         plan = self._plans[want.rate]
         offer = Offer(

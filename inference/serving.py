@@ -26,6 +26,8 @@ from inference import body, protocol
 from inference.answering import Answering
 from inference.engine import base as engine
 from inference.engine.base import Job
+from inference.limits import State as Manner
+from inference.limits import Verdict
 from inference.meter import Earning
 from inference.order import Order, Settings, State, refusal_of, settings_of
 from inference.orders import MAX_STREAMS, Orders
@@ -33,7 +35,7 @@ from inference.protocol import PLAIN, Abort, Pay, Prompt, Refusal, Refuse, Tick,
 from inference.quoting import Mints, Quoting
 from inference.schedule import MAX_PROMPT_BYTES, WAITING_PER_SLOT, Desk
 from inference.service import Service, WorkerStatistics
-from inference.serving_effects import Accept, Generate, Lock, Prepare, Settle
+from inference.serving_effects import Accept, Cancel, Generate, Lock, Prepare, Settle
 from ledger import tariff
 from ledger.payment import Decline, Locked
 from p2p import codec
@@ -177,25 +179,35 @@ class WorkerCore:
             case engine.Finished() | engine.Failed():
                 self._answering.close(order, event)
 
-    def model(self, now: float, *, ready: bool) -> None:
-        """Whether the engine can take jobs; until it can, nothing is offered."""
+    def model(self, now: float, *, ready: bool, seconds: float = 0.0) -> None:
+        """Whether the engine can take jobs, if not now then after so many seconds of loading; if
+        it cannot, nothing is offered."""
         self._orders.now = now
-        self._quoting.ready = ready
+        self._quoting.ready, self._quoting.loading = ready, seconds
 
     def drain_out(self, now: float) -> None:
         """No new offers any more: this worker is leaving."""
         self._orders.now = now
         self._quoting.draining = True
 
-    def pause(self, now: float) -> None:
-        """No new offers; what was offered or runs goes on."""
-        self._orders.now = now
-        self._quoting.paused = True
+    def verdict(self, now: float, verdict: Verdict) -> None:
+        """What the machine allows from now on.
 
-    def resume(self, now: float) -> None:
-        """Offer again."""
+        `PAUSE`: no new offers; what was offered or runs goes on. `STOP`: that ends, too, and what
+        was said of an answer is billed as far as it was paid.
+        """
         self._orders.now = now
-        self._quoting.paused = False
+        self._quoting.verdict = verdict
+        if verdict.state is Manner.STOP:
+            for order in self._orders.all():
+                self._break_off(order)
+
+    def _break_off(self, order: Order) -> None:
+        if order.state is State.RUNNING and order.sent:
+            self._orders.out(Cancel(order.token))
+            self._answering.break_off(order)
+        elif order.state is not State.CLOSING:
+            self._orders.refuse(order, self._quoting.pausing)
 
     def stop(self, now: float) -> None:
         """This worker is gone in a moment: every session is settled as far as it was paid."""

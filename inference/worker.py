@@ -9,14 +9,17 @@ import trio
 
 from inference.engine.base import (
     Engine,
-    EngineState,
     Failed,
     Fault,
     Generation,
     Job,
     JobEvent,
+    Plan,
 )
 from inference.engine.base import Prompt as EnginePrompt
+from inference.keeping import Keeper
+from inference.limits import State as Manner
+from inference.limits import Verdict
 from inference.service import Service as Service
 from inference.service import WorkerStatistics as WorkerStatistics
 from inference.serving import Place, WorkerCore
@@ -55,6 +58,7 @@ async def serve(
     identity: Identity,
     *,
     till: Till | None = None,
+    keeper: Keeper | None = None,
     entropy: Entropy | None = None,
     task_status: "TaskStatus[Serving]" = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -62,16 +66,18 @@ async def serve(
 
     `identity` is the node's, and signs offers and receipts. The engine is loaded already, and the
     caller publishes the advert (roles with `WORKER`, models with `service.listing()`) once this has
-    started. A dead engine is answered with refusals. A service with prices needs a `till`, which
-    outlives this call: sessions that its end cuts short are settled. Raises `ValueError`.
+    started. A `keeper` of the engine may put the model away meanwhile. A dead engine is answered
+    with refusals. A service with prices needs a `till`, which outlives this call: sessions that its
+    end cuts short are settled. Raises `ValueError`.
     """
     if till is None and not service.prices.free:
         raise ValueError("a service with prices needs a till")
     mints = till.mints if till is not None else tuple
     async with trio.open_nursery() as nursery:
         core = WorkerCore(identity, service, entropy or SystemEntropy(), node.writable, mints)
-        serving = Serving(core, node, engine, nursery, till)
+        serving = Serving(core, node, keeper or Keeper(engine, Plan()), nursery, till)
         nursery.start_soon(serving.run_timers)
+        nursery.start_soon(serving.watch)
         task_status.started(serving)
         try:
             async for incoming in node.incoming:
@@ -89,14 +95,15 @@ class Serving:
         self,
         core: WorkerCore,
         node: Node,
-        engine: Engine,
+        keeper: Keeper,
         nursery: trio.Nursery,
         till: Till | None,
     ) -> None:
         self._core = core
         self._till = till
         self._node = node
-        self._engine = engine
+        self._engine = keeper.engine
+        self._keeper = keeper
         self._nursery = nursery
         self._clock = SystemClock()
         self._commands: deque[Command[WorkerCore]] = deque()
@@ -112,13 +119,16 @@ class Serving:
         """A snapshot."""
         return self._core.statistics()
 
-    def pause(self) -> None:
-        """No new offers; running jobs finish."""
-        self._do("pause", lambda core, now: core.pause(now))
+    @property
+    def away(self) -> bool:
+        """Whether the model is not in memory, and comes for the next who asks."""
+        return self._keeper.away
 
-    def resume(self) -> None:
-        """Offer again."""
-        self._do("resume", lambda core, now: core.resume(now))
+    async def verdict(self, verdict: Verdict) -> None:
+        """Serve, pause or stop as is said; returns once a stop has freed the memory."""
+        self._do("verdict", lambda core, now: core.verdict(now, verdict))
+        if verdict.state is Manner.STOP:
+            await self._keeper.put_away()
 
     async def drain(self) -> None:
         """Offer no more, and wait until nothing runs or waits; the deadline is the caller's."""
@@ -143,12 +153,16 @@ class Serving:
             self._waiting = None
             self._do("timer", lambda core, now: None)
 
+    async def watch(self) -> None:
+        """Put the model away while nobody asks."""
+        await self._keeper.watch(lambda: self._core.idle)
+
     def take(self, incoming: Incoming) -> None:
         """A circuit that ends here."""
         circuit, request = incoming.circuit, incoming.request
-        ready = self._engine.statistics().state is EngineState.READY
+        ready, seconds = self._keeper.ready, self._keeper.seconds
         self._incoming[circuit] = incoming
-        self._do("model", lambda core, now: core.model(now, ready=ready))
+        self._do("model", lambda core, now: core.model(now, ready=ready, seconds=seconds))
         self._do("incoming", lambda core, now: core.incoming(now, circuit, request))
 
     async def _listen(self, circuit: CircuitId) -> None:
@@ -175,7 +189,7 @@ class Serving:
 
     async def _prepare(self, token: int, prompt: EnginePrompt, scope: trio.CancelScope) -> None:
         with scope:
-            result = await self._engine.prepare(prompt)
+            result = await self._keeper.prepare(prompt)
             self._scopes.pop(token, None)
             self._do("prepared", lambda core, now: core.prepared(now, token, result))
 
@@ -223,6 +237,7 @@ class Serving:
             case Accept(circuit=circuit, reply=reply, rate=rate):
                 self._node.accept(self._incoming.pop(circuit), reply, rate=rate)
                 self._nursery.start_soon(self._listen, circuit)
+                self._nursery.start_soon(self._keeper.fetch)
             case Deny(circuit=circuit, reply=reply):
                 self._node.refuse(self._incoming.pop(circuit), reply)
             case Say(circuit=circuit, stream=stream, data=data):

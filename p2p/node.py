@@ -346,6 +346,10 @@ class Node:
         seq = self._driver.call("withdraw", lambda core, now: core.withdraw(now))
         await self._inside.until_published(seq)
 
+    def is_busy(self, *, busy: bool) -> None:
+        """Say that work is refused for now, or taken again; others draw somebody else meanwhile."""
+        self._driver.call("is_busy", lambda core, now: core.is_busy(now, busy=busy))
+
     # --- calls: over a link, so that each side knows the other's address ---
 
     async def query(self, peer: AdnlId, body: bytes) -> bytes:

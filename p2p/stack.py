@@ -309,6 +309,14 @@ class Stack:
         self._announce(now)
         return self._announcer.seq
 
+    def is_busy(self, now: float, *, busy: bool) -> None:
+        """Say by pulses that work is refused from now on, or taken again; nobody else is told."""
+        self._pass(now)
+        if not busy:
+            self._announcer.free()
+        elif (pulse := self._announcer.busy(now)) is not None:
+            self.overlay.pulse(now, [pulse])
+
     def work(self, now: float, day: int, nonce: bytes) -> None:
         """The answer to `WorkWanted`."""
         self._pass(now)

@@ -255,6 +255,16 @@ class Daemon:
         """What `tussah up` says once the node is there."""
         return self._standing.up()
 
+    def limits(self) -> Document:
+        """How its worker stands with the machine. Raises `Failed` if there is none."""
+        return self._standing.worker()
+
+    async def order(self, action: str, seconds: float | None) -> Document:
+        """Have its worker start, stop, pause or resume. Raises `Failed` if there is none."""
+        self._standing.worker()
+        await self._roles.manners.order(action, seconds)
+        return self._standing.worker()
+
     # --- asks ---
 
     @property

@@ -46,6 +46,7 @@ class Home:
         self.api_key = path / "api.key"
         self.ledger = path / "ledger.db"
         self.network_store = path / "network.db"
+        self.worker = path / "worker.json"
         self.lock = path / "lock"
         self.log = path / "node.log"
         self.socket = _socket(path)

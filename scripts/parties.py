@@ -230,7 +230,14 @@ def _party(plan: Plan, role: str, name: str, directory: Path) -> Party:
 
 def _settings(role: str) -> str:
     roles = "[]" if role in ("client", CHAIN) else f'["{role}"]'
-    return f'network = "{NETWORK}"\nnode.roles = {roles}\nlog.format = "json"\n'
+    return f'network = "{NETWORK}"\nnode.roles = {roles}\nlog.format = "json"\n{_MANNERS}'
+
+
+_MANNERS: Final = (
+    'manners.on_battery = "serve"\nmanners.battery_min = 0\nmanners.metered = "serve"\n'
+    "manners.yield_cpu = false\nmanners.yield_gpu = false\n"
+)
+"""Whoever starts a demonstration wants it now; its parties are each other's load."""
 
 
 def _start(network: Network, tell: Callable[[str], None], interrupted: Interrupts) -> None:

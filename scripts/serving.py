@@ -14,6 +14,7 @@ import trio
 from inference import catalogue, gguf
 from inference.engine.base import Engine
 from inference.engine.host import HostedEngine
+from inference.fit import Need
 from inference.market import Known
 from p2p.errors import BadModel
 from scripts.api.listing import LocalModel
@@ -44,6 +45,10 @@ class Model:
     label: str
     local: LocalModel | None
     """The file behind it, if there is one."""
+    need: Need | None = None
+    """What it takes of a machine, if its file tells."""
+    context: int = 0
+    """tokens it was trained for; 0: not known"""
 
 
 def known(settings: Worker) -> tuple[Known, ...]:
@@ -168,4 +173,6 @@ def _model(header: gguf.Header, digest: bytes, size: int) -> Model:
         quant=file_type if isinstance(file_type, int) else 0,
         label=f"{base}-{quant}".encode()[:MAX_LABEL].decode("utf-8", "ignore"),
         local=local,
+        need=Need.of(capability),
+        context=capability.context_train,
     )

@@ -69,6 +69,26 @@ def _port(default: str) -> str:
     return port
 
 
+def _count(default: str, most: int) -> str:
+    """A small number, or `auto`."""
+    numbers = "|".join(str(number) for number in range(most, 0, -1))
+    count: str = field(
+        default=default,
+        metadata={"pattern": f"auto|{numbers}", "like": f"auto, or a number from 1 to {most}"},
+    )
+    return count
+
+
+def _hours(default: str) -> str:
+    """A part of the day, or nothing."""
+    clock = "([01][0-9]|2[0-3]):[0-5][0-9]"
+    hours: str = field(
+        default=default,
+        metadata={"pattern": f"|{clock}-{clock}", "like": "hours such as 22:00-07:00, or empty"},
+    )
+    return hours
+
+
 def _label(default: str, *, most: int) -> str:
     """Text of so many bytes at the most."""
     text: str = field(default=default, metadata={"bytes": most})
@@ -135,10 +155,19 @@ class Worker:
 
     model: str = "auto"
     """Path of a GGUF file; `auto`: the built-in model."""
-    slots: int = _integer(1, low=1, high=16)
-    """Answers at once."""
+    slots: str = _count("auto", 16)
+    """Answers at once; `auto`: what memory allows."""
     context: int = _integer(2_048, low=256, high=131_072)
     """tokens: prompt and answer together."""
+    max_vram: float = _number(0.8, low=0.05, high=1.0)
+    """The part of a GPU's free memory that may be taken."""
+    max_ram: float = _number(0.6, low=0.05, high=1.0)
+    """The part of the free main memory that may be taken."""
+    threads: int = _integer(0, low=0, high=256)
+    """Of the processor; 0: as many as measure best when the model is loaded."""
+    idle_unload: float = _number(600.0, low=0.0, high=604_800.0)
+    """seconds without a question after which the model leaves memory; it is loaded for the next.
+    0: never."""
     label: str = _label("", most=32)
     """Shown beside the model, at most 32 bytes."""
     price: str = _amount("0")
@@ -153,6 +182,25 @@ class Worker:
     """tokens a second of the fake engine; 0: as fast as they are read."""
     seed: int = _integer(0, low=0, high=2**63 - 1)
     """Seed of the fake engine."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manners:
+    """When a worker gives way to who uses this machine; `tussah worker limits` shows them."""
+
+    on_battery: str = _one_of("pause", "pause", "serve")
+    battery_min: float = _number(30.0, low=0.0, high=100.0)
+    """percent: below, it pauses on mains too; it goes on 5 above."""
+    max_temperature: float = _number(83.0, low=40.0, high=120.0)
+    """degrees Celsius of the hottest sensor."""
+    yield_gpu: bool = True
+    """Give way to other programs on the GPU."""
+    yield_cpu: bool = True
+    """Give way to other programs on the processor."""
+    quiet_hours: str = _hours("")
+    """Hours without work, by the clock on the wall: `22:00-07:00`."""
+    metered: str = _one_of("pause", "pause", "serve")
+    """On a network whose traffic is paid for, where the platform says so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +248,7 @@ class Settings:
     api: Api = Api()
     ask: Ask = Ask()
     worker: Worker = Worker()
+    manners: Manners = Manners()
     mint: Mint = Mint()
     wallet: Wallet = Wallet()
     log: Log = Log()
@@ -322,6 +371,8 @@ def _merge(section: S, prefix: str, given: Layer) -> S:
 
 def _value(name: str, kind: object, entry: "Field[object]", given: Layer) -> object:
     raw, origin = given[name]
+    if type(raw) is int and "pattern" in entry.metadata:
+        raw = str(raw)  # a number where a word may stand as well: `slots = 4`
     try:
         value = _convert(raw, kind)
         _check_bounds(value, entry.metadata)

@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute, Route
 from ledger.credit import BUNDLES
 from ledger.earnings import By
 from ledger.payment import Told
-from scripts.api import asking, dht, local, purchases
+from scripts.api import asking, dht, local, purchases, working
 from scripts.api.events import Events
 from scripts.failure import Document, Failed
 
@@ -23,7 +23,7 @@ MAX_KEY: Final = 64
 """characters that tell one wish of a person from another"""
 
 
-class Operator(asking.Asker, Protocol):
+class Operator(asking.Asker, working.Worker, Protocol):
     """What the control API is the face of: a node, or a test's stand-in."""
 
     @property
@@ -109,6 +109,7 @@ def app(operator: Operator, routes: Sequence[BaseRoute] = ()) -> Starlette:
             Route("/ask", _ask(operator), methods=["POST"]),
             Route("/shutdown", local.shutdown(operator.stop), methods=["POST"]),
             *dht.routes(operator.lookups),
+            *working.routes(operator),
             *routes,
         ]
     )

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from inference.machine import Gpu, Machine
 from inference.worker import Service, WorkerStatistics
 from ledger.money import Nano
 from ledger.totals import Minted, Totals
@@ -63,6 +64,8 @@ class WorkerState:
     state: str
     """loading, serving, paused, draining or stopped."""
     reasons: tuple[str, ...] = ()
+    until: float | None = None
+    """When that ends, if it is known."""
     service: Service | None = None
     statistics: WorkerStatistics | None = None
 
@@ -112,6 +115,8 @@ class NodeState:
     key_file: str | None
     """What holds its key; None: it needs none."""
     worker: WorkerState | None
+    machine: Machine | None
+    """As its sensors told last; None: nobody has looked."""
     purse: PurseState | None
     """None: its wallet is not open, or it has none."""
     alerts: Sequence[Alert]
@@ -149,7 +154,7 @@ def status(state: NodeState) -> Document:
         "relay": _relay(state) if "relay" in state.roles else None,
         "mint": _mint(state.purse),
         "money": dict.fromkeys(MONEY) if state.purse is None else _money(state.purse),
-        "machine": _machine(),
+        "machine": _machine(state.machine),
         "alerts": [alert.document() for alert in state.alerts],
     }
 
@@ -242,7 +247,7 @@ def _worker(worker: WorkerState, purse: PurseState | None) -> Document:
     return {
         "state": worker.state,
         "reasons": list(worker.reasons),
-        "until_at": None,
+        "until_at": None if worker.until is None else moment(worker.until),
         "model": service.label if service else None,
         "model_hash": service.identity.hex() if service else None,
         "slots": {
@@ -258,12 +263,22 @@ def _worker(worker: WorkerState, purse: PurseState | None) -> Document:
     }
 
 
-def _machine() -> Document:
+def _machine(machine: Machine | None) -> Document:
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "cpu_load": round(os.getloadavg()[0], 2),
-        "battery": None,
-        "temperature_c": None,
-        "vram": None,
+        "battery": None if machine is None else _battery(machine),
+        "temperature_c": None if machine is None else machine.hottest_c,
+        "vram": None if machine is None or machine.gpu is None else _vram(machine.gpu),
         "rss_bytes": memory if sys.platform == "darwin" else memory * 1_024,
     }
+
+
+def _battery(machine: Machine) -> Document | None:
+    if machine.battery is None or machine.on_mains is None:
+        return None
+    return {"percent": machine.battery, "on_mains": machine.on_mains}
+
+
+def _vram(gpu: Gpu) -> Document:
+    return {"used_bytes": gpu.vram_total - gpu.vram_free, "total_bytes": gpu.vram_total}

@@ -90,6 +90,16 @@ GROUPS = {
             "remove": "Stop it, and take the unit away.",
         },
     ),
+    "worker": (
+        "What this node does for others with its model, and what it leaves to you.",
+        {
+            "start": "Serve again after a stop; without a running node, start one that serves.",
+            "stop": "Serve nothing, and free the model's memory.",
+            "pause": "Take nothing new for a while; running answers finish.",
+            "resume": "End a pause.",
+            "limits": "Show when it gives way to you, and what holds it now.",
+        },
+    ),
     "key": (
         "Secrets of this home that other programs need.",
         {"api": "Print the key of the local API."},

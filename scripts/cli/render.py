@@ -101,6 +101,22 @@ def settings(document: Document) -> None:
     _draw([("SETTING", "VALUE", "FROM"), *rows], header=True)
 
 
+def worker(document: Document) -> None:
+    """The `worker` document: how it stands, then its rules."""
+    rows: list[Row] = [("worker", f"{document['state']} {_name(document['model'] or 'no model')}")]
+    rows += [("", reason) for reason in _strings(document["reasons"])]
+    if document["until_at"] is not None:
+        rows.append(("until", str(document["until_at"])))
+    fit = document["fit"]
+    if isinstance(fit, Mapping):
+        rows.append(("model", str(fit["why"])))
+        slots, context = count(fit["slots"], "answer"), f"{fit['context']} tokens of context"
+        rows.append(("", f"{slots} at once, {context}"))
+    _draw(rows)
+    table = [_rule(rule) for rule in _list(document, "rules")]
+    _draw([("RULE", "SETTING", "VALUE", "MEASURED", "NOW"), *table], header=True)
+
+
 def wallet(document: Document) -> None:
     """The `wallet` document."""
     balance, fees = document["balance_nano"], _map(document, "fees_nano")
@@ -363,6 +379,19 @@ def _worker(worker: Mapping[str, object]) -> Iterator[Row]:
         yield "", f"earned {ton(worker['earned_nano'])}, at {_per_thousand(prices)}"
     for reason in _strings(worker["reasons"]):
         yield "", reason
+
+
+def _rule(rule: Mapping[str, object]) -> Row:
+    measured, value = rule["measured"], rule["value"]
+    if rule["rule"] == "vram" and isinstance(measured, int):
+        measured = f"{measured / 1e9:.1f} GB free"
+    return (
+        str(rule["rule"]),
+        str(rule["setting"]),
+        "off" if value in (None, False) else "on" if value is True else str(value),
+        "no sensor" if measured is None else str(measured),
+        "holds" if rule["holds"] else "-",
+    )
 
 
 def _per_thousand(prices: Mapping[str, object]) -> str:

@@ -7,8 +7,13 @@ from typing import Final, final
 import structlog
 import trio
 
+from inference import fit, limits
 from inference.engine import base
 from inference.engine.base import Engine, EngineState, Plan
+from inference.fit import Fit, Unfit, Wish
+from inference.keeping import Keeper
+from inference.limits import Verdict
+from inference.machine import Machine
 from inference.worker import Service, Serving, serve
 from ledger import desk
 from ledger.keys import Master
@@ -21,14 +26,19 @@ from scripts import funds, serving, vault
 from scripts.api.status import Alert, WorkerState
 from scripts.failure import Failed, unwrap
 from scripts.funds import Treasury
+from scripts.node.manners import Manners
 from scripts.node.site import FLAGS, Site
 from scripts.serving import Model
+from scripts.settings import Worker as WorkerSettings
 
 TILL_SECONDS: Final = 0.2
 """Between looks at whether a mint can pay this worker, at its start."""
 
 ENGINE_SECONDS: Final = 5.0
 """Between looks at whether the engine has given up."""
+
+LIST_SECONDS: Final = 10.0
+"""For telling the network that a worker stops or starts; it goes on trying after that."""
 
 NO_LANE: Final = "No mint has a lane to it yet: a mint's own status says if it lacks coins."
 """While a worker with prices cannot be paid."""
@@ -52,6 +62,9 @@ class Roles:
         self.engine: Engine | None = None
         self.serving: Serving | None = None
         self.model: Model | None = None
+        self.fit: Fit | None = None
+        self.manners = Manners(site.settings.manners, site.home)
+        self._is_listed = True
         self.treasury: Treasury | None = None
         self._funded = trio.Event()
         self._unlocked = trio.Event()
@@ -211,17 +224,57 @@ class Roles:
         funds.check_prices(site.settings, site.profile)
         async with serving.opened(site.settings.worker) as (engine, model):
             self.model, self.engine = model, engine
-            service = await self._load(engine, model)
+            await self._allowed()
+            service, keeper = await self._load(engine, model)
             async with trio.open_nursery() as nursery:
                 till = await self._till(nursery)
                 offering = partial(
-                    serve, site.running(), engine, service, identity=site.identity, till=till
+                    serve,
+                    site.running(),
+                    engine,
+                    service,
+                    identity=site.identity,
+                    till=till,
+                    keeper=keeper,
                 )
                 self.serving = await nursery.start(offering)
                 self.worker = WorkerState(state="serving", service=service)
                 log.info("worker.serving", rate=round(service.answer_rate, 1))
-                await self._publish(Fields(roles=site.flags(), models=(service.listing(),)))
+                nursery.start_soon(self.manners.run, self._obey)
+                await self._publish(self._listing(service))
                 await self._until_dead(engine)
+
+    async def _allowed(self) -> None:
+        """Wait while the machine, or its owner, has no work be done at all."""
+        verdict = await self.manners.look()
+        if verdict.state is limits.State.STOP:
+            self.worker = WorkerState(state="stopped", reasons=verdict.reasons)
+            await self._unlist(Role.WORKER)
+            await self.manners.allowed()
+            self.worker = WorkerState(state="loading")
+
+    async def _obey(self, verdict: Verdict) -> None:
+        """Apply a verdict; whom the owner has stopped is not listed meanwhile."""
+        assert self.serving is not None
+        self._site.running().is_busy(busy=verdict.state is not limits.State.SERVE)
+        await self.serving.verdict(verdict)
+        hand = self.manners.hand
+        is_listed = hand is None or not hand.stop
+        if is_listed != self._is_listed:
+            self._is_listed = is_listed
+            with trio.move_on_after(LIST_SECONDS):
+                await self._list(is_listed=is_listed)
+
+    async def _list(self, *, is_listed: bool) -> None:
+        assert self.worker is not None
+        service = self.worker.service
+        if is_listed and service is not None:
+            await self._publish(self._listing(service))
+        else:
+            await self._unlist(Role.WORKER)
+
+    def _listing(self, service: Service) -> Fields:
+        return Fields(roles=self._site.flags(), models=(service.listing(),))
 
     async def _until_dead(self, engine: Engine) -> None:
         """Raises `Failed` once the engine has died too often to be started again."""
@@ -230,14 +283,16 @@ class Roles:
         message = "The engine died too often."
         raise Failed("failed", message, "See the log, then restart the node.")
 
-    async def _load(self, engine: Engine, model: Model) -> Service:
-        """Load the model. Raises `Failed`."""
+    async def _load(self, engine: Engine, model: Model) -> tuple[Service, Keeper]:
+        """Load the model as it fits this machine. Raises `Failed`."""
         chosen, policy = self._site.settings.worker, self._site.policy
-        loaded = await engine.load(Plan(context=chosen.context, slots=chosen.slots))
+        plan = self._plan(model)
+        loaded = await engine.load(plan)
         if isinstance(loaded, base.Failed):
             message = f"The model cannot be loaded: {loaded.fault.name.lower().replace('_', ' ')}."
             raise Failed("failed", message, "See the log, or choose another model.")
-        return Service(
+        keeper = Keeper(engine, plan, idle=chosen.idle_unload or None, seconds=loaded.seconds)
+        service = Service(
             identity=model.identity,
             numerics=loaded.numerics,
             context=loaded.context,
@@ -250,5 +305,31 @@ class Roles:
             settle_ticks=policy.settle_ticks,
             settle_every=policy.settle_every,
         )
+        return service, keeper
+
+    def _plan(self, model: Model) -> Plan:
+        """How to load the model here. Raises `Failed` if it does not fit."""
+        wish = wish_of(self._site.settings.worker, model.context)
+        if model.need is None:
+            return Plan(context=wish.context, slots=wish.slots or 1)
+        machine = self.manners.machine or Machine(cores=1)
+        found = fit.plan(machine, model.need, wish)
+        if isinstance(found, Unfit):
+            message = f"The model does not fit this machine: it {found.words}."
+            advice = "Choose a smaller one, or set worker.max_ram higher."
+            raise Failed("failed", message, advice)
+        self.fit = found
+        return found.plan
 
     _PARTS: Final = {"relay": _relay, "worker": _work, "mint": _mint, "wallet": _fund}
+
+
+def wish_of(chosen: WorkerSettings, trained: int) -> Wish:
+    """What the settings ask for; a model has no more context than it was trained for."""
+    return Wish(
+        context=min(chosen.context, trained) if trained else chosen.context,
+        slots=None if chosen.slots == "auto" else int(chosen.slots),
+        vram_share=chosen.max_vram,
+        ram_share=chosen.max_ram,
+        threads=chosen.threads,
+    )

@@ -6,14 +6,16 @@ from collections.abc import Iterator, Mapping
 from typing import Final, final
 
 from inference.engine.base import EngineState
+from inference.limits import State
+from inference.worker import Serving
 from p2p.errors import LocalError
 from scripts import identity, serving, version
-from scripts.api import listing
+from scripts.api import listing, working
 from scripts.api import status as statuses
 from scripts.api.common import address
 from scripts.api.metrics import Snapshot
 from scripts.api.status import Alert, NodeState, PurseState, WorkerState
-from scripts.failure import Document
+from scripts.failure import Document, Failed
 from scripts.node.asks import Asks
 from scripts.node.roles import Roles
 from scripts.node.site import Site
@@ -72,6 +74,7 @@ class Standing:
             api=site.api,
             key_file=str(site.home.api_key) if site.settings.api.key_required else None,
             worker=self._worker_state(),
+            machine=self._roles.manners.machine,
             purse=purse,
             alerts=tuple(self._alerts()),
         )
@@ -100,12 +103,40 @@ class Standing:
         if roles.worker is None or roles.serving is None:
             return roles.worker
         counted, service = roles.serving.statistics(), roles.worker.service
+        state, reasons = self._worker_is(roles.serving, draining=counted.draining)
+        until = roles.manners.verdict.until if state == "paused" else None
+        return WorkerState(
+            state=state, reasons=reasons, until=until, service=service, statistics=counted
+        )
+
+    def _worker_is(self, offered: Serving, *, draining: bool) -> tuple[str, tuple[str, ...]]:
+        roles, verdict = self._roles, self._roles.manners.verdict
         engine = roles.engine.statistics().state if roles.engine else None
-        if engine in _NOT_SERVING:
-            state, reasons = _NOT_SERVING[engine]
-            return WorkerState(state=state, reasons=reasons, service=service, statistics=counted)
-        state = "draining" if counted.draining else "paused" if counted.paused else "serving"
-        return WorkerState(state=state, service=service, statistics=counted)
+        if draining:
+            return "draining", ()
+        if verdict.state is not State.SERVE:
+            hand = roles.manners.hand
+            stopped = hand is not None and hand.stop
+            return "stopped" if stopped else "paused", verdict.reasons
+        if offered.away:
+            return "serving", (AWAY,)
+        return _NOT_SERVING.get(engine, ("serving", ()))
+
+    def worker(self) -> Document:
+        """How the worker stands with this machine. Raises `Failed` if there is none."""
+        roles = self._roles
+        worker = self._worker_state()
+        if worker is None:
+            raise Failed("invalid_setting", NO_WORKER, BE_WORKER)
+        state = working.Limits(
+            worker=worker,
+            verdict=roles.manners.verdict,
+            rules=roles.manners.rules,
+            machine=roles.manners.machine,
+            fit=roles.fit,
+            away=roles.serving is not None and roles.serving.away,
+        )
+        return working.limits(state)
 
     def peers(self) -> Document:
         """Whom it knows."""
@@ -136,6 +167,11 @@ class Standing:
             "api": site.api,
         }
 
+
+AWAY: Final = "The model is not in memory; it is loaded for the next who asks."
+
+NO_WORKER: Final = "This node serves no model."
+BE_WORKER: Final = "Start it as a worker: tussah down, then tussah up --worker."
 
 _NOT_SERVING: Final[Mapping[EngineState | None, tuple[str, tuple[str, ...]]]] = {
     EngineState.LOADING: ("loading", ("The engine loads the model again.",)),

@@ -23,6 +23,8 @@ from inference.engine.base import (
     Usage,
 )
 from inference.engine.base import Prompt as EnginePrompt
+from inference.limits import State as Manner
+from inference.limits import Verdict
 from inference.protocol import (
     PLAIN,
     Abort,
@@ -111,6 +113,10 @@ class Worker:
         assert sends == []
         self.effects += events
         return events
+
+    def decides(self, state, until=None):
+        verdict = Verdict(state=state, until=until)
+        return self.do(lambda core, now: core.verdict(now, verdict))
 
     def asks(self, circuit=1, want=WANT):
         """A circuit comes in with a want; the effect that answers."""
@@ -299,9 +305,11 @@ def test_a_want_that_cannot_be_met_is_refused(worker, change, expected):
 
 
 def test_a_paused_or_leaving_worker_or_a_dead_engine_refuses(worker):
-    worker.do(lambda core, now: core.pause(now))
+    worker.decides(Manner.PAUSE)
     assert refusal(worker.asks()) == Refusal(Refuse.PAUSED)
-    worker.do(lambda core, now: core.resume(now))
+    worker.decides(Manner.PAUSE, until=NOW + 7.5)
+    assert refusal(worker.asks()) == Refusal(Refuse.PAUSED, 8)
+    worker.decides(Manner.SERVE)
     worker.do(lambda core, now: core.model(now, ready=False))
     assert refusal(worker.asks()) == Refusal(Refuse.BUSY)
     worker.do(lambda core, now: core.model(now, ready=True))
@@ -313,12 +321,47 @@ def test_a_paused_or_leaving_worker_or_a_dead_engine_refuses(worker):
 
 def test_pausing_lets_what_was_offered_go_on(worker):
     worker.asks()
-    worker.do(lambda core, now: core.pause(now))
+    worker.decides(Manner.PAUSE)
     (prepare,) = worker.sends(PROMPT)
     (generate,) = worker.prepares(prepare.token)
     assert not worker.core.idle
     worker.engine(generate.job.id, PIECE, DONE)
     assert worker.core.idle
+
+
+def test_a_stop_ends_what_runs_and_bills_what_was_said(worker):
+    job = worker.runs()
+    worker.engine(job.id, Begun(prompt=12, cached=0), Prefilled(done=12), PIECE)
+    ends = worker.decides(Manner.STOP)
+    assert ends[0] == Cancel(job.id)
+    (billed,) = said(ends)
+    receipt = tariff.verify(billed.receipt, WORKER.public)
+    assert (receipt.stop, receipt.tokens) == (Stop.PAUSED, Count(prompt=12, completion=2))
+    assert receipt.answer_hash == tariff.hash_answer(receipt.offer, b"wild silk")
+    assert worker.engine(job.id, PIECE, DONE) == []
+    assert worker.nothing_left
+    assert worker.core.idle
+
+
+def test_a_stop_says_no_to_whatever_has_no_answer_yet(worker):
+    worker.asks(1)  # quoted
+    preparing = worker.prompts(2)
+    running = worker.runs(3)
+    waiting = worker.prompts(4)
+    worker.prepares(waiting.token)
+    ends = worker.decides(Manner.STOP, until=NOW + 60)
+    for circuit in (1, 2, 3, 4):
+        assert said(ends, circuit) == [Refusal(Refuse.PAUSED, 60)]
+    cancelled = {effect.token for effect in ends if isinstance(effect, Cancel)}
+    assert cancelled == {preparing.token, running.id}
+    assert worker.nothing_left
+    assert refusal(worker.asks(5)) == Refusal(Refuse.PAUSED, 60)
+
+
+def test_a_model_that_has_to_be_loaded_first_is_a_longer_wait(worker):
+    worker.do(lambda core, now: core.model(now, ready=True, seconds=12.5))
+    signed = worker.asks().reply.removeprefix(PLAIN)
+    assert protocol.read_offer(signed, WORKER.public, WANT.encode()).wait_s == 12
 
 
 @pytest.mark.parametrize("request_", [b"", b"\0", b"\1" + WANT.encode(), b"\0" + b"garbage"])

@@ -23,6 +23,10 @@ from inference.client import (
     Timing,
 )
 from inference.engine.base import Usage
+from inference.fit import Need, Wish, plan
+from inference.limits import Rules, Verdict, decide
+from inference.machine import Machine
+from inference.service import Service
 from ledger import tariff
 from ledger.earnings import By, Earned
 from ledger.money import ZERO, Nano
@@ -36,9 +40,10 @@ from p2p.onion.shaping import Shape
 from p2p.wire import Endpoint
 from scripts import identity
 from scripts import receipts as receipt_lines
-from scripts.api import dht, earnings, money
+from scripts.api import dht, earnings, money, working
 from scripts.api.answer import Terms
 from scripts.api.money import Coins, Funds, LaneView, Move
+from scripts.api.status import WorkerState
 from scripts.version import document as version
 
 SCHEMAS = Path(__file__).parent.parent / "schemas"
@@ -275,6 +280,39 @@ VALUE = values.sign(WORKER, b"moths", b"Luna", 1_700_000_000)
 NODE = build(WORKER, address_list([Endpoint("127.0.0.1", 4001)], 1), 1, None)
 
 
+LAPTOP = Machine(
+    cores=8,
+    ram_available=16_000_000_000,
+    battery=41.0,
+    on_mains=False,
+    hottest_c=61.5,
+    load_others=0.07,
+    minute=600,
+)
+
+MANNERS = working.Limits(
+    worker=WorkerState(
+        state="paused",
+        reasons=("on battery (41 %); resumes on mains",),
+        service=Service(
+            identity=b"m" * 32,
+            numerics=bytes(8),
+            context=4_096,
+            slots=4,
+            prompt_rate=100.0,
+            answer_rate=30.0,
+            label="moth-q4",
+        ),
+    ),
+    verdict=decide(LAPTOP, 1_700_000_000.0, Rules(quiet=(1_320, 420)), Verdict()),
+    rules=Rules(quiet=(1_320, 420)),
+    machine=LAPTOP,
+    fit=plan(LAPTOP, Need(96_576_768, 23_040, 30, 134_515_008, 49_152, 576), Wish()),
+    away=False,
+)
+"""A worker on a laptop that was unplugged."""
+
+
 class FakeOperator:
     """A node that says what a test wants."""
 
@@ -295,6 +333,7 @@ class FakeOperator:
         self.bought, self.moved, self.kept, self.unlocked = [], [], [], []
         self.withdrawn = []
         self.sealed = b"TSBK"
+        self.orders, self.manners = [], MANNERS
         self.steps = list(STEPS)
         """What a purchase tells; at `None` it waits for ever."""
 
@@ -326,6 +365,15 @@ class FakeOperator:
 
     def models(self):
         return {"schema": "tussah/models/1"}
+
+    def limits(self):
+        return working.limits(self.manners)
+
+    async def order(self, action, seconds):
+        self.orders.append((action, seconds))
+        if self.refuses:
+            raise self.refuses
+        return self.limits()
 
     async def wallet(self):
         return self._money(money.wallet)

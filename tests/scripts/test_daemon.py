@@ -217,3 +217,75 @@ async def test_recorder_and_routes_belong_to_a_demonstration(home, start):
 
     node = await start(recorder=Recorder(), routes=routes)
     assert (await get(home, "/recorder"))["id"] == node.identity.id.hex()
+
+
+async def worker_is(home, state):
+    """The `status` of a node whose worker has come to this."""
+    with trio.fail_after(PATIENCE):
+        while (status := await get(home, "/status"))["worker"]["state"] != state:  # noqa: ASYNC110
+            await trio.sleep(0.02)
+    return status
+
+
+async def post(home, target, body):
+    with trio.fail_after(PATIENCE):
+        return await trio.to_thread.run_sync(client.call, home.socket, "POST", target, body)
+
+
+FAKE = {"node__roles": "relay,worker", "worker__engine": "fake", "manners__yield_cpu": False}
+
+
+async def test_worker_is_paused_stopped_and_started_by_hand(home, start, validate, monkeypatch):
+    node = await start(**FAKE)
+    await worker_is(home, "serving")
+    said = []
+
+    async def publish(fields):
+        said.append(fields.roles & (Role.RELAY | Role.WORKER))
+
+    monkeypatch.setattr(node.node, "publish", publish)
+    validate(await get(home, "/worker"), "worker")
+
+    paused = await post(home, "/worker/pause", {"seconds": 7_200})
+    validate(paused, "worker")
+    assert paused["reasons"] == ["paused by its owner; `tussah worker resume` ends that"]
+    assert paused["until_at"]
+    status = await worker_is(home, "paused")
+    validate(status, "status")
+    assert (status["worker"]["reasons"], status["worker"]["until_at"]) == (
+        paused["reasons"],
+        paused["until_at"],
+    )
+    await post(home, "/worker/resume", {})
+    await worker_is(home, "serving")
+
+    await post(home, "/worker/stop", {})
+    await worker_is(home, "stopped")
+    await told(said, [Role.RELAY])
+    assert not (await get(home, "/worker"))["loaded"]
+    await post(home, "/worker/start", {})
+    await worker_is(home, "serving")
+    await told(said, [Role.RELAY, Role.RELAY | Role.WORKER])
+
+
+async def told(said, expected):
+    """Wait until the network was told this."""
+    with trio.fail_after(PATIENCE):
+        while said != expected:  # noqa: ASYNC110
+            await trio.sleep(0.02)  # a verdict is applied in its own task
+
+
+async def test_worker_that_was_stopped_stays_so_after_a_restart(home, start):
+    home.worker.write_text('{"stop": true, "until": null}\n')
+    await start(**FAKE)
+    status = await worker_is(home, "stopped")
+    assert "worker start" in status["worker"]["reasons"][0]
+    await post(home, "/worker/start", {})
+    await worker_is(home, "serving")
+
+
+async def test_node_that_serves_nothing_cannot_be_told_to(home, start):
+    await start()
+    with pytest.raises(Failed, match="serves no model") as failed:
+        await post(home, "/worker/pause", {})
+    assert failed.value.failure.code == "invalid_setting"

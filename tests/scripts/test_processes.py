@@ -33,7 +33,8 @@ FAKE = ["--set", "worker.engine=fake", "--set", "worker.fake_rate=10", "--set", 
 def environment():
     """This process's, without settings of its own; the fake model has its name everywhere."""
     mine = {name: value for name, value in os.environ.items() if not name.startswith("TUSSAH_")}
-    return {**mine, "TUSSAH_WORKER_ENGINE": "fake", "TUSSAH_WORKER_SEED": "1"}
+    fake = {"TUSSAH_WORKER_ENGINE": "fake", "TUSSAH_WORKER_SEED": "1"}
+    return {**mine, **fake, "TUSSAH_MANNERS_YIELD_CPU": "false"}  # other tests are the load
 
 
 def tussah(home, *words, **options):

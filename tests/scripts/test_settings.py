@@ -30,8 +30,12 @@ VALUES = {
     "ask.deadline": [1.0, 3_600.0],
     "ask.max_price": ["0.5 TON", "20n"],
     "worker.model": ["a.gguf", "b.gguf"],
-    "worker.slots": [2, 16],
+    "worker.slots": ["2", "16"],
     "worker.context": [256, 512],
+    "worker.max_vram": [0.5, 1.0],
+    "worker.max_ram": [0.5, 1.0],
+    "worker.threads": [1, 256],
+    "worker.idle_unload": [0.0, 60.0],
     "worker.label": ["a", "b"],
     "worker.price": ["0.001", "1 TON"],
     "worker.price_prompt": ["0.001", "1 TON"],
@@ -39,6 +43,13 @@ VALUES = {
     "worker.engine": ["fake", "fake"],
     "worker.fake_rate": [1.0, 2.5],
     "worker.seed": [1, 2],
+    "manners.on_battery": ["serve", "serve"],
+    "manners.battery_min": [0.0, 50.0],
+    "manners.max_temperature": [70.0, 95.5],
+    "manners.yield_gpu": [False, False],
+    "manners.yield_cpu": [False, False],
+    "manners.quiet_hours": ["22:00-07:00", "09:30-17:00"],
+    "manners.metered": ["serve", "serve"],
     "mint.fee_bp": [1, 2],
     "wallet.buy": ["yes", "ask"],
     "wallet.passphrase_file": ["a", "b"],
@@ -190,3 +201,10 @@ def test_settings_cannot_change_under_their_reader():
 def test_defaults_need_no_file_and_no_environment():
     found, _ = settings.load(flags={}, environ=os.environ, file=NOWHERE)
     assert asdict(found) == asdict(settings.Settings())
+
+
+def test_a_number_may_stand_where_a_word_may(tmp_path):
+    file = tmp_path / "config.toml"
+    file.write_text("[worker]\nslots = 4\nprice = 1\n[api]\nport = 8500\n")
+    loaded, _ = load(file=file)
+    assert (loaded.worker.slots, loaded.worker.price, loaded.api.port) == ("4", "1", "8500")

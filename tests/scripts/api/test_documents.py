@@ -149,6 +149,7 @@ def state(**changes):
         "verdicts": (),
         "attachments": (),
         "worker": None,
+        "machine": None,
         "purse": None,
         "alerts": (),
     }
