@@ -10,6 +10,9 @@
     PARTING     the tick that pays the answer's end has left                5 s
     DONE        never
 
+A circuit that breaks once the prompt has begun to leave is replaced, and the answer goes on where
+it was, as `inference.mending` says: then for 10 s that is waited for, and for nothing else.
+
 Over all of them stands 0.95 of the caller's limit, so that the caller hears from here why nothing
 came. A worker that refuses, falls silent or lies before anything of its answer came gives way to
 another, at most three in all; after that the ask ends with the partial text, since nobody else can
@@ -36,6 +39,7 @@ from inference.asking_effects import (
     Open,
     Release,
     Reserve,
+    Resume,
     Say,
     Upload,
 )
@@ -44,6 +48,7 @@ from inference.drawing import Drawing
 from inference.endings import Why
 from inference.hearing import hear, pay
 from inference.market import Choice
+from inference.mending import MEND_PAUSE, MEND_WAIT, Mending, Verdict
 from inference.meter import Spending, pace_of
 from inference.protocol import (
     PLAIN,
@@ -128,6 +133,7 @@ class AskCore:
         self._try: Trial | None = None
         self._tries = 0
         self._blame = Blame()
+        self._mending = Mending(self._blame)
         self._telling = Telling(self._out_event)
 
     @property
@@ -233,7 +239,9 @@ class AskCore:
         """The prompt has left."""
         self._now = now
         trying = self._current(attempt, State.OFFERED)
-        if trying is not None:
+        if trying is not None and self._mending.is_on:
+            self._state = State.STREAMING  # it waits for the circuit, whose timer stands
+        elif trying is not None:
             self._enter(State.STREAMING, trying.patience, self._silent)
 
     def receive(self, now: float, source: Source, datagram: bytes) -> None:
@@ -293,6 +301,46 @@ class AskCore:
             self._worker_gone(trying, Why.LOST)
         else:
             self._circuit_gone(trying, after)
+
+    def broken(self, now: float, attempt: int, hop: int | None, code: int) -> None:
+        """The circuit is gone, and may be replaced; as `p2p.onion.events.Broken`."""
+        self._now = now
+        trying = self._current(attempt, State.OFFERED, State.STREAMING, State.CHECKING)
+        if trying is None:
+            self.lost(now, attempt, hop, code)
+            return
+        self._mending.begin(trying, hop, code)
+        self._enter(self._state, MEND_WAIT, self._unmended)
+        self._resume()
+
+    def resuming(self, now: float, attempt: int, path: Sequence[AdnlId]) -> None:
+        """Another circuit is being built through these relays to the worker, who stands last."""
+        self._now = now
+        trying = self._mended(attempt)
+        if trying is not None:
+            trying.path = tuple(path)
+
+    def resumed(self, now: float, attempt: int) -> None:
+        """It stands: the answer goes on."""
+        self._now = now
+        trying = self._mended(attempt)
+        if trying is not None:
+            self._mending.end(trying)
+            self._enter(self._state, trying.patience, self._silent)
+
+    def unresumed(self, now: float, attempt: int, hop: int | None, status: int | None) -> None:
+        """It did not open; as `p2p.onion.events.Unresumed`. No status: there is no path now."""
+        self._now = now
+        trying = self._mended(attempt)
+        if trying is None:
+            return
+        match self._mending.failed(trying, hop, status):
+            case Verdict.FORGOTTEN if not trying.begun:
+                self._unmended()
+            case Verdict.WORKER | Verdict.FORGOTTEN:
+                self._worker_gone(trying, Why.LOST)
+            case Verdict.AGAIN:
+                self._deadlines.at(now + MEND_PAUSE, self._resume)
 
     def stop(self, now: float) -> None:
         """The caller wants no more of the answer, and to hear what it has cost."""
@@ -387,6 +435,23 @@ class AskCore:
                 self._next(trying, Why.UNREACHABLE)
             case After.CIRCUIT:
                 self._next(trying, Why.CIRCUIT)
+
+    # --- a circuit that broke in mid-answer ---
+
+    def _mended(self, attempt: int) -> Trial | None:
+        """The try whose circuit is being replaced."""
+        trying = self._current(attempt, State.OFFERED, State.STREAMING, State.CHECKING)
+        return trying if self._mending.is_on else None
+
+    def _resume(self) -> None:
+        trying = self._try
+        if trying is not None and not trying.left and self._mending.is_on:
+            self._do(Resume(trying.number, trying.entry.id, self._blame.suspects))
+
+    def _unmended(self) -> None:
+        trying = self._try
+        assert trying is not None
+        self._circuit_gone(trying, self._blame.after(trying))
 
     # --- PAYING ---
 
@@ -616,6 +681,7 @@ class AskCore:
         if trying is None or trying.left:
             return
         trying.left = True
+        self._mending.is_on = False
         self._telling.left(trying)
         self._do(Leave(trying.number, whole=trying.receipt is not None))
         spending = trying.spending

@@ -21,6 +21,16 @@ class Open:
 
 
 @dataclass(frozen=True, slots=True)
+class Resume:
+    """Replace a circuit that broke: `resuming`, then `resumed` or `unresumed` answer."""
+
+    attempt: int
+    worker: AdnlId
+    suspects: tuple[AdnlId, ...]
+    """Relays to avoid if there are others."""
+
+
+@dataclass(frozen=True, slots=True)
 class Reserve:
     """Set coins aside, durably: `reserved` or `unreserved` answers."""
 
@@ -77,4 +87,4 @@ class Collect:
     """Ticks that it may have by its receipt; as many as were revealed if there is none."""
 
 
-Effect: TypeAlias = Open | Reserve | Upload | Say | Leave | Release | Collect
+Effect: TypeAlias = Open | Resume | Reserve | Upload | Say | Leave | Release | Collect

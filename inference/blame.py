@@ -10,6 +10,7 @@ from typing import Final, final
 from inference.trial import Trial
 from p2p.identity import AdnlId
 from p2p.onion.cell import Code as Hop
+from p2p.onion.events import SILENT
 
 MAX_PATHS: Final = 3
 """paths tried to one worker, as long as relays are to blame"""
@@ -75,8 +76,39 @@ class Blame:
         self._suspect(trying, culprit)
         return self._after(trying)
 
+    def broken(self, trying: Trial, hop: int | None, code: int) -> None:
+        """A circuit died in mid-answer; as `p2p.onion.events.Broken`."""
+        if code == SILENT:
+            self._suspect_all(trying)
+        elif (culprit := trying.lost_by(hop, code)) < trying.last:
+            self._suspect(trying, culprit)
+        else:
+            trying.blamed += 1
+
+    def unresumed(self, trying: Trial, hop: int | None, status: int) -> None:
+        """What was to replace it did not open; as `p2p.onion.events.Unresumed`."""
+        culprit = trying.culprit(hop, status)
+        if culprit is None:
+            self._suspect_all(trying)
+        elif culprit < trying.last:
+            self._suspect(trying, culprit)
+        else:
+            trying.blamed += 1
+
+    def is_worker(self, trying: Trial) -> bool:
+        """Whether it is the worker that is out of reach, by the word of two relays."""
+        return trying.blamed >= MAX_PATHS_BLAMED
+
+    def after(self, trying: Trial) -> After:
+        """What to do once a circuit has not been replaced."""
+        return self._after(trying)
+
     def _suspect(self, trying: Trial, hop: int) -> None:
         self._suspects[trying.path[hop]] = None
+
+    def _suspect_all(self, trying: Trial) -> None:
+        """Nobody said who it was: whoever it is, it is not to be met again."""
+        self._suspects |= dict.fromkeys(trying.path[:-1])
 
     def _after(self, trying: Trial) -> After:
         if trying.paths < MAX_PATHS and trying.blamed < MAX_PATHS_BLAMED:

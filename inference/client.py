@@ -10,7 +10,16 @@ from typing import Final, Self, final
 import trio
 
 from inference.asking import AskCore, State
-from inference.asking_effects import Collect, Leave, Open, Release, Reserve, Say, Upload
+from inference.asking_effects import (
+    Collect,
+    Leave,
+    Open,
+    Release,
+    Reserve,
+    Resume,
+    Say,
+    Upload,
+)
 from inference.protocol import Abort
 from inference.request import AskEvent as AskEvent
 from inference.request import AskFailed as AskFailed
@@ -34,7 +43,18 @@ from p2p.drive import SystemClock
 from p2p.errors import DirectoryStale, NoCapacity, NoPath
 from p2p.identity import AdnlId
 from p2p.node import Node
-from p2p.onion.core import CircuitId, Data, Ended, Failed, Lost, Opened, Reset
+from p2p.onion.core import (
+    Broken,
+    CircuitId,
+    Data,
+    Ended,
+    Failed,
+    Lost,
+    Opened,
+    Reset,
+    Resumed,
+    Unresumed,
+)
 from p2p.overlay.advert import Role
 
 STREAM: Final = 1
@@ -191,8 +211,20 @@ class _Asking:
                 self._do("reset", lambda core, now: core.reset(now, attempt, code))
             case Lost(hop=hop, code=code):
                 self._do("lost", lambda core, now: core.lost(now, attempt, hop, code))
+            case Broken() | Resumed() | Unresumed():
+                self._hear_break(attempt, event)
             case _:
                 self._do("timer", lambda core, now: None)
+
+    def _hear_break(self, attempt: int, event: Broken | Resumed | Unresumed) -> None:
+        """Of a circuit that ends in mid-answer, and of the one in its place."""
+        match event:
+            case Broken(hop=hop, code=code):
+                self._do("broken", lambda core, now: core.broken(now, attempt, hop, code))
+            case Resumed():
+                self._do("resumed", lambda core, now: core.resumed(now, attempt))
+            case Unresumed(hop=hop, status=status):
+                self._do("unresumed", lambda core, now: core.unresumed(now, attempt, hop, status))
 
     def _do(self, name: str, run: Callable[[AskCore, float], object]) -> None:
         """Advance the core by a command; what its effects command in turn comes after them."""
@@ -212,6 +244,8 @@ class _Asking:
         match event:
             case Open():
                 self._open(event)
+            case Resume():
+                self._resume(event)
             case Upload():
                 self._upload(event)
             case Say(data=data):
@@ -245,7 +279,7 @@ class _Asking:
         attempt = wanted.attempt
         try:
             path = self._node.path(wanted.worker, self._policy.relays, wanted.suspects)
-            circuit = self._node.open(path, wanted.request, rate=wanted.rate)
+            circuit = self._node.open(path, wanted.request, rate=wanted.rate, resumable=True)
         except NoCapacity:
             self._do("unopened", lambda core, now: core.unopened(now, attempt, full=True))
         except (NoPath, DirectoryStale):
@@ -254,6 +288,19 @@ class _Asking:
             self._circuit = _Circuit(attempt, circuit, self._node.events(circuit))
             hops: list[AdnlId] = [target.id for target in path]
             self._do("opening", lambda core, now: core.opening(now, attempt, hops))
+
+    def _resume(self, wanted: Resume) -> None:
+        circuit, attempt = self._circuit, wanted.attempt
+        if circuit is None:
+            return
+        try:
+            path = self._node.path(wanted.worker, self._policy.relays, wanted.suspects)
+        except (NoPath, DirectoryStale):
+            self._do("unresumed", lambda core, now: core.unresumed(now, attempt, None, None))
+            return
+        hops: list[AdnlId] = [target.id for target in path]
+        self._do("resuming", lambda core, now: core.resuming(now, attempt, hops))
+        self._node.resume(circuit.id, path)
 
     def _upload(self, upload: Upload) -> None:
         circuit = self._circuit

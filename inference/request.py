@@ -224,6 +224,8 @@ class Done:
     timing: Timing
     refusals: tuple[Refused, ...]
     slots: int
+    resumed: int = 0
+    """Circuits that died in mid-answer and were replaced."""
     shape: Shape | None = None
     """What of it shows on the links, the end of the bucket included that still goes on; None if it
     was not shaped. The tick that pays the end may yet take the next bucket."""

@@ -104,6 +104,7 @@ class Telling:
                 timing=self._timing,
                 refusals=tuple(self._refused),
                 slots=trying.slots,
+                resumed=trying.resumed,
             )
         )
 

@@ -51,6 +51,8 @@ class Trial:
     receipt: tuple[Receipt, bytes] | None = None
     """The worker's, read and as it was signed, once all of the answer is there."""
     lie: str = ""
+    resumed: int = 0
+    """circuits that died in mid-answer and were replaced"""
     repaid: bool = False
     """whether other credits were tried after some that its mint would not have"""
 

@@ -235,7 +235,8 @@ class Serving:
     def _handle(self, event: Event) -> None:
         match event:
             case Accept(circuit=circuit, reply=reply, rate=rate):
-                self._node.accept(self._incoming.pop(circuit), reply, rate=rate)
+                incoming = self._incoming.pop(circuit)
+                self._node.accept(incoming, reply, rate=rate, resumable=True)
                 self._nursery.start_soon(self._listen, circuit)
                 self._nursery.start_soon(self._keeper.fetch)
             case Deny(circuit=circuit, reply=reply):

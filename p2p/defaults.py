@@ -104,6 +104,21 @@ ANSWER_TIME = 6.0
 OPEN_TIMEOUT = 10.0
 """seconds the asker waits for a circuit: one more than the guard."""
 
+RESUME_TIME = 30.0
+"""seconds both ends keep a request whose circuit broke: twice the pause that an asker may see."""
+
+RESUME_OPEN = 5.0
+"""seconds the asker waits for a circuit to go on with: a third of the pause that it may see."""
+
+CIRCUIT_QUIET = 5.0
+"""seconds an endpoint owes a sign before its circuit counts as broken: a third of that pause."""
+
+KEPT_CIRCUITS = 64
+"""broken circuits whose answers an endpoint keeps: as many as one asker may have."""
+
+KEPT_BYTES = 64 * 1024 * 1024
+"""bytes of answers that an endpoint keeps to say them again: hundreds of usual length."""
+
 GONE_TIME = 30.0
 """seconds an ended circuit's id is ignored: frames sent before the end are no offence."""
 

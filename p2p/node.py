@@ -23,6 +23,7 @@ from p2p.errors import LocalError, TussahError, only_one
 from p2p.identity import AdnlId, Identity
 from p2p.onion.cell import MAX_RELAYS
 from p2p.onion.core import (
+    Broken,
     CircuitId,
     Data,
     Ended,
@@ -35,7 +36,9 @@ from p2p.onion.core import (
     Opened,
     Pong,
     Reset,
+    Resumed,
     Shape,
+    Unresumed,
 )
 from p2p.onion.handshake import Target
 from p2p.overlay import advert
@@ -52,7 +55,9 @@ from p2p.transport.libp2p import Libp2pCarrier
 from p2p.transport.udp import UdpStatistics, UdpTransport
 from p2p.wire import Endpoint, Link
 
-CircuitEvent: TypeAlias = Opened | Failed | Data | Ended | Reset | Pong | Lost
+CircuitEvent: TypeAlias = (
+    Opened | Failed | Data | Ended | Reset | Pong | Broken | Resumed | Unresumed | Lost
+)
 """What `Node.events` gives; `Failed` and `Lost` are the last of their circuit."""
 
 OnionTap: TypeAlias = Callable[[str, bytes], None]
@@ -399,17 +404,30 @@ class Node:
         """
         return self._driver.call("path", lambda core, now: core.path(now, worker, relays, suspects))
 
-    def open(self, path: Sequence[Target], request: bytes, *, rate: int = 0) -> CircuitId:
+    def open(
+        self,
+        path: Sequence[Target],
+        request: bytes,
+        *,
+        rate: int = 0,
+        resumable: bool = False,
+    ) -> CircuitId:
         """Ask for a circuit: `events` gives `Opened` or `Failed` within 10 s.
 
         With a `rate` of `defaults.ANSWER_RATES`, which the endpoint must read in `request`, it is
-        shaped: one request, whose texts do not show in its traffic.
+        shaped: one request, whose texts do not show in its traffic. One that is `resumable`, of one
+        request too, gives `Broken` if it ends in the middle of that.
         """
         circuit = self._driver.call(
-            "open", lambda core, now: core.open(now, path, request, rate=rate)
+            "open",
+            lambda core, now: core.open(now, path, request, rate=rate, resumable=resumable),
         )
         self._inside.circuits.add(circuit)
         return circuit
+
+    def resume(self, circuit: CircuitId, path: Sequence[Target]) -> None:
+        """Go on with a circuit that is `Broken`: its `events` give `Resumed`, or `Unresumed`."""
+        self._driver.call("resume", lambda core, now: core.resume(now, circuit, path))
 
     def events(self, circuit: CircuitId) -> trio.MemoryReceiveChannel[CircuitEvent]:
         """The events of one circuit, in order; the channel ends after the last. Call it once.
@@ -420,10 +438,18 @@ class Node:
 
     # --- circuits that end here ---
 
-    def accept(self, incoming: Incoming, offer: bytes, *, rate: int = 0) -> None:
-        """Answer a circuit with yes, and what is asked on it at the rate that it asks for."""
+    def accept(
+        self, incoming: Incoming, offer: bytes, *, rate: int = 0, resumable: bool = False
+    ) -> None:
+        """Answer a circuit with yes, and what is asked on it at the rate that it asks for.
+
+        If it is `resumable`, its asker may come by another way when it breaks.
+        """
         circuit = incoming.circuit
-        self._driver.call("accept", lambda core, now: core.accept(now, circuit, offer, rate=rate))
+        self._driver.call(
+            "accept",
+            lambda core, now: core.accept(now, circuit, offer, rate=rate, resumable=resumable),
+        )
 
     def refuse(self, incoming: Incoming, reason: bytes) -> None:
         """Answer a circuit with no."""
@@ -518,6 +544,8 @@ class _Inside:
     def handle(self, now: float, event: Event) -> None:
         match event:
             case Opened() | Failed() | Data() | Ended() | Reset() | Pong() | Lost():
+                self._deliver(event)
+            case Broken() | Resumed() | Unresumed():
                 self._deliver(event)
             case Incoming():
                 self._offer(event)

@@ -370,16 +370,35 @@ class Stack:
         return self._onion.path(now, worker, relays, acquainted=acquainted, suspects=suspects)
 
     def open(
-        self, now: float, path: Sequence[Target], request: bytes, *, rate: int = 0
+        self,
+        now: float,
+        path: Sequence[Target],
+        request: bytes,
+        *,
+        rate: int = 0,
+        resumable: bool = False,
     ) -> CircuitId:
         """Ask the last of `path` through the others: `Opened` or `Failed` in 10 s."""
         self._pass(now)
-        return self._onion.open(now, path, request, rate=rate)
+        return self._onion.open(now, path, request, rate=rate, resumable=resumable)
 
-    def accept(self, now: float, circuit: CircuitId, offer: bytes, *, rate: int = 0) -> None:
+    def resume(self, now: float, circuit: CircuitId, path: Sequence[Target]) -> None:
+        """Go on with a `Broken` circuit over another path: `Resumed` or `Unresumed`."""
+        self._pass(now)
+        self._onion.resume(now, circuit, path)
+
+    def accept(
+        self,
+        now: float,
+        circuit: CircuitId,
+        offer: bytes,
+        *,
+        rate: int = 0,
+        resumable: bool = False,
+    ) -> None:
         """Answer an `Incoming` with yes."""
         self._pass(now)
-        self._onion.accept(now, circuit, offer, rate=rate)
+        self._onion.accept(now, circuit, offer, rate=rate, resumable=resumable)
 
     def refuse(self, now: float, circuit: CircuitId, reason: bytes) -> None:
         """Answer an `Incoming` with no."""

@@ -287,7 +287,14 @@ class Face:
         """The end alone: the hops before it are part of the delay."""
         return [Target(id=worker, onion_key=bytes(32))]
 
-    def open(self, path: Sequence[Target], request: bytes, *, rate: int = 0) -> CircuitId:
+    def open(
+        self,
+        path: Sequence[Target],
+        request: bytes,
+        *,
+        rate: int = 0,
+        resumable: bool = False,
+    ) -> CircuitId:
         """As `Node.open`; cells are below this, and so is the shape of a request."""
         end = self._end()
         there = self._faces.up(path[-1].id)
@@ -323,7 +330,9 @@ class Face:
         end = self._ends.get(circuit)
         return _ended() if end is None else end.events
 
-    def accept(self, incoming: Incoming, offer: bytes, *, rate: int = 0) -> None:
+    def accept(
+        self, incoming: Incoming, offer: bytes, *, rate: int = 0, resumable: bool = False
+    ) -> None:
         """As `Node.accept`."""
         end = self._ends.get(incoming.circuit)
         if end is not None and end.other is not None:

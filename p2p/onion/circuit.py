@@ -19,7 +19,9 @@ from p2p.onion.events import (
     BAD_REPLY,
     DESTROYED,
     GUARD_UNREACHABLE,
+    SILENT,
     TIMED_OUT,
+    Broken,
     Data,
     Dial,
     Ended,
@@ -29,13 +31,16 @@ from p2p.onion.events import (
     Opened,
     Pong,
     Reset,
+    Resumed,
+    Unresumed,
 )
 from p2p.onion.guards import Guards
-from p2p.onion.handshake import Accepted, ClientHandshake, Refused, Target
+from p2p.onion.handshake import Accepted, Answered, ClientHandshake, Refused, Target
 from p2p.onion.handshake import Ended as EndCreate
 from p2p.onion.link import LinkCore, Port, Side
 from p2p.onion.links import Links
 from p2p.onion.relay import Admission, House
+from p2p.onion.resuming import STREAM, Claim, Grant
 from p2p.onion.shaping import AskerShape, Shape
 from p2p.onion.streams import Streams
 from p2p.onion.timers import Due, Key, Timers
@@ -64,10 +69,16 @@ class CircuitCore:
         self._count = 0
         self._circuits: dict[int, Circuit] = {}
         self._waiting: dict[AdnlId, dict[CircuitId, None]] = {}
+        self._sessions: dict[bytes, CircuitId] = {}
+        """Circuits to us that may be gone on with."""
+        self._kept = 0
+        """Bytes of answers that are kept, at most."""
         self.sent = 0
         """Cells of our own circuits that were sealed."""
         self.received = 0
         """Cells of our own circuits that were opened."""
+        self.resumed = 0
+        """Circuits to us that were gone on with over another path."""
 
     def __len__(self) -> int:
         return len(self._circuits)
@@ -79,7 +90,15 @@ class CircuitCore:
             "waiting": sum(len(ids) for ids in self._waiting.values()),
             "unsent": sum(circuit.streams.queued for circuit in self._circuits.values()),
             "left": self.left,
+            "broken": self.broken,
+            "sessions": len(self._sessions),
+            "kept": sum(circuit.streams.kept for circuit in self._circuits.values()),
         }
+
+    @property
+    def broken(self) -> int:
+        """Circuits that may be gone on with over another path."""
+        return sum(circuit.broken for circuit in self._circuits.values())
 
     @property
     def left(self) -> int:
@@ -88,11 +107,11 @@ class CircuitCore:
 
     # --- set-up, asking ---
 
-    def ask(self, now: float, path: Sequence[Target], request: bytes, rate: int) -> CircuitId:
+    def ask(
+        self, now: float, path: Sequence[Target], request: bytes, rate: int, *, resumable: bool
+    ) -> CircuitId:
         """Build a circuit; `Opened` or `Failed` follows."""
-        handshake = ClientHandshake(
-            path, network=self._house.network, kem=self._house.kem, entropy=self._entropy
-        )
+        handshake = self._handshake(path)
         circuit_id = self._new_id()
         try:
             create = handshake.create(int(now), request)
@@ -100,16 +119,24 @@ class CircuitCore:
             self._events.append(Failed(circuit_id, None, BAD_REPLY))
             return circuit_id
 
-        circuit = ClientCircuit(path[0].id, handshake, create, rate=rate)
+        circuit = ClientCircuit(path[0].id, handshake, create, rate=rate, resumable=resumable)
         self._circuits[circuit_id] = circuit
-        self._timers.set(Key(Due.OPEN, circuit_id), now + defaults.OPEN_TIMEOUT)
-        link = self._links.to(circuit.guard)
-        if link is not None:
-            self._send_create(now, circuit_id, circuit, link)
-        else:
-            self._waiting.setdefault(circuit.guard, {})[circuit_id] = None
-            self._events.append(Dial(circuit.guard))
+        self._build(now, circuit_id, circuit, defaults.OPEN_TIMEOUT)
         return circuit_id
+
+    def resume(self, now: float, circuit_id: CircuitId, path: Sequence[Target]) -> None:
+        """Go on with a broken circuit over another path; `Resumed` or `Unresumed` follows."""
+        circuit = self._circuits.get(circuit_id)
+        if not isinstance(circuit, ClientCircuit) or not circuit.broken or circuit.handshake:
+            return
+        handshake = self._handshake(path)
+        try:
+            create = handshake.create(int(now), circuit.claim(handshake.ephemerals[-1]))
+        except OnionError:
+            self._events.append(Unresumed(circuit_id, None, BAD_REPLY))
+            return
+        circuit.build(path[0].id, handshake, create)
+        self._build(now, circuit_id, circuit, defaults.RESUME_OPEN)
 
     def link_up(self, now: float, link: LinkCore) -> None:
         """A link to a guard that circuits may wait for."""
@@ -148,32 +175,38 @@ class CircuitCore:
     # --- set-up, answering ---
 
     def begin(self, now: float, link: LinkCore, circuit: int, create: EndCreate) -> None:
-        """Show an admitted CREATE to the endpoint's application."""
+        """Show an admitted CREATE to the endpoint's application, unless it goes on with another."""
+        claim = Claim.unpack(create.request)
+        if claim is not None:
+            self._go_on(now, link, circuit, create, claim)
+            return
         circuit_id = self._new_id()
         port = self._links.open(link, Side.ANSWERED, circuit_id, circuit)
         self._circuits[circuit_id] = EndCircuit(port, create)
         self._timers.set(Key(Due.ANSWER, circuit_id), now + defaults.ANSWER_TIME)
         self._events.append(Incoming(circuit_id, create.request))
 
-    def accept(self, now: float, circuit_id: CircuitId, offer: bytes, rate: int) -> None:
+    def accept(
+        self, now: float, circuit_id: CircuitId, offer: bytes, rate: int, *, resumable: bool
+    ) -> None:
         """The application says yes."""
         circuit = self._circuits.get(circuit_id)
         if not isinstance(circuit, EndCircuit) or circuit.create is None:
             return
-        answered = circuit.create.accept(int(now), offer)
-        circuit.create, circuit.hop = None, answered.hop
+        assert circuit.port is not None, "what waits for an answer has not gone"
+        if resumable:
+            circuit.keep()
         if rate:
             circuit.shaped(rate)
-        self._admission.counts["ok"] += 1
         self._timers.clear(Key(Due.ANSWER, circuit_id))
-        self._timers.set(Key(Due.AGE, circuit_id), now + defaults.CIRCUIT_LIFE)
-        self._links.send_handshake(circuit.port, Command.CREATED, answered.reply)
+        self._stand(now, circuit_id, circuit, circuit.port, circuit.create.accept(int(now), offer))
 
     def refuse(self, now: float, circuit_id: CircuitId, reason: bytes) -> None:
         """The application says no."""
         circuit = self._circuits.get(circuit_id)
         if not isinstance(circuit, EndCircuit) or circuit.create is None:
             return
+        assert circuit.port is not None, "what waits for an answer has not gone"
         self._admission.refuse(now, circuit.port, circuit.create, Code.REFUSED, reason)
         self._forget(circuit_id)
 
@@ -187,7 +220,7 @@ class CircuitCore:
     def streams(self, circuit_id: CircuitId) -> Streams | None:
         """The streams of an open circuit; `pump` after queueing on them."""
         circuit = self._circuits.get(circuit_id)
-        if circuit is None or not circuit.is_open or _is_left(circuit):
+        if circuit is None or not (circuit.is_open or circuit.broken) or _is_left(circuit):
             return None
         return circuit.streams
 
@@ -230,11 +263,15 @@ class CircuitCore:
         port, shape = circuit.port, circuit.shape
         assert port is not None, "slots follow a cell"
         assert shape is not None, "slots are a shape's"
-        cell = shape.slot(now, free=len(port.queue) < port.credit)
+        free = len(port.queue) < port.credit
+        if isinstance(shape, AskerShape):
+            cell = shape.slot(now, free=free, waits=self._is_paced(port) and bool(port.queue))
+        else:
+            cell = shape.slot(now, free=free)
         if cell is not None:
             self._seal(now, circuit, port, cell)
         if isinstance(shape, AskerShape) and shape.silent:
-            self._finish(now, circuit_id, DestroyReason.OTHER, killed=True)
+            self._hush(now, circuit_id)
         else:
             self._await_slot(circuit_id, circuit)
 
@@ -255,6 +292,8 @@ class CircuitCore:
             return
         self.received += 1
         circuit.used = now
+        if isinstance(circuit, ClientCircuit):
+            circuit.heard, circuit.pinged = now, False
         self._links.consumed(port)
         if said is not None and not _is_left(circuit):
             self._tell(circuit_id, said)
@@ -277,8 +316,8 @@ class CircuitCore:
         except OnionError:
             self._break(now, circuit_id)
             return
-        self._guards.ended(now, circuit.guard, killed=failure.depth == 1)
-        self._end(circuit_id, Lost(circuit_id, failure.depth - 1, failure.code))
+        self._over(now, circuit, killed=failure.depth == 1)
+        self._part(now, circuit_id, circuit, failure.depth - 1, failure.code)
         self._links.destroy(now, port, DestroyReason.OTHER)
 
     def lost(self, now: float, port: Port) -> None:
@@ -298,9 +337,11 @@ class CircuitCore:
         circuit = self._circuits.get(circuit_id)
         if circuit is None:
             return
-        if isinstance(circuit, ClientCircuit) and circuit.shape is not None and circuit.shape.begun:
-            circuit.left = True
-            circuit.shape.leave()
+        shape = circuit.shape
+        if isinstance(circuit, ClientCircuit) and isinstance(shape, AskerShape):
+            circuit.left = circuit.is_open and shape.begun
+        if isinstance(shape, AskerShape) and _is_left(circuit):
+            shape.leave()
             self.pump(now, circuit_id)
             return
         if circuit.port is not None:
@@ -329,6 +370,112 @@ class CircuitCore:
         self._links.cut(now, port, DestroyReason.LIMITS)
         self._gone(now, CircuitId(port.number), DESTROYED, killed=False)
 
+    # --- going on over another circuit ---
+
+    def give_up(self, now: float, circuit_id: CircuitId) -> None:
+        """A broken circuit has waited long enough."""
+        port = self._circuits[circuit_id].port
+        if port is not None:
+            self._links.destroy(now, port, DestroyReason.OTHER)
+        self._end(circuit_id, Lost(circuit_id, None))
+
+    def quiet(self, now: float, circuit_id: CircuitId) -> None:
+        """Ask whether the endpoint is still there; while something of ours waits, nobody knows."""
+        circuit = self._circuits[circuit_id]
+        assert isinstance(circuit, ClientCircuit), "an endpoint only waits"
+        port = circuit.port
+        assert port is not None, "a circuit that stands has a link"
+        if circuit.streams.queued or port.queue or not circuit.streams.can_go_on:
+            circuit.heard, circuit.pinged = now, False
+        if now - circuit.heard >= defaults.CIRCUIT_QUIET:
+            self._hush(now, circuit_id)
+            return
+        if now - circuit.heard >= defaults.CIRCUIT_QUIET / 2 and not circuit.pinged:
+            circuit.pinged = True
+            circuit.streams.ping()
+            self.pump(now, circuit_id)
+        self._timers.set(Key(Due.QUIET, circuit_id), now + defaults.CIRCUIT_QUIET / 4)
+
+    def _go_on(
+        self, now: float, link: LinkCore, number: int, create: EndCreate, claim: Claim
+    ) -> None:
+        """An asker comes by another way. Who cannot prove that is told no more than strangers."""
+        circuit_id = self._sessions.get(claim.session)
+        circuit = None if circuit_id is None else self._circuits[circuit_id]
+        key = _NOBODY if circuit is None or circuit.secrets is None else circuit.secrets.key
+        port = self._links.open(link, Side.ANSWERED, circuit_id or 0, number)
+        grant = None
+        is_proved = claim.is_proved(key, create.ephemeral) and claim.stream == STREAM
+        if is_proved and isinstance(circuit, EndCircuit):
+            grant = self._granted(circuit, claim)
+        if grant is None:
+            self._admission.refuse(now, port, create, Code.REFUSED)
+            return
+        assert isinstance(circuit, EndCircuit)
+        assert circuit_id is not None
+        if circuit.port is not None:
+            self._links.destroy(now, circuit.port, DestroyReason.OTHER)
+        self._timers.clear(Key(Due.BROKEN, circuit_id))
+        self._stand(now, circuit_id, circuit, port, create.accept(int(now), grant.pack()))
+        if circuit.shape is not None:
+            circuit.shape.resumed()
+        self.resumed += 1
+        self.pump(now, circuit_id)
+
+    def _granted(self, circuit: EndCircuit, claim: Claim) -> Grant | None:
+        """Go back to where the asker is; None if that cannot be."""
+        try:
+            circuit.streams.rewind(claim.received, ended=False)
+        except OnionError:
+            return None
+        return Grant(*circuit.streams.heard)
+
+    def _taken_up(self, now: float, circuit: ClientCircuit, offer: bytes) -> bool:
+        """Go back to where the endpoint is, by its word; False if that cannot be."""
+        try:
+            grant = Grant.unpack(offer)
+            circuit.streams.rewind(grant.received, ended=grant.ended)
+        except OnionError:
+            return False
+        if circuit.shape is not None:
+            circuit.shape.resumed(now, ended=grant.ended)
+        return True
+
+    def _stand(
+        self,
+        now: float,
+        circuit_id: CircuitId,
+        circuit: EndCircuit,
+        port: Port,
+        answered: Answered,
+    ) -> None:
+        """A circuit to us stands over this link."""
+        if circuit.secrets is not None:
+            self._sessions.pop(circuit.secrets.session, None)
+        circuit.opened(port, answered)
+        if circuit.streams.keeps:
+            self._sessions[answered.session] = circuit_id
+        self._admission.counts["ok"] += 1
+        self._timers.set(Key(Due.AGE, circuit_id), now + defaults.CIRCUIT_LIFE)
+        self._links.send_handshake(port, Command.CREATED, answered.reply)
+
+    def _hush(self, now: float, circuit_id: CircuitId) -> None:
+        """Nothing comes any more of what is owed: somebody on the way is gone without a word."""
+        port = self._circuits[circuit_id].port
+        self._gone(now, circuit_id, DESTROYED, killed=True, code=SILENT)
+        if port is not None:
+            self._links.destroy(now, port, DestroyReason.OTHER)
+
+    def _is_paced(self, port: Port) -> bool:
+        link = self._links.numbered(port.link)
+        return link is not None and link.pacer is not None
+
+    def _check_broken(self) -> None:
+        """Of more than 64 broken circuits the oldest are given up."""
+        broken = [circuit_id for circuit_id, each in self._circuits.items() if _waits(each)]
+        for circuit_id in broken[: -defaults.KEPT_CIRCUITS]:
+            self._end(CircuitId(circuit_id), Lost(CircuitId(circuit_id), None))
+
     # --- inside ---
 
     def _new_id(self) -> CircuitId:
@@ -336,6 +483,22 @@ class CircuitCore:
             raise NoCapacity("too many circuits")
         self._count += 1
         return CircuitId(self._count)
+
+    def _handshake(self, path: Sequence[Target]) -> ClientHandshake:
+        house = self._house
+        return ClientHandshake(path, network=house.network, kem=house.kem, entropy=self._entropy)
+
+    def _build(
+        self, now: float, circuit_id: CircuitId, circuit: ClientCircuit, wait: float
+    ) -> None:
+        """Send the CREATE as soon as there is a link to the guard."""
+        self._timers.set(Key(Due.OPEN, circuit_id), now + wait)
+        link = self._links.to(circuit.guard)
+        if link is not None:
+            self._send_create(now, circuit_id, circuit, link)
+        else:
+            self._waiting.setdefault(circuit.guard, {})[circuit_id] = None
+            self._events.append(Dial(circuit.guard))
 
     def _send_create(
         self, now: float, circuit_id: CircuitId, circuit: ClientCircuit, link: LinkCore
@@ -364,24 +527,34 @@ class CircuitCore:
     ) -> None:
         if self._house.tap is not None:
             self._house.tap("offer", answer.offer)
-        circuit.handshake = circuit.half = None
-        circuit.layers = answer.layers
-        circuit.used = now
+        was_broken = circuit.broken
+        if was_broken and not self._taken_up(now, circuit, answer.offer):
+            self._break(now, circuit_id)
+            return
+        circuit.opened(now, answer)
         self._guards.tried(now, circuit.guard, passed=True)
         self._timers.clear(Key(Due.OPEN, circuit_id))
+        self._timers.clear(Key(Due.BROKEN, circuit_id))
         self._timers.set(Key(Due.IDLE, circuit_id), now + defaults.CIRCUIT_IDLE)
         self._timers.set(Key(Due.AGE, circuit_id), now + defaults.CIRCUIT_LIFE)
-        self._events.append(Opened(circuit_id, answer.offer, answer.session))
+        if circuit.streams.keeps and circuit.shape is None:  # the slots of a shape count for it
+            self._timers.set(Key(Due.QUIET, circuit_id), now + defaults.CIRCUIT_QUIET / 2)
+        if was_broken:
+            self._events.append(Resumed(circuit_id))
+            self.pump(now, circuit_id)
+        else:
+            self._events.append(Opened(circuit_id, answer.offer, answer.session))
 
     def _refused(
         self, now: float, circuit_id: CircuitId, circuit: ClientCircuit, answer: Refused
     ) -> None:
         assert circuit.port is not None, "who refused was asked"
-        code = answer.status.code
+        code, port = answer.status.code, circuit.port
         self._guards.tried(now, circuit.guard, passed=answer.depth > 1)
-        self._end(circuit_id, Failed(circuit_id, answer.depth - 1, code, answer.reason))
+        failed = Failed(circuit_id, answer.depth - 1, code, answer.reason)
+        self._unbuilt(circuit_id, circuit, failed)
         # Relays before the one that refused hold the circuit open: they could not read its reply.
-        self._links.destroy(now, circuit.port, DestroyReason.OTHER)
+        self._links.destroy(now, port, DestroyReason.OTHER)
 
     def _seal(self, now: float, circuit: Circuit, port: Port, cell: Cell) -> None:
         if self._house.tap is not None:
@@ -389,6 +562,21 @@ class CircuitCore:
         self.sent += 1
         circuit.used = now
         self._links.send(now, port, Command.CELL, circuit.seal(cell))
+        if circuit.streams.keeps and isinstance(circuit, EndCircuit):
+            self._keep(len(cell.data))
+
+    def _keep(self, size: int) -> None:
+        """Of more than 64 MiB of answers the oldest are kept no longer; counted when it may be."""
+        self._kept += size
+        if self._kept <= defaults.KEPT_BYTES:
+            return
+        keeping = [each for each in self._circuits.values() if isinstance(each, EndCircuit)]
+        self._kept = sum(each.streams.kept for each in keeping)
+        for each in keeping:
+            if self._kept <= defaults.KEPT_BYTES * 3 // 4:
+                break
+            self._kept -= each.streams.kept
+            each.streams.forget()
 
     def _await_slot(self, circuit_id: int, circuit: Circuit) -> None:
         due = None if circuit.shape is None else circuit.shape.due
@@ -429,14 +617,16 @@ class CircuitCore:
         if port is not None:
             self._links.destroy(now, port, reason)
 
-    def _gone(self, now: float, circuit_id: CircuitId, status: int, *, killed: bool) -> None:
+    def _gone(
+        self, now: float, circuit_id: CircuitId, status: int, *, killed: bool, code: int = 0
+    ) -> None:
         """Say the end that fits the state; whether it may have been the guard who ended it."""
         circuit = self._circuits[circuit_id]
         self._over(now, circuit, killed=killed)
-        if isinstance(circuit, ClientCircuit) and circuit.layers is None:
+        if isinstance(circuit, ClientCircuit) and circuit.handshake is not None:
             self._fail(now, circuit_id, status)
         else:
-            self._end(circuit_id, Lost(circuit_id, None))
+            self._part(now, circuit_id, circuit, None, code)
 
     def _over(self, now: float, circuit: Circuit, *, killed: bool) -> None:
         """A circuit that stood is over."""
@@ -450,7 +640,34 @@ class CircuitCore:
             self._guards.unreachable(now, circuit.guard)
         else:
             self._guards.tried(now, circuit.guard, passed=False)
-        self._end(circuit_id, Failed(circuit_id, None, status))
+        self._unbuilt(circuit_id, circuit, Failed(circuit_id, None, status))
+
+    def _unbuilt(self, circuit_id: CircuitId, circuit: ClientCircuit, failed: Failed) -> None:
+        """A path came to nothing; with it the circuit, unless it had stood before."""
+        if not circuit.broken:
+            self._end(circuit_id, failed)
+            return
+        self._timers.clear(Key(Due.OPEN, circuit_id))
+        self._unwait(circuit_id, circuit)
+        circuit.cease()
+        self._events.append(Unresumed(circuit_id, failed.hop, failed.status))
+
+    def _part(
+        self, now: float, circuit_id: CircuitId, circuit: Circuit, hop: int | None, code: int
+    ) -> None:
+        """A circuit that stood is gone, for good unless a request on it can be gone on with."""
+        if circuit.broken or _is_left(circuit) or not circuit.streams.can_go_on:
+            self._end(circuit_id, Lost(circuit_id, hop, code))
+            return
+        for due in (Due.IDLE, Due.AGE, Due.SLOT, Due.QUIET):
+            self._timers.clear(Key(due, circuit_id))
+        self._timers.set(Key(Due.BROKEN, circuit_id), now + defaults.RESUME_TIME)
+        circuit.cease()
+        circuit.broken = True
+        if isinstance(circuit, ClientCircuit):
+            self._events.append(Broken(circuit_id, hop, code))
+        else:
+            self._check_broken()
 
     def _end(self, circuit_id: CircuitId, event: Event) -> None:
         if not _is_left(self._forget(circuit_id)):
@@ -458,14 +675,39 @@ class CircuitCore:
 
     def _forget(self, circuit_id: CircuitId) -> Circuit:
         circuit = self._circuits.pop(circuit_id)
-        for due in (Due.OPEN, Due.ANSWER, Due.IDLE, Due.AGE, Due.SLOT):
+        for due in _DUES:
             self._timers.clear(Key(due, circuit_id))
-        if isinstance(circuit, ClientCircuit) and circuit.guard in self._waiting:
-            waiting = self._waiting[circuit.guard]
+        if isinstance(circuit, ClientCircuit):
+            self._unwait(circuit_id, circuit)
+        elif circuit.secrets is not None:
+            self._sessions.pop(circuit.secrets.session, None)
+        return circuit
+
+    def _unwait(self, circuit_id: CircuitId, circuit: ClientCircuit) -> None:
+        waiting = self._waiting.get(circuit.guard)
+        if waiting is not None:
             waiting.pop(circuit_id, None)
             if not waiting:
                 del self._waiting[circuit.guard]
-        return circuit
+
+
+_DUES = (
+    Due.OPEN,
+    Due.ANSWER,
+    Due.IDLE,
+    Due.AGE,
+    Due.SLOT,
+    Due.QUIET,
+    Due.BROKEN,
+)
+"""Timers of one circuit."""
+
+_NOBODY = bytes(32)
+"""The key that a proof for an unknown session is held against, for the time it takes."""
+
+
+def _waits(circuit: Circuit) -> bool:
+    return isinstance(circuit, EndCircuit) and circuit.broken
 
 
 def _is_left(circuit: Circuit) -> bool:

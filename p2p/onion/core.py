@@ -23,6 +23,7 @@ from p2p.onion.events import BAD_REPLY as BAD_REPLY
 from p2p.onion.events import DESTROYED as DESTROYED
 from p2p.onion.events import GUARD_UNREACHABLE as GUARD_UNREACHABLE
 from p2p.onion.events import TIMED_OUT as TIMED_OUT
+from p2p.onion.events import Broken as Broken
 from p2p.onion.events import CloseLink as CloseLink
 from p2p.onion.events import Data as Data
 from p2p.onion.events import Dial as Dial
@@ -36,7 +37,9 @@ from p2p.onion.events import NotKept as NotKept
 from p2p.onion.events import Opened as Opened
 from p2p.onion.events import Pong as Pong
 from p2p.onion.events import Reset as Reset
+from p2p.onion.events import Resumed as Resumed
 from p2p.onion.events import Tap
+from p2p.onion.events import Unresumed as Unresumed
 from p2p.onion.guards import Guards
 from p2p.onion.handshake import Ended as EndCreate
 from p2p.onion.handshake import Relayed, Target
@@ -76,7 +79,11 @@ class OnionStatistics:
 
     links: int
     circuits: int
-    """Begun or ending here."""
+    """Begun or ending here, that stand or are being built."""
+    broken: int
+    """Those beside them that may be gone on with over another path."""
+    resumed: int
+    """Times that a circuit to this node was."""
     left: int
     """Those of them that go on for their shape alone."""
     passages: int
@@ -213,21 +220,48 @@ class OnionCore:
         return self._guards.age(now, guard)
 
     def open(
-        self, now: float, path: Sequence[Target], request: bytes, *, rate: int = 0
+        self,
+        now: float,
+        path: Sequence[Target],
+        request: bytes,
+        *,
+        rate: int = 0,
+        resumable: bool = False,
     ) -> CircuitId:
         """Ask the last of 1-4 `path` through the others; ends in `Opened` or `Failed` in 10 s.
 
         `request` <= 512 bytes, and tells the endpoint the `rate` of `ANSWER_RATES`, if any: such a
-        circuit is shaped, as `p2p.onion.shaping` says. Raises `NoCapacity` if this node has too
-        many circuits.
+        circuit is shaped, as `p2p.onion.shaping` says. One that is `resumable` carries one request,
+        and ends in `Broken` while that is under way. Raises `NoCapacity` if this node has too many
+        circuits.
         """
         self._enter(now)
-        return self._circuits.ask(now, path, request, rate)
+        return self._circuits.ask(now, path, request, rate, resumable=resumable)
 
-    def accept(self, now: float, circuit: CircuitId, offer: bytes, *, rate: int = 0) -> None:
-        """Answer an `Incoming` with yes, at the rate it asks for; `offer` <= 960 bytes."""
+    def resume(self, now: float, circuit: CircuitId, path: Sequence[Target]) -> None:
+        """Go on with a `Broken` circuit over another path to its endpoint: `Resumed`, `Unresumed`.
+
+        Both directions go on at the right byte; what has come is not said again.
+        """
         self._enter(now)
-        self._circuits.accept(now, circuit, offer, rate)
+        self._circuits.resume(now, circuit, path)
+
+    def accept(
+        self,
+        now: float,
+        circuit: CircuitId,
+        offer: bytes,
+        *,
+        rate: int = 0,
+        resumable: bool = False,
+    ) -> None:
+        """Answer an `Incoming` with yes, at the rate it asks for; `offer` <= 960 bytes.
+
+        If it is `resumable`, what is said on it is kept for 30 s after it breaks: its asker may
+        come by another way, of which nothing is told here. `Lost` then comes when nobody did.
+        """
+        self._enter(now)
+        self._circuits.accept(now, circuit, offer, rate, resumable=resumable)
 
     def refuse(self, now: float, circuit: CircuitId, reason: bytes) -> None:
         """Answer an `Incoming` with no; `reason` <= 960 bytes."""
@@ -345,7 +379,9 @@ class OnionCore:
         """What has happened so far."""
         return OnionStatistics(
             links=self._links.sizes()["links"],
-            circuits=len(self._circuits),
+            circuits=len(self._circuits) - self._circuits.broken,
+            broken=self._circuits.broken,
+            resumed=self._circuits.resumed,
             left=self._circuits.left,
             passages=len(self._relay),
             cells_forward=self._relay.forward,
@@ -501,6 +537,10 @@ class OnionCore:
                 self._paces.look(now)
             case Due.SLOT:
                 self._circuits.slot(now, CircuitId(key.of))
+            case Due.QUIET:
+                self._circuits.quiet(now, CircuitId(key.of))
+            case Due.BROKEN:
+                self._circuits.give_up(now, CircuitId(key.of))
             case _:
                 self._wake_link(now, key)
 

@@ -4,17 +4,25 @@ The asker knows the whole path; the endpoint knows the link that the circuit cam
 nothing else of where it comes from.
 """
 
-from typing import TypeAlias, final
+from typing import NamedTuple, TypeAlias, final
 
 from p2p import defaults
 from p2p.errors import OnionError
 from p2p.identity import AdnlId
 from p2p.onion.cell import Cell, Hop, Layers
-from p2p.onion.handshake import ClientHandshake
+from p2p.onion.handshake import Accepted, Answered, ClientHandshake
 from p2p.onion.handshake import Ended as EndCreate
 from p2p.onion.link import Port
+from p2p.onion.resuming import Claim
 from p2p.onion.shaping import AskerShape, EndShape
 from p2p.onion.streams import Streams
+
+
+class Secrets(NamedTuple):
+    """What only the two ends of a circuit know, for it to be gone on with."""
+
+    session: bytes
+    key: bytes
 
 
 @final
@@ -22,20 +30,30 @@ class ClientCircuit:
     """A circuit this node asked for: building until it has layers."""
 
     __slots__ = (
+        "broken",
         "create",
         "guard",
         "half",
         "handshake",
+        "heard",
         "layers",
         "left",
+        "pinged",
         "port",
+        "secrets",
         "shape",
         "streams",
         "used",
     )
 
     def __init__(
-        self, guard: AdnlId, handshake: ClientHandshake, create: bytes, *, rate: int
+        self,
+        guard: AdnlId,
+        handshake: ClientHandshake,
+        create: bytes,
+        *,
+        rate: int,
+        resumable: bool,
     ) -> None:
         self.guard = guard
         self.handshake: ClientHandshake | None = handshake
@@ -44,17 +62,48 @@ class ClientCircuit:
         self.half: bytes | None = None
         """The first frame of the CREATED."""
         self.layers: Layers | None = None
-        self.streams = Streams(asker=True, most=1 if rate else defaults.STREAMS)
+        self.streams = Streams(asker=True, most=1 if rate else defaults.STREAMS, keep=resumable)
         self.shape = AskerShape(rate, self.streams) if rate else None
         self.used = 0.0
         """When a cell last came or went."""
+        self.heard = 0.0
+        """When a cell last came."""
+        self.pinged = False
+        """A sign of life has been asked for since."""
         self.left = False
         """The caller wants to hear no more; only the shape goes on."""
+        self.secrets: Secrets | None = None
+        """Of the newest circuit that it stood over."""
+        self.broken = False
+        """It stood, and does not: it may be gone on with."""
 
     @property
     def is_open(self) -> bool:
         """Whether cells may be sent."""
         return self.layers is not None
+
+    def build(self, guard: AdnlId, handshake: ClientHandshake, create: bytes) -> None:
+        """Go on over another path."""
+        self.guard, self.handshake, self.create = guard, handshake, create
+
+    def claim(self, ephemeral: bytes) -> bytes:
+        """The request with which it is gone on with, for this ephemeral key."""
+        assert self.secrets is not None, "what has stood is gone on with"
+        received, _ = self.streams.heard
+        return Claim.make(*self.secrets, ephemeral, received).pack()
+
+    def opened(self, now: float, answer: Accepted) -> None:
+        """The path stands."""
+        self.handshake = self.half = None
+        self.layers = answer.layers
+        self.secrets = Secrets(answer.session, answer.resume)
+        self.used = self.heard = now
+        self.pinged = self.broken = False
+
+    def cease(self) -> None:
+        """The path is gone, or came to nothing."""
+        self.handshake = self.half = self.layers = self.port = None
+        self.create = b""
 
     def seal(self, cell: Cell) -> bytes:
         """The body of a frame to the guard."""
@@ -72,10 +121,10 @@ class ClientCircuit:
 class EndCircuit:
     """A circuit that ends here: asked for until it has a hop's keys."""
 
-    __slots__ = ("create", "hop", "port", "shape", "streams", "used")
+    __slots__ = ("broken", "create", "hop", "port", "secrets", "shape", "streams", "used")
 
     def __init__(self, port: Port, create: EndCreate) -> None:
-        self.port = port
+        self.port: Port | None = port
         self.create: EndCreate | None = create
         """The CREATE, until it is answered."""
         self.hop: Hop | None = None
@@ -83,11 +132,29 @@ class EndCircuit:
         self.shape: EndShape | None = None
         self.used = 0.0
         """When a cell last came or went."""
+        self.secrets: Secrets | None = None
+        """Of the newest circuit that it stood over, if it may be gone on with."""
+        self.broken = False
+        """It stood, and does not: it may be gone on with."""
 
     @property
     def is_open(self) -> bool:
         """Whether cells may be sent."""
         return self.hop is not None
+
+    def keep(self) -> None:
+        """Keep what is said, for the asker to come by another way if this one ends."""
+        self.streams = Streams(asker=False, keep=True)
+
+    def opened(self, port: Port, answered: Answered) -> None:
+        """It stands over this link."""
+        self.port, self.hop, self.create = port, answered.hop, None
+        self.secrets = Secrets(answered.session, answered.resume)
+        self.broken = False
+
+    def cease(self) -> None:
+        """What it stood over is gone."""
+        self.port = self.hop = None
 
     def shaped(self, rate: int) -> None:
         """Answer at so many cells a second."""

@@ -27,6 +27,10 @@ BAD_REPLY = 259
 """`Failed.status`: the reply opened at no hop, or broke a rule."""
 
 
+SILENT = 260
+"""`Broken.code`: nothing came for seconds in which something had to."""
+
+
 @dataclass(frozen=True, slots=True)
 class Opened:
     """The endpoint accepted; `session` is known to it and the asker alone."""
@@ -90,6 +94,34 @@ class Lost:
     circuit: CircuitId
     hop: int | None
     code: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """As `Lost`, of a circuit whose request can be gone on with: `resume` or `close` within 30 s.
+
+    `code` may be `SILENT`. What is sent meanwhile waits.
+    """
+
+    circuit: CircuitId
+    hop: int | None
+    code: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """The request goes on where it broke off, over another path."""
+
+    circuit: CircuitId
+
+
+@dataclass(frozen=True, slots=True)
+class Unresumed:
+    """`resume` came to nothing, and may be tried again; `hop` and `status` as in `Failed`."""
+
+    circuit: CircuitId
+    hop: int | None
+    status: int
 
 
 @dataclass(frozen=True, slots=True)

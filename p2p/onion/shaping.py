@@ -27,7 +27,7 @@ LAST: Final = 1
 STREAM: Final = 1
 """The stream of a shaped circuit's one request."""
 
-SILENT_SLOTS: Final = 10
+SILENT_SLOTS: Final = 5
 """slots of the asker, seconds, without a cell of an endpoint that owes four in each"""
 
 
@@ -76,6 +76,10 @@ class Pacer:
     def due(self) -> float:
         """When the next slot comes."""
         return self._at(self.number + 1)
+
+    def age(self, now: float) -> float:
+        """Seconds since the first slot's beginning."""
+        return now - self._began
 
     def take(self, now: float) -> bool:
         """Whether another slot has come; of several only the newest is left."""
@@ -179,12 +183,27 @@ class AskerShape:
             self._pacer = Pacer(ASKER_RATE, now)
         return self._count(self._streams.next())
 
-    def slot(self, now: float, *, free: bool) -> Cell | None:
-        """The cell of a slot that has come, unless none can leave."""
+    def resumed(self, now: float, *, ended: bool) -> None:
+        """It goes on over another circuit, to whose end the upload has come or not.
+
+        If not, what is missing is filled up to as many cells as before: how many there are would
+        tell how many had come, and so how long the text is.
+        """
+        self._silent = 0
+        if not ended:
+            self._pacer, self._sent = None, 0
+        elif self._pacer is not None:
+            self._heard = max(self._heard, int(self._pacer.age(now) * self._rate))
+
+    def slot(self, now: float, *, free: bool, waits: bool = False) -> Cell | None:
+        """The cell of a slot that has come, unless none can leave.
+
+        `waits`: cells of ours are in line yet, so that the endpoint cannot owe anything.
+        """
         assert self._pacer is not None, "slots follow the END"
         if not self._pacer.take(now):
             return None
-        self._silent += 1
+        self._silent += not waits
         return (self._streams.next() or DUMMY) if free else None
 
     def hear(self, now: float, cell: Cell) -> None:
@@ -235,6 +254,10 @@ class EndShape:
     def burst(self, now: float) -> Cell | None:
         """A cell that waits for credit alone: none ever does."""
         return None
+
+    def resumed(self) -> None:
+        """It goes on over another circuit; some of what was said is said again."""
+        self.over, self._last = False, 0
 
     def slot(self, now: float, *, free: bool) -> Cell | None:
         """The cell of a slot that has come, unless none can leave."""

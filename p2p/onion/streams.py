@@ -4,6 +4,10 @@ Stream 0 is the circuit's own (dummies, ping). Requests are 1, 2, 3 ... in order
 ends its upload, but it may go on to send on the stream, since it pays while it reads, until the
 answer's END; the endpoint's END closes the stream. RESET gives it up both ways. `offset` counts
 bytes per stream and direction: a gap, overlap or wrap is an error of the circuit.
+
+Streams that `keep` what they have sent, of one request, can go on over another circuit: `rewind`
+queues again what the other end has not had. The asker then answers the END with a RESET, which says
+that all has come and nothing need be kept.
 """
 
 from collections import deque
@@ -12,6 +16,7 @@ from typing import NamedTuple, final
 from p2p import defaults
 from p2p.errors import NoCapacity, OnionError
 from p2p.onion.cell import MAX_DATA, Cell, Kind
+from p2p.onion.resuming import STREAM
 
 _MAX_OFFSET = 2**32 - 1
 
@@ -20,9 +25,13 @@ _MAX_OFFSET = 2**32 - 1
 class _Stream:
     """Both directions of one stream."""
 
-    __slots__ = ("closed", "ended", "finished", "received", "sent")
+    __slots__ = ("closed", "end_at", "ended", "finished", "kept", "received", "sent")
 
-    def __init__(self) -> None:
+    def __init__(self, *, keep: bool) -> None:
+        self.kept = bytearray() if keep else None
+        """All that was sent; None: not kept, or too much, or neither end wants it any more."""
+        self.end_at: int | None = None
+        """Where our END stood, once it has been sent."""
         self.sent = 0
         self.received = 0
         self.ended = False
@@ -58,9 +67,10 @@ class Upload(NamedTuple):
 class Streams:
     """One end of a circuit: `send`, `end`, `reset` queue; `next` gives cells; `take` reads them."""
 
-    def __init__(self, *, asker: bool, most: int = defaults.STREAMS) -> None:
+    def __init__(self, *, asker: bool, most: int = defaults.STREAMS, keep: bool = False) -> None:
         self._asker = asker
-        self._most = most
+        self._keep = keep
+        self._most = STREAM if keep and asker else most
         self._streams: dict[int, _Stream] = {}
         self._pieces: deque[_Piece] = deque()
         self._queued = 0
@@ -95,6 +105,66 @@ class Streams:
     def is_closed(self) -> bool:
         """Whether nothing more is said or heard on any stream."""
         return all(state.closed for state in self._streams.values())
+
+    # --- over another circuit ---
+
+    @property
+    def keeps(self) -> bool:
+        """Whether a request on them may be gone on with at all."""
+        return self._keep
+
+    @property
+    def can_go_on(self) -> bool:
+        """Whether a request is under way of which an end may have missed something."""
+        state = self._streams.get(STREAM)
+        if state is None or state.kept is None or len(self._streams) > 1:
+            return False
+        return not (self._asker and state.closed)
+
+    @property
+    def kept(self) -> int:
+        """Bytes that are kept."""
+        return sum(len(state.kept or b"") for state in self._streams.values())
+
+    @property
+    def heard(self) -> tuple[int, bool]:
+        """Bytes of the request's stream that have come, and whether its END has."""
+        state = self._streams.get(STREAM)
+        return (0, False) if state is None else (state.received, state.ended)
+
+    def forget(self) -> None:
+        """Keep nothing any more: this end cannot go on."""
+        for state in self._streams.values():
+            state.kept = None
+
+    def rewind(self, received: int, *, ended: bool) -> None:
+        """Queue again what the peer has not had: it has `received` bytes, and our END if `ended`.
+
+        Raises `OnionError` if it cannot have that, or if that is not kept.
+        """
+        state = self._streams.get(STREAM)
+        if state is None or state.kept is None or received > state.sent:
+            raise OnionError("what was not sent, or is not kept, is not sent again")
+        if ended and state.end_at is None:
+            raise OnionError("an END that was not sent")
+        again = bytes(state.kept[received:])
+        del state.kept[received:]
+        self._queued += len(again)
+        waiting = [piece for piece in self._pieces if piece.stream == STREAM]
+        self._pieces = deque(self._again(state, received, again, ended=ended))
+        self._pieces += waiting
+        self._ponging = False
+        state.sent = received
+
+    def _again(self, state: _Stream, received: int, again: bytes, *, ended: bool) -> list[_Piece]:
+        """What was sent, to be sent again, with the END in its place."""
+        if state.end_at is None or ended:
+            return [_Piece(STREAM, Kind.DATA, again)] if again else []
+        if received > state.end_at:
+            raise OnionError("bytes behind an END that has not come")
+        cut, state.end_at = state.end_at - received, None
+        pieces = [_Piece(STREAM, Kind.END, again[:cut])]
+        return pieces + ([_Piece(STREAM, Kind.DATA, again[cut:])] if again[cut:] else [])
 
     # --- out ---
 
@@ -138,7 +208,7 @@ class Streams:
         if state is None or (state.closed and not self._unsent(stream)):
             return
         self._drop(stream)
-        state.closed = True
+        state.closed, state.kept = True, None
         self._pieces.append(sign)
 
     def ping(self) -> None:
@@ -174,6 +244,8 @@ class Streams:
             self._give_up(cell)
             return None
         self._follow(state, cell)
+        if self._keep and self._asker and state.ended:
+            self._pieces.append(_Piece(cell.stream, Kind.RESET, b"\0"))
         return cell
 
     # --- inside ---
@@ -200,7 +272,7 @@ class Streams:
         return stream == len(self._streams) + 1
 
     def _add(self, stream: int) -> _Stream:
-        state = self._streams[stream] = _Stream()
+        state = self._streams[stream] = _Stream(keep=self._keep and stream == STREAM)
         return state
 
     def _follow(self, state: _Stream, cell: Cell) -> None:
@@ -208,7 +280,7 @@ class Streams:
             raise OnionError("a gap or overlap in a stream")
         if cell.kind is Kind.RESET:
             self._drop(cell.stream)
-            state.closed = True
+            state.closed, state.kept = True, None
             return
         state.received += len(cell.data)
         if state.received > _MAX_OFFSET:
@@ -223,6 +295,7 @@ class Streams:
         """Nothing is heard on a closed stream but that the peer wants no more of it."""
         if cell.kind is Kind.RESET:
             self._drop(cell.stream)
+            self._streams[cell.stream].kept = None
 
     def _pong(self) -> None:
         """Answer a PING; one answer waits at a time, or an idle reader could be made to hoard."""
@@ -240,8 +313,17 @@ class Streams:
             return Cell(piece.stream, Kind.RESET, 0, offset, data)
         state.sent += len(data)
         self._queued -= len(data)
+        self._remember(state, data)
         kind = Kind.DATA if piece.data else piece.kind
+        if kind is Kind.END:
+            state.end_at = state.sent
         return Cell(piece.stream, kind, 0, offset, data)
+
+    def _remember(self, state: _Stream, data: bytes) -> None:
+        if state.kept is not None:
+            state.kept += data
+            if len(state.kept) > defaults.UPLOAD_CAP:
+                state.kept = None
 
     def _unsent(self, stream: int) -> bool:
         return any(piece.stream == stream for piece in self._pieces)

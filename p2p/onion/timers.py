@@ -41,6 +41,10 @@ class Due(IntEnum):
     """A look at the link to the guard, which is to be paced."""
     PACED = 15
     """A pace that was granted, unless it is asked anew."""
+    QUIET = 16
+    """A look at whether the endpoint of a circuit of ours is still there."""
+    BROKEN = 17
+    """A circuit that broke in mid-answer, as long as it may be gone on with."""
 
 
 class Key(NamedTuple):

@@ -122,6 +122,7 @@ def _privacy(done: Done, terms: Terms) -> Document:
         "anonymity_set": max(1, terms.clients_claimed),
         "guard_age_s": _age(done, terms),
         "path": [hop.hex() for hop in done.path[:-1]],
+        "resumed": done.resumed,
     }
 
 

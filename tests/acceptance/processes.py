@@ -22,23 +22,29 @@ PROMPT = "Tell me of the moths, all of them, one by one."
 class Asking:
     """A question under way in a thread of its own, and what has come of it."""
 
-    def __init__(self, party, prompt=PROMPT, *, of=None, **options):
+    def __init__(self, party, prompt=PROMPT, *, of=None, seed=None, **options):
         self.answered = self.worker = None
         self.failure = None
         self.text = ""
         self.took = 0.0
+        self.longest = 0.0
+        """seconds between two words of it, at the most"""
         self._news = threading.Condition()
         self._over = False
         body = control.question(prompt, **options)
         if of is not None:
             body["tussah"]["worker"] = of
+        if seed is not None:
+            body["seed"] = seed
         self._thread = threading.Thread(target=self._run, args=(party, body))
         self._thread.start()
 
     def _run(self, party, body):
-        began = time.monotonic()
+        began = heard = time.monotonic()
         try:
             for name, document in control.stream(party.home.socket, "POST", "/ask", body):
+                now = time.monotonic()
+                self.longest, heard = max(self.longest, now - heard), now
                 with self._news:
                     self._note(name, document)
                     self._news.notify_all()

@@ -176,17 +176,25 @@ def test_a_tick_waits_for_the_next_second():
     assert shape.slot(NOW + 2.0, free=True) == DUMMY
 
 
-def test_an_endpoint_without_a_cell_for_ten_slots_is_silent():
+def test_an_endpoint_without_a_cell_for_five_slots_is_silent():
     _, shape = asker(10)
     burst_of(shape)
-    for second in range(1, 11):
+    for second in range(1, 6):
         shape.slot(NOW + second, free=True)
         assert not shape.silent
-    shape.hear(NOW + 10.5, DUMMY)
-    for second in range(11, 22):
+    shape.hear(NOW + 5.5, DUMMY)
+    for second in range(6, 12):
         assert not shape.silent
         shape.slot(NOW + second, free=True)
     assert shape.silent
+
+
+def test_an_endpoint_owes_nothing_while_the_upload_is_on_a_slow_line():
+    _, shape = asker(10)
+    burst_of(shape)
+    for second in range(1, 31):
+        shape.slot(NOW + second, free=True, waits=True)
+    assert not shape.silent
 
 
 def test_a_laptop_that_slept_does_not_take_the_others_for_silent():

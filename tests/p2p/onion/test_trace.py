@@ -337,7 +337,7 @@ def test_a_circuit_that_was_not_used_is_closed_at_once():
     assert client.core.statistics().circuits == 0
 
 
-def test_an_endpoint_that_falls_silent_is_lost_in_ten_seconds():
+def test_an_endpoint_that_falls_silent_is_lost_in_five_seconds():
     net, client, circuit, worker = town(1, 4)
     net.send(client, circuit, b"question")
     net.end(client, circuit)
@@ -345,7 +345,7 @@ def test_an_endpoint_that_falls_silent_is_lost_in_ten_seconds():
     net.cut = lambda now, sender, receiver, data: None if sender is worker else data
     began = net.now
     net.until(lambda: client.said(Lost))
-    assert 10.0 <= net.now - began <= 12.0
+    assert 5.0 <= net.now - began <= 7.0
 
 
 def test_an_endpoint_that_ends_the_shape_without_a_word_is_lost(monkeypatch):
