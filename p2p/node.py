@@ -34,6 +34,7 @@ from p2p.onion.core import (
     Misbehaved,
     OnionStatistics,
     Opened,
+    Overview,
     Pong,
     Reset,
     Resumed,
@@ -221,7 +222,7 @@ class Node:
         self._carrier = carrier
         self._udp = udp
         self._nursery = nursery
-        clock = SystemClock()
+        clock = self._clock = SystemClock()
         self._stack = Stack(config.identity, config.entropy, _stack_config(config, clock.now()))
         self._inside = _Inside(carrier, nursery, config.store)
         self._joint = None if udp is None else JointTransport(carrier, udp)
@@ -322,6 +323,10 @@ class Node:
             members=frozenset(stack.overlay.members),
             neighbours=frozenset(stack.overlay.neighbours),
         )
+
+    def overview(self) -> Overview:
+        """What the node's owner may see of its circuits."""
+        return self._stack.overview(self._clock.now())
 
     def guards(self) -> tuple[KeptGuard, ...]:
         """The first relays of its circuits, kept for weeks and over restarts."""

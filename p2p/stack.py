@@ -34,6 +34,7 @@ from p2p.onion.core import (
     OnionCore,
     OnionKeys,
     OnionStatistics,
+    Overview,
     Shape,
 )
 from p2p.onion.handshake import Target
@@ -282,6 +283,10 @@ class Stack:
             adverts=tuple(self._directory.kept()),
             guards=self._onion.guards(),
         )
+
+    def overview(self, now: float) -> Overview:
+        """What the node's owner may see of its circuits."""
+        return self._onion.overview(now)
 
     def guards(self) -> tuple[KeptGuard, ...]:
         """The first relays of its circuits."""

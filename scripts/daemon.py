@@ -247,6 +247,10 @@ class Daemon:
         """Whom it knows."""
         return self._standing.peers()
 
+    def circuits(self) -> Document:
+        """What passes."""
+        return self._standing.circuits()
+
     def models(self) -> Document:
         """What can be asked."""
         return self._standing.models()

@@ -39,6 +39,7 @@ from p2p.onion.handshake import Accepted, Answered, ClientHandshake, Refused, Ta
 from p2p.onion.handshake import Ended as EndCreate
 from p2p.onion.link import LinkCore, Port, Side
 from p2p.onion.links import Links
+from p2p.onion.overview import CircuitView, circuit_view
 from p2p.onion.relay import Admission, House
 from p2p.onion.resuming import STREAM, Claim, Grant
 from p2p.onion.shaping import AskerShape, Shape
@@ -95,6 +96,14 @@ class CircuitCore:
             "kept": sum(circuit.streams.kept for circuit in self._circuits.values()),
         }
 
+    def views(self, now: float) -> tuple[CircuitView, ...]:
+        """The circuits that this node asked for, as their owner may see them."""
+        return tuple(
+            circuit_view(now, CircuitId(number), circuit, self.shape(CircuitId(number)))
+            for number, circuit in self._circuits.items()
+            if isinstance(circuit, ClientCircuit)
+        )
+
     @property
     def broken(self) -> int:
         """Circuits that may be gone on with over another path."""
@@ -119,7 +128,7 @@ class CircuitCore:
             self._events.append(Failed(circuit_id, None, BAD_REPLY))
             return circuit_id
 
-        circuit = ClientCircuit(path[0].id, handshake, create, rate=rate, resumable=resumable)
+        circuit = ClientCircuit(now, path, handshake, create, rate=rate, resumable=resumable)
         self._circuits[circuit_id] = circuit
         self._build(now, circuit_id, circuit, defaults.OPEN_TIMEOUT)
         return circuit_id
@@ -135,7 +144,7 @@ class CircuitCore:
         except OnionError:
             self._events.append(Unresumed(circuit_id, None, BAD_REPLY))
             return
-        circuit.build(path[0].id, handshake, create)
+        circuit.build(path, handshake, create)
         self._build(now, circuit_id, circuit, defaults.RESUME_OPEN)
 
     def link_up(self, now: float, link: LinkCore) -> None:

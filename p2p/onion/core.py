@@ -46,6 +46,8 @@ from p2p.onion.handshake import Relayed, Target
 from p2p.onion.link import LinkCore, Port, Side
 from p2p.onion.links import Links
 from p2p.onion.noise import Kem, MlKem768
+from p2p.onion.overview import Overview as Overview
+from p2p.onion.overview import guard_view
 from p2p.onion.paces import Paces
 from p2p.onion.path import DirectoryView, eligible, pick_path
 from p2p.onion.relay import Admission, House, RelayCore
@@ -214,6 +216,11 @@ class OnionCore:
     def guards(self) -> tuple[KeptGuard, ...]:
         """The first relays of this node, as they are to be kept."""
         return tuple(guard.kept() for guard in self._guards.all())
+
+    def overview(self, now: float) -> Overview:
+        """What the node's owner may see of its circuits."""
+        guards = tuple(guard_view(now, guard) for guard in self._guards.all())
+        return Overview(circuits=self._circuits.views(now), guards=guards)
 
     def guard_age(self, now: float, guard: AdnlId) -> float | None:
         """Seconds that a relay has been a guard of this node, None if it is none."""

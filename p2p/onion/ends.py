@@ -4,13 +4,13 @@ The asker knows the whole path; the endpoint knows the link that the circuit cam
 nothing else of where it comes from.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias, final
 
 from p2p import defaults
 from p2p.errors import OnionError
-from p2p.identity import AdnlId
 from p2p.onion.cell import Cell, Hop, Layers
-from p2p.onion.handshake import Accepted, Answered, ClientHandshake
+from p2p.onion.handshake import Accepted, Answered, ClientHandshake, Target
 from p2p.onion.handshake import Ended as EndCreate
 from p2p.onion.link import Port
 from p2p.onion.resuming import Claim
@@ -30,12 +30,14 @@ class ClientCircuit:
     """A circuit this node asked for: building until it has layers."""
 
     __slots__ = (
+        "asked",
         "broken",
         "create",
         "guard",
         "half",
         "handshake",
         "heard",
+        "hops",
         "layers",
         "left",
         "pinged",
@@ -48,14 +50,19 @@ class ClientCircuit:
 
     def __init__(
         self,
-        guard: AdnlId,
+        now: float,
+        path: Sequence[Target],
         handshake: ClientHandshake,
         create: bytes,
         *,
         rate: int,
         resumable: bool,
     ) -> None:
-        self.guard = guard
+        self.asked = now
+        """When it was asked for."""
+        self.hops = tuple(hop.id for hop in path)
+        """The relays, then the endpoint."""
+        self.guard = path[0].id
         self.handshake: ClientHandshake | None = handshake
         self.create = create
         self.port: Port | None = None
@@ -82,9 +89,10 @@ class ClientCircuit:
         """Whether cells may be sent."""
         return self.layers is not None
 
-    def build(self, guard: AdnlId, handshake: ClientHandshake, create: bytes) -> None:
+    def build(self, path: Sequence[Target], handshake: ClientHandshake, create: bytes) -> None:
         """Go on over another path."""
-        self.guard, self.handshake, self.create = guard, handshake, create
+        self.hops, self.guard = tuple(hop.id for hop in path), path[0].id
+        self.handshake, self.create = handshake, create
 
     def claim(self, ephemeral: bytes) -> bytes:
         """The request with which it is gone on with, for this ephemeral key."""

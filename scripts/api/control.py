@@ -42,6 +42,9 @@ class Operator(asking.Asker, working.Worker, Protocol):
     def peers(self) -> Document:
         """Whom it knows."""
 
+    def circuits(self) -> Document:
+        """What passes."""
+
     def models(self) -> Document:
         """What can be asked."""
 
@@ -93,6 +96,7 @@ def app(operator: Operator, routes: Sequence[BaseRoute] = ()) -> Starlette:
             _document("/id", operator.id),
             _document("/status", operator.status),
             _document("/peers", operator.peers),
+            _document("/circuits", operator.circuits),
             _document("/models", operator.models),
             _document("/wallet", operator.wallet),
             _document("/credits", operator.credits),

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from inference.market import Known
 from p2p.identity import AdnlId
 from p2p.node import Acquaintances
+from p2p.onion.core import OnionStatistics
+from p2p.onion.overview import CircuitState, CircuitView, GuardView, Overview
 from p2p.overlay.advert import Model, Role
 from p2p.overlay.listing import DirectoryStatus, Entry
 from scripts.api.common import ASSURANCE, ROLE_NAMES, address, moment, prices
@@ -72,6 +74,60 @@ def _offer(model: Model, names: dict[bytes, str]) -> Document:
         "prices": prices((prompt, prompt, completion, completion)),
         "tokens_per_s": model.answer_rate,
         "slots_free": None,
+    }
+
+
+# --- circuits ---
+
+
+def circuits(overview: Overview, statistics: OnionStatistics) -> Document:
+    """The circuits this node asked for and its guards; of others' circuits sums alone."""
+    mending = sum(each.state is CircuitState.MENDING for each in overview.circuits)
+    standing = len(overview.circuits) - mending
+    return {
+        "schema": "tussah/circuits/1",
+        "circuits": [_circuit(circuit) for circuit in overview.circuits],
+        "guards": [_guard(guard) for guard in overview.guards],
+        "passing": {
+            "circuits": statistics.passages,
+            "cells_forward": statistics.cells_forward,
+            "cells_backward": statistics.cells_backward,
+            "queue_bytes": statistics.queue_bytes,
+            "creates": dict(sorted(statistics.creates.items())),
+            "strikes": statistics.strikes,
+        },
+        "ending_here": {
+            "circuits": statistics.circuits - standing,
+            "broken": statistics.broken - mending,
+            "resumed": statistics.resumed,
+        },
+    }
+
+
+def _circuit(circuit: CircuitView) -> Document:
+    shape = circuit.shape
+    return {
+        "id": circuit.id,
+        "state": circuit.state.value,
+        "age_s": round(circuit.age, 1),
+        "relays": [hop.hex() for hop in circuit.hops[:-1]],
+        "end": circuit.hops[-1].hex(),
+        "shaped": shape is not None,
+        "left_s": None if shape is None else round(shape.left_s, 1),
+        "link_bytes": None if shape is None else shape.link_bytes,
+    }
+
+
+def _guard(guard: GuardView) -> Document:
+    return {
+        "id": guard.id.hex(),
+        "state": guard.state.value,
+        "since_at": moment(guard.since),
+        "until_at": moment(guard.until),
+        "tries": guard.tries,
+        "passed": guard.passed,
+        "ended": guard.ended,
+        "killed": guard.killed,
     }
 
 

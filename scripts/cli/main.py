@@ -28,6 +28,7 @@ COMMANDS = {
     "doctor": "Check the node, and say what to do.",
     "logs": "Show what the node has written.",
     "peers": "Show who is on the network.",
+    "circuits": "Show this node's circuits, and its guards.",
     "id": "Show who this node is.",
     "models": "Show which models can be asked.",
     "earnings": "Show what this node's worker has earned.",
@@ -178,7 +179,13 @@ PLACES = {
 }
 """Where a command is, if not in its own or its group's module under its own name."""
 
-MODULES = {"earnings": "money", "down": "up", "peers": "status", "models": "status"}
+MODULES = {
+    "earnings": "money",
+    "down": "up",
+    "peers": "status",
+    "circuits": "status",
+    "models": "status",
+}
 """Commands that live beside another one."""
 
 

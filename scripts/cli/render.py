@@ -40,6 +40,29 @@ def peers(document: Document) -> None:
     _draw([("ID", "ROLES", "ADDRESS", "VIA", "MODEL"), *rows], header=True)
 
 
+def circuits(document: Document) -> None:
+    """The `circuits` document: ours a line each, guards a line each, others' in sums."""
+    own = [_circuit(circuit) for circuit in _list(document, "circuits")]
+    _draw([("CIRCUIT", "STATE", "AGE", "RELAYS", "TO", "LEFT"), *own], header=True)
+    guards = [_guard(guard) for guard in _list(document, "guards")]
+    _draw([("GUARD", "STATE", "UNTIL", "PASSED", "KILLED"), *guards], header=True)
+    passing, ending = _map(document, "passing"), _map(document, "ending_here")
+    _draw(
+        [
+            (
+                "passing",
+                f"{count(passing['circuits'], 'circuit')}, {passing['cells_forward']} cells out "
+                f"and {passing['cells_backward']} back so far",
+            ),
+            (
+                "ending here",
+                f"{count(ending['circuits'], 'circuit')}, {ending['broken']} waiting for their "
+                f"askers, {ending['resumed']} gone on with so far",
+            ),
+        ]
+    )
+
+
 def identity(document: Document) -> None:
     """The `id` document."""
     _draw(list(_identity(document)))
@@ -442,6 +465,29 @@ def _ways(peer: Mapping[str, object]) -> Iterator[str]:
         yield "DHT"
     if peer["overlay"] != "none":
         yield str(peer["overlay"])
+
+
+def _circuit(circuit: Mapping[str, object]) -> Row:
+    left = circuit["left_s"]
+    relays = [_short(relay) for relay in _strings(circuit["relays"])]
+    return (
+        str(circuit["id"]),
+        str(circuit["state"]),
+        f"{circuit['age_s']} s",
+        " ".join(relays) or "none",
+        _short(circuit["end"]),
+        "" if left is None else f"{left} s",
+    )
+
+
+def _guard(guard: Mapping[str, object]) -> Row:
+    return (
+        _short(guard["id"]),
+        str(guard["state"]),
+        str(guard["until_at"]),
+        f"{guard['passed']} of {guard['tries']}",
+        f"{guard['killed']} of {guard['ended']}",
+    )
 
 
 def _model(model: Mapping[str, object]) -> Row:

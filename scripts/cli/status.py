@@ -1,4 +1,4 @@
-"""`tussah status`, `peers`, `models`: what the node knows."""
+"""`tussah status`, `peers`, `circuits`, `models`: what the node knows."""
 
 from scripts.api import client
 from scripts.cli.client import reach
@@ -23,6 +23,26 @@ def peers(*, common: Common = PLAIN) -> int:
         from scripts.cli import render
 
         render.peers(document)
+    return 0
+
+
+def circuits(*, common: Common = PLAIN) -> int:
+    """Show this node's circuits and the first relays that it keeps to.
+
+    A circuit leads through relays to a worker or a mint, and carries one request. It is `building`,
+    `open`, `mending` (a relay went away in mid-answer, and another way is being taken) or `padding`
+    (the answer is there, and dummies fill its bucket). Of circuits of others, which only pass or
+    end here, there are sums alone.
+
+    The guards are three relays that see this node's address; every circuit begins at the first that
+    can be reached. They are kept for 45 to 75 days: each new one is another chance to have a bad
+    one. One behind which most of twenty circuits fail, or are killed, is `banned` for a week.
+    """
+    document = _get("/circuits", common)
+    if document is not None:
+        from scripts.cli import render
+
+        render.circuits(document)
     return 0
 
 

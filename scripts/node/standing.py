@@ -145,6 +145,11 @@ class Standing:
         directory, acquaintances = node.directory.status(), node.acquaintances()
         return listing.peers(site.entries(), directory, known, time.time(), acquaintances)
 
+    def circuits(self) -> Document:
+        """What passes: its own circuits, its guards, and how much of others'."""
+        node = self._site.running()
+        return listing.circuits(node.overview(), node.statistics().onion)
+
     def models(self) -> Document:
         """What can be asked."""
         model = self._roles.model

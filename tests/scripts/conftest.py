@@ -363,6 +363,9 @@ class FakeOperator:
     def peers(self):
         return {"schema": "tussah/peers/1"}
 
+    def circuits(self):
+        return {"schema": "tussah/circuits/1"}
+
     def models(self):
         return {"schema": "tussah/models/1"}
 

@@ -15,9 +15,16 @@ from p2p.adnl.clocks import ClockOffset
 from p2p.dht.events import DhtStatistics
 from p2p.dht.table import TableStatistics
 from p2p.drive import DriverStatistics
-from p2p.identity import Identity
+from p2p.identity import AdnlId, Identity
 from p2p.node import Acquaintances, Announced, NodeStatistics
 from p2p.onion.core import OnionStatistics
+from p2p.onion.overview import (
+    CircuitState,
+    CircuitView,
+    GuardState,
+    GuardView,
+    Overview,
+)
 from p2p.onion.shaping import Shape
 from p2p.overlay.advert import Advert, Role
 from p2p.overlay.bodies import Transport
@@ -383,6 +390,37 @@ def test_peers_lists_everybody(validate):
         ("none", False, "member"),
         ("none", False, "none"),
     ]
+
+
+def test_circuits_lists_our_own_and_sums_of_others(validate):
+    shape = Shape(rate=4, prompt_cells=4, answer_s=8, left_s=5.25)
+    hops = tuple(AdnlId(bytes([number]) * 32) for number in range(4))
+    own = [
+        CircuitView(id=3, state=state, age=2.04, hops=hops, shape=facts)
+        for state, facts in ((CircuitState.OPEN, shape), (CircuitState.MENDING, None))
+    ]
+    guard = GuardView(
+        id=hops[0],
+        state=GuardState.BANNED,
+        since=1_700_000_000.0,
+        until=1_705_000_000.0,
+        tries=4,
+        passed=3,
+        ended=2,
+        killed=1,
+    )
+    counts = zeros(
+        OnionStatistics, circuits=3, broken=2, passages=7, resumed=1, creates={"ok": 5}, destroys={}
+    )
+    document = listing.circuits(Overview(circuits=tuple(own), guards=(guard,)), counts)
+    validate(document, "circuits")
+    first, second = document["circuits"]
+    assert (first["state"], first["age_s"], first["left_s"]) == ("open", 2.0, 5.2)
+    assert first["relays"] == [hop.hex() for hop in hops[:3]]
+    assert (second["state"], second["shaped"], second["left_s"]) == ("mending", False, None)
+    assert document["guards"][0]["state"] == "banned"
+    assert document["ending_here"] == {"circuits": 2, "broken": 1, "resumed": 1}
+    assert document["passing"]["circuits"] == 7
 
 
 def test_models_joins_what_is_here_and_what_is_offered(validate):

@@ -127,7 +127,9 @@ def test_wrong_use_is_exit_2_with_advice_on_stderr_and_a_document_on_stdout(shel
 
 
 @pytest.mark.parametrize(
-    "words", [["status"], ["peers"], ["models"], ["dht", "config"], ["down"]], ids=" ".join
+    "words",
+    [["status"], ["peers"], ["circuits"], ["models"], ["dht", "config"], ["down"]],
+    ids=" ".join,
 )
 def test_no_running_node_is_exit_3(shell, words, validate):
     status, _, err = shell(*words)
@@ -665,6 +667,37 @@ def test_lists_for_people(capsys):
         "cdcdcdcd  worker  relayed  link, DHT  moth@q4:abababababab\n"
         "MODEL                 WORKERS  CONTEXT  HERE\n"
         "moth@q4:abababababab  1        2048     absent\n"
+    )
+
+
+def test_circuits_for_people(capsys):
+    circuit = {
+        "id": 7,
+        "state": "padding",
+        "age_s": 2.5,
+        "relays": ["ab" * 32, "cd" * 32],
+        "end": "ef" * 32,
+        "left_s": 5.5,
+    }
+    guard = {"id": "ab" * 32, "state": "kept", "until_at": "2027-01-01T00:00:00Z"}
+    counts = {"tries": 4, "passed": 3, "ended": 2, "killed": 1}
+    passing = {"circuits": 1, "cells_forward": 5, "cells_backward": 9}
+    ending = {"circuits": 2, "broken": 1, "resumed": 0}
+    render.circuits(
+        {
+            "circuits": [circuit],
+            "guards": [guard | counts],
+            "passing": passing,
+            "ending_here": ending,
+        }
+    )
+    assert capsys.readouterr().out == (
+        "CIRCUIT  STATE    AGE    RELAYS             TO        LEFT\n"
+        "7        padding  2.5 s  abababab cdcdcdcd  efefefef  5.5 s\n"
+        "GUARD     STATE  UNTIL                 PASSED  KILLED\n"
+        "abababab  kept   2027-01-01T00:00:00Z  3 of 4  1 of 2\n"
+        "passing      1 circuit, 5 cells out and 9 back so far\n"
+        "ending here  2 circuits, 1 waiting for their askers, 0 gone on with so far\n"
     )
 
 
