@@ -155,7 +155,7 @@ SECTIONS = {
         "key",
         "service",
     ),
-    "The network": ("network", "peers", "dht"),
+    "The network": ("network", "peers", "circuits", "dht"),
     "Money": ("wallet", "credits", "lanes", "earnings", "receipts"),
     "Try, measure, study": ("demo", "localchain", "bench", "sim"),
     "This program": ("completion", "version"),
