@@ -6,16 +6,16 @@ back with what their disks have, and begin again. Keys are the same in every run
 time about them is worked out once.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import Final, Protocol, cast, final
 
 import trio
 
 from inference.client import ask
-from inference.market import AUTO, Known
+from inference.market import AUTO, Known, Memory
 from inference.request import AskFailed, AskRequest, Done
 from inference.request import Policy as AskPolicy
 from inference.service import Service
@@ -44,6 +44,9 @@ from p2p.overlay.advert import Fields, OnionKey, Role, Rules, build, parse
 from p2p.overlay.listing import Entry
 from p2p.transport.fabric import EPOCH
 from p2p.wire import Endpoint
+from simulations.adversary.double_spender import Spender
+from simulations.adversary.flooder import Flooder, want, want_offers
+from simulations.adversary.mouth import Mouth
 from simulations.chain import NETWORK, ChainTwin
 from simulations.disk import Disk
 from simulations.faces import Board, Face, Faces
@@ -109,6 +112,21 @@ class Party(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Hands:
+    """Which parties are in an attacker's hands, by index, and what each does that is not right."""
+
+    mouths: Mapping[int, Callable[[Face], Mouth]] = field(default_factory=dict)
+    """who says other things to workers or askers than its core does"""
+    spenders: Mapping[int, Spender] = field(default_factory=dict)
+    """askers whose disks go back in time"""
+    floods: Mapping[int, Flooder] = field(default_factory=dict)
+    """who has workers make offers, instead of asking"""
+
+    def __bool__(self) -> bool:
+        return bool(self.mouths or self.spenders or self.floods)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Life:
     """What a node has from one start to the next crash."""
 
@@ -116,11 +134,17 @@ class Life:
     store: Store
     lanes: Lanes
     entropy: Entropy
+    mouth: Mouth | None = None
 
     @property
     def node(self) -> Node:
         """The face, where a whole node is asked for: only what it has is used."""
         return cast("Node", self.face)
+
+    @property
+    def voice(self) -> Node:
+        """The same, for what is said to who asks or answers: it may be a liar's."""
+        return cast("Node", self.mouth or self.face)
 
 
 @final
@@ -161,6 +185,15 @@ class Seat:
             self.face.crash()
         self._scope.cancel()
 
+    def copy(self) -> bytes:
+        """What is durable now."""
+        return self.disk.backup()
+
+    def set_back(self, image: bytes, seconds: float) -> None:
+        """Be gone for so long, and go on with an older disk."""
+        self.crash(seconds)
+        self.disk.put_back(image)
+
     def _committed(self, connection: Connection) -> None:
         if isinstance(self.party, AskerParty) and self.disk.commits % BACKUP == 0:
             self.image = self.disk.backup()
@@ -186,7 +219,14 @@ class Seat:
                 # Whose lanes have which numbers is the same in every run, as keys are.
                 of_lanes = seeded(self.index).fork(f"lanes/{self.lives}")
                 lanes = Lanes(chain, store, self.master, bazaar.policy, entropy=of_lanes)
-                life = Life(face=face, store=store, lanes=lanes, entropy=entropy)
+                speak = bazaar.hands.mouths.get(self.index)
+                life = Life(
+                    face=face,
+                    store=store,
+                    lanes=lanes,
+                    entropy=entropy,
+                    mouth=None if speak is None else speak(face),
+                )
                 await self.party.work(life)
         except Exception as error:  # whatever a core raises is what the run looks for
             if face.is_up:
@@ -267,7 +307,7 @@ class WorkerParty:
             nursery.start_soon(self._answer_links, life, till)
             engine = Reciter(lambda: bazaar.faces.weather.slowed(bazaar.now(), self._index))
             entropy = life.entropy.fork("worker")
-            served = partial(serve, life.node, engine, SERVICE, identity)
+            served = partial(serve, life.voice, engine, SERVICE, identity)
             self.serving = await nursery.start(partial(served, till=till, entropy=entropy))
 
     async def _answer_links(self, life: Life, till: Till) -> None:
@@ -296,6 +336,7 @@ class AskerParty:
         self._bazaar = bazaar
         self._index = index
         self._moments = list(moments)
+        self._memory = Memory()
         self.asking = 0
 
     async def work(self, life: Life) -> None:
@@ -336,11 +377,14 @@ class AskerParty:
             lock_margin=bazaar.policy.lock_margin,
             entropy=life.entropy.fork(f"ask/{number}"),
         )
+        if bazaar.hands:  # else each ask is a new process's, which remembers nobody
+            policy = replace(policy, memory=self._memory)
         size = 20 + life.entropy.fork(f"prompt/{number}").below(120)
         request = AskRequest(text="?" * size, model=AUTO, max_tokens=ANSWER)
         began, outcome = bazaar.now(), "nothing"
         self.asking += 1
-        async with ask(request, life.node, policy) as answer:
+        bazaar.asks(self._index)
+        async with ask(request, life.voice, policy) as answer:
             async for event in answer:
                 match event:
                     case Done():
@@ -356,6 +400,27 @@ class AskerParty:
     def sizes(self) -> dict[str, int]:
         """What is asked now."""
         return {"asking": self.asking}
+
+
+@final
+class FloodParty:
+    """Has workers make offers that nobody takes up."""
+
+    def __init__(self, bazaar: "Bazaar", how: Flooder) -> None:
+        self._bazaar = bazaar
+        self._how = how
+
+    async def work(self, life: Life) -> None:
+        """Until it is cancelled."""
+        mint, _ = keys(0)
+        workers = [keys(1 + number)[0].id for number in range(self._bazaar.workers)]
+        stream = life.entropy.fork("flood")
+        await want_offers(life.face, workers, want(MODEL, mint.id, ANSWER), self._how, stream)
+        await trio.sleep_forever()
+
+    def sizes(self) -> dict[str, int]:
+        """Nothing that would have to come to rest."""
+        return {}
 
 
 class Ears(Protocol):
@@ -385,6 +450,7 @@ class Bazaar:
         workers: int,
         moments: Sequence[Sequence[float]],
         ears: Ears,
+        hands: Hands | None = None,
         policy: Policy = POLICY,
     ) -> None:
         """`moments`: when each asker asks, in seconds after the start."""
@@ -395,11 +461,10 @@ class Bazaar:
         self.policy = policy
         self.workers = workers
         self.ears = ears
+        self.hands = hands or Hands()
         parties: list[Party] = [MintParty(self, 0)]
         parties += [WorkerParty(self, 1 + number) for number in range(workers)]
-        parties += [
-            AskerParty(self, 1 + workers + number, when) for number, when in enumerate(moments)
-        ]
+        parties += [self._asker(1 + workers + number, when) for number, when in enumerate(moments)]
         self.seats = [Seat(self, index, party) for index, party in enumerate(parties)]
 
     async def run(self, faults: Sequence[Fault]) -> None:
@@ -422,9 +487,22 @@ class Bazaar:
         """A core raised."""
         self.ears.raised(node, error)
 
+    def asks(self, node: int) -> None:
+        """An ask begins."""
+        spender = self.hands.spenders.get(node)
+        if spender is not None:
+            spender.asks(self.seats[node])
+
     def asked(self, one: Ask) -> None:
         """An ask has ended."""
         self.ears.asked(one)
+        spender = self.hands.spenders.get(one.node)
+        if spender is not None:
+            spender.asked(self.seats[one.node])
+
+    def _asker(self, index: int, moments: Sequence[float]) -> Party:
+        how = self.hands.floods.get(index)
+        return AskerParty(self, index, moments) if how is None else FloodParty(self, how)
 
     async def _strike(self, fault: Fault) -> None:
         """What is done to nodes, at its moment; what is done to messages, the weather does."""
@@ -446,9 +524,10 @@ class Bazaar:
 
     def _set_back(self, seat: Seat, fault: Fault) -> None:
         """An asker whose disk dies goes on with a copy of it that is older, as people do."""
-        seat.crash(fault.lasts)
         if isinstance(seat.party, AskerParty) and seat.image:
-            seat.disk.put_back(seat.image)
+            seat.set_back(seat.image, fault.lasts)
+        else:
+            seat.crash(fault.lasts)
 
 
 # --- what is the same in every run ---

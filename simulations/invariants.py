@@ -99,14 +99,6 @@ def told(circuits: Iterable[object], askers: Iterable[AdnlId], ends: Iterable[Ad
     return ""
 
 
-def within(sizes: Mapping[str, int], bounds: Mapping[str, int]) -> str:
-    """I10: which table is longer than it may be, "" if none."""
-    for name, size in sizes.items():
-        if name in bounds and size > bounds[name]:
-            return f"{name} holds {size}, and may hold {bounds[name]}"
-    return ""
-
-
 def at_rest(entries: int, alive: int, least: float = 0.95) -> str:
     """I9: whether enough of a table's entries are there."""
     if entries and alive < least * entries:

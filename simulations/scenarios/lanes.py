@@ -4,6 +4,14 @@
 the run; `[[fault]]` says what goes wrong, and with none written down faults are drawn. What is
 measured: how asks end and how long they take, and that no invariant of money ever breaks. The run
 must go on for half a minute after the last fault for all of it to come to rest, and be looked at.
+
+With `[[adversary]]` tables nothing fails by itself, and each asker asks `workload.turns` times:
+
+- `lying_worker`: a `lie` of model, prompt, cut, pad, count; `free_rider`: pays `after` ticks
+- `double_spender`: spends the same credits again; `flooder`: `rate` offers a second for nothing
+
+Measured besides: loss_ticks, what an honest party lost in a session with an attacker; spends, what
+the mint said to credits; open_offers.
 """
 
 import logging
@@ -18,7 +26,8 @@ import trio
 from p2p.drive import SystemClock
 from p2p.entropy import Entropy
 from p2p.transport.fabric import EPOCH, Fabric
-from simulations.bazaar import HERE, Ask, Bazaar, board
+from simulations.attackers import Attackers, attackers
+from simulations.bazaar import HERE, Ask, Bazaar, Hands, board
 from simulations.chain import ChainTwin
 from simulations.coinage import remembered
 from simulations.faces import Faces
@@ -93,7 +102,9 @@ class Lanes:
         log: EventLog | None,
         audit: Audit,
         fabric: Fabric | None = None,
+        villains: Attackers | None = None,
     ) -> None:
+        villains = villains or Attackers(hands=Hands(), kinds={})
         self.log = log
         self.faults = faults
         self._size = size
@@ -105,7 +116,7 @@ class Lanes:
         faces = Faces(network, weather, log, self._now, board(size.workers))
         chain = ChainTwin(self._now, block_time=3.0)
         moments = [_moments(entropy, number, size) for number in range(size.askers)]
-        self.witness = Witness(audit, chain, self.asks)
+        self.witness = Witness(audit, chain, self.asks, villains)
         self.bazaar = Bazaar(
             faces,
             chain,
@@ -114,6 +125,7 @@ class Lanes:
             workers=size.workers,
             moments=moments,
             ears=self.witness,
+            hands=villains.hands,
         )
         self.witness.watch(self.bazaar, faults)
         self._reached = EPOCH
@@ -216,16 +228,33 @@ def schedule(entropy: Entropy, size: Size) -> Schedule:
 
 def build(setting: Setting) -> Lanes:
     """See `simulations.scenarios.build`."""
-    run = setting.exp.run
+    exp, run = setting.exp, setting.exp.run
     workers = max(1, (run.nodes - 1) // 3)
-    size = Size(workers=workers, askers=max(1, run.nodes - 1 - workers), until=run.until)
-    faults = written(setting.exp, setting.entropy, tuple(Kind))
-    if not len(faults):
+    size = Size(
+        workers=workers,
+        askers=max(1, run.nodes - 1 - workers),
+        until=run.until,
+        asks=round(exp.workload.turns) if exp.adversary else ASKS,
+    )
+    faults = written(exp, setting.entropy, tuple(Kind))
+    if not len(faults) and not exp.adversary:
         faults = schedule(setting.entropy, size)
     for fault in faults:
         setting.meter.count("fault_count", label=fault.kind)
     seed = setting.entropy.fork("tasks").below(2**32)
-    network = ground(setting.exp.network, setting.entropy.fork("net"), whole=True).datagrams
-    lanes = Lanes(setting.entropy, seed, size, faults, setting.log, setting.audit, network)
+    network = ground(exp.network, setting.entropy.fork("net"), whole=True).datagrams
+    villains = attackers(
+        exp, range(1, 1 + workers), range(1 + workers, size.nodes), setting.entropy
+    )
+    lanes = Lanes(
+        setting.entropy,
+        seed,
+        size,
+        faults,
+        setting.log,
+        setting.audit,
+        network,
+        villains,
+    )
     lanes.witness.meter = setting.meter
     return lanes

@@ -6,12 +6,13 @@
     I5  a credit is redeemed once
     I6  every ask ends in time, and at rest nothing of it is left anywhere
     I7  a request runs at most once: the same request, the same reply
+    I10 no worker has more offers and prompts than it may
     I11 no exception leaves a core, and nothing a peer sends is an error in a log
 
 It reads disks after each write and what passes between nodes, and changes nothing.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from typing import Final, NoReturn, final
@@ -20,9 +21,11 @@ import structlog
 
 from inference import protocol
 from inference.protocol import Chunk, Progress, Tick
+from inference.quoting import MAX_QUOTES
+from inference.schedule import WAITING_PER_SLOT
 from ledger import coins, takings, wire
 from ledger.credit import Spend, worth
-from ledger.messages import Lock, Locked, Settle, Settled
+from ledger.messages import Code, Err, Lock, Locked, Settle, Settled
 from ledger.money import ZERO, Nano
 from ledger.receipt import LockReceipt
 from ledger.sqlbook import SqlBook
@@ -31,7 +34,19 @@ from ledger.tariff import Count, cost, prompt_ticks
 from p2p import codec
 from p2p.errors import CodecError, RemoteError
 from p2p.onion.events import Data, Incoming, Opened
-from simulations.bazaar import ASK_WAIT, HERE, PRICES, Ask, AskerParty, Bazaar, keys
+from simulations.attackers import Attackers
+from simulations.bazaar import (
+    ANSWER,
+    ASK_WAIT,
+    HERE,
+    PRICES,
+    SERVICE,
+    Ask,
+    AskerParty,
+    Bazaar,
+    keys,
+)
+from simulations.bounds import within
 from simulations.chain import ChainTwin
 from simulations.faces import Passing
 from simulations.faults import OF_BYTES, Kind, Schedule
@@ -43,6 +58,9 @@ LATE: Final = 1.0
 
 EXCUSED: Final = ("store.failed", "store.work.failed")
 """error lines of a disk's own making, when one fails or its process is gone"""
+
+BOUNDS: Final = {"quoted": MAX_QUOTES, "waiting": (WAITING_PER_SLOT + 1) * SERVICE.slots}
+"""of what a worker holds for askers; of those who wait some may be let in already"""
 
 ROWS: Final = {
     "lane": "SELECT 'lane' || hex(id), cumulative FROM lane",
@@ -74,6 +92,9 @@ class _Session:
     answered: dict[bool, codec.Unframer] = field(
         default_factory=lambda: {at: codec.Unframer(protocol.MAX_UPLOAD) for at in (False, True)}
     )
+    began: float = 0.0
+    asker: int = -1
+    worker: int = -1
     want: bytes = b""
     tick: Nano = ZERO
     step: int = 0
@@ -87,12 +108,33 @@ class _Session:
     """ticks that have come to the worker"""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attack:
+    """One session of an attacker with an honest party, and what that lost."""
+
+    kind: str
+    asker: int
+    worker: int
+    began: float
+    loss: int
+    """ticks that were shown for nothing, or that should have come"""
+    bound: int
+    """ticks that it may be"""
+
+
 @final
 class Witness:
     """See the module; `watch` first, and `rest` when all should be over."""
 
-    def __init__(self, audit: Audit, chain: ChainTwin, asks: list[Ask]) -> None:
+    def __init__(
+        self, audit: Audit, chain: ChainTwin, asks: list[Ask], villains: Attackers
+    ) -> None:
         self.meter: Meter | None = None
+        self.attacks: list[Attack] = []
+        """at rest"""
+        self.spends: Counter[str] = Counter()
+        """what the mint said to spends: locked, or why not"""
+        self._villains = villains
         self._audit = audit
         self._chain = chain
         self._asks = asks
@@ -109,7 +151,7 @@ class Witness:
         """See all of it. Askers who go on with old disks know less than they should."""
         self._bazaar = bazaar
         erased = (node for fault in faults.of(Kind.ERASE) for node in fault.nodes)
-        self._doubtful = frozenset(erased)
+        self._doubtful = frozenset([*erased, *self._villains.hands.spenders])
         self._is_damaged = bool(faults.of(*OF_BYTES))
         bazaar.faces.call_taps.append(self._called)
         bazaar.faces.circuit_taps.append(self._passed)
@@ -156,6 +198,32 @@ class Witness:
         self._settled(sheet.given + sheet.owed)
         self._outstanding(sheet.outstanding)
         self._hold("I1", 0, self._chain.sums().exact, f"the chain has {self._chain.sums()}")
+        self._reckon()
+
+    def _reckon(self) -> None:
+        """What attacks have cost whom."""
+        kinds = self._villains.kinds
+        for session in self._sessions.values():
+            if session.asker in kinds and session.worker not in kinds:
+                loss, bound = _unpaid(session), _on_credit(session)
+                self._attacked(kinds[session.asker], session, loss, bound)
+            elif session.worker in kinds and session.asker not in kinds:
+                self._attacked(kinds[session.worker], session, _overpaid(session), 1)
+
+    def _attacked(self, kind: str, session: _Session, loss: int, bound: int) -> None:
+        attack = Attack(
+            kind=kind,
+            asker=session.asker,
+            worker=session.worker,
+            began=session.began,
+            loss=loss,
+            bound=bound,
+        )
+        self.attacks.append(attack)
+        victim = session.worker if session.asker in self._villains.kinds else session.asker
+        self._hold("I4", victim, loss <= bound, f"lost {loss} ticks to a {kind}, not {bound}")
+        if self.meter is not None:
+            self.meter.observe("loss_ticks", loss, kind)
 
     def _settled(self, promised: Nano) -> None:
         """What the mint has given is with the workers, and what it has not, nobody has."""
@@ -221,12 +289,20 @@ class Witness:
             return
         match request, reply:
             case Lock(), Locked():
+                self._spent("locked")
                 self._locked(request, reply)
+            case Lock(), Err(code=code):
+                self._spent(Code(code).value)
             case Settle(), Settled():
                 name = f"0 lock{request.lock.hex().upper()}"
                 self._acked[name] = max(self._acked.get(name, 0), reply.i)
             case _:
                 pass
+
+    def _spent(self, outcome: str) -> None:
+        self.spends[outcome] += 1
+        if self.meter is not None:
+            self.meter.count("spends", label=outcome)
 
     def _locked(self, request: Lock, reply: Locked) -> None:
         mint, _ = keys(0)
@@ -247,12 +323,24 @@ class Witness:
         event, session = passing.event, self._sessions[passing.circuit]
         if isinstance(event, Incoming):
             session.want = event.request.removeprefix(protocol.PLAIN)
+            session.began, session.asker, session.worker = passing.at, passing.src, passing.dst
+            self._crowded(passing.dst)
         elif isinstance(event, Opened) and not passing.arrives:
             worker, _ = keys(passing.src)
             signed = protocol.read_reply(event.offer)
             session.step = protocol.read_offer(signed, worker.public, session.want).step_ticks
         elif isinstance(event, Data):
             self._read(session, passing, event)
+
+    def _crowded(self, node: int) -> None:
+        """I10, whenever somebody wants something of a worker."""
+        bazaar = self._bazaar
+        assert bazaar is not None
+        sizes = bazaar.seats[node].sizes()
+        wrong = within(sizes, BOUNDS)
+        self._hold("I10", node, not wrong, wrong)
+        if self.meter is not None:
+            self.meter.gauge("open_offers", sizes.get("quoted", 0))
 
     def _read(self, session: _Session, passing: Passing, event: Data) -> None:
         unframer = (session.asked if passing.asks else session.answered)[passing.arrives]
@@ -279,7 +367,8 @@ class Witness:
                 session.heard += len(ids)
             case Chunk(ids=ids):
                 session.said += len(ids)
-                self._worker_ahead(session, passing)
+                if passing.src not in self._villains.kinds:  # a liar says more than it has made
+                    self._worker_ahead(session, passing)
             case _:
                 pass
 
@@ -291,9 +380,8 @@ class Witness:
 
     def _worker_ahead(self, session: _Session, passing: Passing) -> None:
         """At most a tick behind what it has said; until the prompt is paid, a step of reading."""
-        p0 = _p0(session, arrived=False)
-        credit = 1 if session.had >= p0 else session.step
-        behind = _written(session.said) - (session.had - p0 + credit) * session.tick.value
+        paid = session.had - _p0(session, arrived=False) + _on_credit(session)
+        behind = _written(session.said) - paid * session.tick.value
         text = f"{session.said} tokens said for {session.had} ticks"
         self._hold("I4", passing.src, behind <= 0, text)
 
@@ -312,6 +400,35 @@ class Witness:
 
 def _p0(session: _Session, *, arrived: bool) -> int:
     return prompt_ticks(Count(prompt=session.prompt[arrived], cached=0), PRICES, session.tick)
+
+
+def _on_credit(session: _Session) -> int:
+    """Ticks that a worker gives ahead: one, or a step of reading until the prompt is paid."""
+    if not session.tick:  # nothing was agreed
+        return 0
+    return 1 if session.had >= _p0(session, arrived=False) else session.step
+
+
+def _overpaid(session: _Session) -> int:
+    """Ticks that an asker has shown and got nothing for."""
+    wanted = min(session.heard, ANSWER)
+    return max(0, session.shown - _whole(session, session.prompt[True], wanted))
+
+
+def _unpaid(session: _Session) -> int:
+    """Ticks that a worker has worked for and not got; less than a whole one is not lost."""
+    if not session.tick:
+        return 0
+    work = _value(session.prompt[False], session.said) // session.tick.value
+    return max(0, work - session.had)
+
+
+def _whole(session: _Session, prompt: int, written: int) -> int:
+    return -(-_value(prompt, written) // session.tick.value) if session.tick else 0
+
+
+def _value(prompt: int, written: int) -> int:
+    return cost(Count(prompt=prompt, completion=written), PRICES).value
 
 
 def _written(tokens: int) -> int:

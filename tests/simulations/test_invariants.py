@@ -10,9 +10,10 @@ from p2p.onion import relay
 from p2p.onion.cell import Layers
 from p2p.stack import Stack
 from p2p.transport.fabric import EPOCH
+from simulations.bounds import within
 from simulations.dht import Town as DhtTown
 from simulations.experiment import Network as Spec
-from simulations.invariants import Canaries, at_rest, told, within
+from simulations.invariants import Canaries, at_rest, told
 from simulations.log import EventLog
 from simulations.network.build import ground
 from simulations.nodes import Census, Town
