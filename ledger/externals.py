@@ -54,6 +54,8 @@ class Kind(Enum):
     START_CLOSE = "start_close"
     FINISH = "finish"
     WITHDRAW = "withdraw"
+    RESCUE = "rescue"
+    """a claim for a friend"""
 
 
 class Fate(Enum):

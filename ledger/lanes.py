@@ -224,6 +224,10 @@ class Lanes:
         """
         return await self._orders.withdraw(dest, value, bounce=bounce, key=key)
 
+    async def rescue(self, lane: Account, voucher: Voucher) -> bytes:
+        """Claim for a friend, from our wallet; the hash of the external. Raises as `withdraw`."""
+        return await self._orders.rescue(lane, voucher)
+
     # --- either ---
 
     async def look(self, lane: bytes) -> LaneRow:

@@ -23,6 +23,7 @@ from ledger.lane import Account, LaneRow, Op, Order, PayeeLane
 from ledger.money import ZERO, Nano
 from ledger.settle import Costs, claimable, closable
 from ledger.store import Connection, Store, Work
+from ledger.voucher import Voucher
 from p2p.errors import Closing, Insufficient
 from p2p.identity import Identity
 
@@ -99,6 +100,15 @@ class Orders:
                 return known
             external = await self._prepared(Kind.WITHDRAW, None, transfer)
             await self._store.write(lambda c: externals.run_errand(c, key, external))
+        self._externals.kick()
+        return external.hash
+
+    async def rescue(self, lane: Account, voucher: Voucher) -> bytes:
+        """Post a friend's voucher, which pays the friend. As `top_up`."""
+        transfer = Transfer(dest=lane, value=GAS_COINS, body=cells.claim_body(voucher))
+        async with self._turn:
+            external = await self._prepared(Kind.RESCUE, None, transfer)
+            await self._store.write(lambda c: externals.post(c, external))
         self._externals.kick()
         return external.hash
 

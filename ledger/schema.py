@@ -7,7 +7,7 @@ owes. Rows that money hangs on are never deleted before the chain shows that the
 from collections.abc import Mapping
 from typing import Final
 
-VERSION: Final = 4
+VERSION: Final = 5
 """`PRAGMA user_version` of a store with these tables."""
 
 NODE: Final = """
@@ -170,6 +170,15 @@ CREATE TABLE bill (                  -- the receipts that this node has signed a
 ) STRICT, WITHOUT ROWID;
 """
 
+FRIENDS: Final = """
+CREATE TABLE guarded (               -- lanes of friends that are watched, with their best vouchers
+    lane BLOB PRIMARY KEY,
+    config BLOB NOT NULL,            -- LaneConfig, canonical
+    cumulative INTEGER NOT NULL,
+    sig BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
+
 PINS: Final = """
 CREATE TABLE pin (                   -- the keyset that an epoch's credits are bought with
     mint BLOB NOT NULL,
@@ -278,5 +287,5 @@ ALTER TABLE lane ADD COLUMN lt INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE lane ADD COLUMN returned INTEGER NOT NULL DEFAULT 0;
 """
 
-UPGRADES: Final[Mapping[int, str]] = {1: PINS + _MOVED, 2: _ENDS, 3: PEOPLE}
+UPGRADES: Final[Mapping[int, str]] = {1: PINS + _MOVED, 2: _ENDS, 3: PEOPLE, 4: FRIENDS}
 """What makes of a store of each version one of the next."""

@@ -368,6 +368,9 @@ def _prepared(connection: apsw.Connection) -> apsw.Connection:
     return connection
 
 
+_WHOLE: Final = schema.NODE + schema.PEOPLE + schema.FRIENDS + schema.PINS + schema.MINT
+
+
 def _migrate(connection: apsw.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -375,7 +378,7 @@ def _migrate(connection: apsw.Connection) -> None:
         if version > schema.VERSION:
             raise LocalError("the store is of a newer Tussah; update this one")
         if version == 0:
-            connection.execute(schema.NODE + schema.PEOPLE + schema.PINS + schema.MINT)
+            connection.execute(_WHOLE)
         else:
             for older in range(version, schema.VERSION):
                 connection.execute(schema.UPGRADES[older])

@@ -323,6 +323,14 @@ class Daemon:
         """Settle or close a lane. Raises `Failed`."""
         return await self._money.move(action, lane)
 
+    async def shared(self) -> Document:
+        """Its vouchers, for a friend. Raises `Failed`."""
+        return await self._money.shared()
+
+    async def watch(self, body: object) -> Document:
+        """Watch a friend's lanes. Raises `Failed`."""
+        return await self._money.watch(body)
+
     async def receipts(self) -> Document:
         """What workers have signed for."""
         return await self._money.receipts()

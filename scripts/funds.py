@@ -23,6 +23,7 @@ from ledger.chain.lite import LiteChain, LiteServer
 from ledger.coins import Holdings
 from ledger.credit import BUNDLES, EPOCH_SECONDS, worth
 from ledger.externals import External
+from ledger.guarding import Guarding
 from ledger.keys import Master
 from ledger.lane import Account, LaneRow, Phase, Role
 from ledger.lane_writes import LaneStory, Told
@@ -199,6 +200,8 @@ async def opened(
                 relays=settings.ask.relays,
             )
             nursery.start_soon(_restore, home, restoring, renewing, master)
+        guard = Guarding(lite, store, lanes, policy)
+        nursery.start_soon(guard.run)
         keeping = _keeping(settings, store, master, entropy)
         if keeping is not None:
             nursery.start_soon(keeping.run)
@@ -208,7 +211,7 @@ async def opened(
             nursery.start_soon(Ahead(purse, policy, entropy=entropy).run)
         yield Treasury(
             *(settings, profile, chain, store, master, lanes, shopping, policy, sight),
-            *(home.restoring, keeping),
+            *(home.restoring, keeping, guard),
         )
         nursery.cancel_scope.cancel()
 
@@ -249,6 +252,8 @@ class Treasury:
     """The file that is there while what a restored wallet had is looked for."""
     keeping: Keeping | None
     """What keeps the backup of vouchers, where one is wanted."""
+    guard: Guarding
+    """What watches lanes of friends."""
 
     def mint(self, identity: Identity) -> MintService:
         """The mint of this node."""

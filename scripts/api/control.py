@@ -69,6 +69,12 @@ class Operator(asking.Asker, working.Worker, Protocol):
     async def move(self, action: str, lane: str) -> Document:
         """Settle or close a lane. Raises `Failed`."""
 
+    async def shared(self) -> Document:
+        """Its vouchers, for a friend who watches. Raises `Failed`."""
+
+    async def watch(self, body: object) -> Document:
+        """Watch a friend's lanes, of a `shared` document. Raises `Failed`."""
+
     async def receipts(self) -> Document:
         """What workers have signed for."""
 
@@ -109,6 +115,8 @@ def app(operator: Operator, routes: Sequence[BaseRoute] = ()) -> Starlette:
             Route("/wallet/withdraw", _withdraw(operator), methods=["POST"]),
             Route("/wallet/unlock", _unlock(operator), methods=["POST"]),
             Route("/credits/buy", _buy(operator), methods=["POST"]),
+            _document("/lanes/shared", operator.shared),
+            Route("/lanes/watch", _watch(operator), methods=["POST"]),
             Route("/lanes/{lane}/{action}", _move(operator), methods=["POST"]),
             Route("/ask", _ask(operator), methods=["POST"]),
             Route("/shutdown", local.shutdown(operator.stop), methods=["POST"]),
@@ -168,6 +176,13 @@ def _withdraw(operator: Operator) -> Callable[[Request], object]:
             message = f"idempotency_key must have 8 to {MAX_KEY} characters of ASCII."
             raise Failed("invalid_request", message, param="idempotency_key")
         return local.answer(await operator.withdraw(to, amount, key))
+
+    return endpoint
+
+
+def _watch(operator: Operator) -> Callable[[Request], object]:
+    async def endpoint(request: Request) -> Response:
+        return local.answer(await operator.watch(await local.read_json(request)))
 
     return endpoint
 

@@ -128,6 +128,8 @@ GROUPS = {
             "list": "Show every lane and its transactions.",
             "settle": "Claim now what a lane owes this node.",
             "close": "Close a lane and free its coins.",
+            "share": "Write this node's vouchers to a file, for a friend to watch.",
+            "watch": "Watch a friend's lanes, and claim for it while it sleeps.",
         },
     ),
     "receipts": (
@@ -173,6 +175,8 @@ PLACES = {
     "lanes list": "money:lanes",
     "lanes settle": "money:settle",
     "lanes close": "money:close",
+    "lanes share": "money:share",
+    "lanes watch": "money:watch",
     "receipts list": "receipts:list_",
     "sim list": "sim:list_",
     "config set": "config:set_",

@@ -4,6 +4,7 @@ import secrets
 import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import quote
 
@@ -11,8 +12,9 @@ from cyclopts import Parameter
 
 from scripts.api import client
 from scripts.cli.client import reach
-from scripts.cli.common import PLAIN, Common, give, interrupting
+from scripts.cli.common import PLAIN, Common, give, interrupting, say
 from scripts.cli.purchase import PurchaseTalk
+from scripts.cli.words import count, ton
 from scripts.failure import Document, Failed
 
 
@@ -172,6 +174,68 @@ def close(address: str, /, *, common: Common = PLAIN) -> int:
         The lane, as `tussah lanes list` shows it.
     """
     return _act(address, "close", common)
+
+
+def share(file: Path, /, *, common: Common = PLAIN) -> int:
+    """Write the vouchers of the lanes that pay this node to a file, for a friend to watch.
+
+    Whoever has the file can claim for this node, and pays for that; it holds no key. Give it to
+    somebody whose node is up while yours sleeps, and again when much more was promised.
+
+    Parameters
+    ----------
+    file
+        Where to write it.
+    """
+    import json
+
+    from scripts.home import write_private
+
+    document = client.call(reach(common.home), "GET", "/lanes/shared")
+    lanes = document["lanes"]
+    assert isinstance(lanes, list)
+    try:
+        write_private(file, json.dumps(document) + "\n")
+    except OSError as error:
+        message = f"{file} cannot be written: {error.strerror}."
+        raise Failed("usage", message, "Name another file.") from error
+    if common.as_json:
+        give(document)
+    else:
+        say(f"Wrote {count(len(lanes), 'lane')} to {file}; your friend runs: tussah lanes watch")
+    return 0
+
+
+def watch(file: Path, /, *, common: Common = PLAIN) -> int:
+    """Watch the lanes of a friend, whose `tussah lanes share` wrote the file.
+
+    When a payer closes one of them alone, and the friend has not answered six hours before the end,
+    this node claims for it: 0.02 TON and a transfer's fee out of this wallet, what is left of that
+    goes to the friend.
+
+    Parameters
+    ----------
+    file
+        The friend's file.
+    """
+    import json
+
+    try:
+        body = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        message = f"{file} cannot be read as JSON: {error}."
+        raise Failed("usage", message, "Your friend writes it: tussah lanes share FILE.") from error
+    document = client.call(reach(common.home), "POST", "/lanes/watch", {"lanes": _lanes_in(body)})
+    if common.as_json:
+        give(document)
+    else:
+        promised = ton(document["promised_nano"])
+        say(f"{count(document['watched'], 'lane')} of friends watched, {promised} promised on them")
+    return 0
+
+
+def _lanes_in(body: object) -> object:
+    return body.get("lanes") if isinstance(body, dict) else None
 
 
 def _act(address: str, action: str, common: Common) -> int:

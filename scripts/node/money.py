@@ -3,9 +3,11 @@
 import math
 from typing import final
 
+from ledger import backup
 from ledger.earnings import By
 from ledger.payment import Told
-from scripts import funds, receipts, takeouts, vault
+from p2p.errors import NoCapacity, RemoteError
+from scripts import funds, receipts, sharing, takeouts, vault
 from scripts.failure import Document, Failed
 from scripts.funds import Treasury
 from scripts.node.roles import LOCKED, SEE_STATUS, Roles
@@ -65,6 +67,23 @@ class Money:
         """Settle or close a lane."""
         treasury, account = self._treasury(), funds.account(lane)
         return await (treasury.settle if action == "settle" else treasury.close)(account)
+
+    async def shared(self) -> Document:
+        """Its vouchers, for a friend who watches."""
+        treasury = self._treasury()
+        kept = await treasury.store.read(backup.read)
+        return sharing.document(kept, treasury.chain.network)
+
+    async def watch(self, body: object) -> Document:
+        """Watch a friend's lanes."""
+        treasury, lanes = self._treasury(), sharing.read(body)
+        try:
+            await treasury.guard.watch(lanes)
+        except (RemoteError, NoCapacity) as error:
+            message = f"Nothing is watched: {error}."
+            raise Failed("invalid_request", message, "Ask your friend for a new file.") from error
+        promised, count = await treasury.guard.watched()
+        return {"schema": "tussah/watch/1", "watched": count, "promised_nano": promised.value}
 
     async def receipts(self) -> Document:
         """What workers have signed for."""

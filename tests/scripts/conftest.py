@@ -38,13 +38,14 @@ from p2p.dht.node import build
 from p2p.identity import Identity
 from p2p.onion.shaping import Shape
 from p2p.wire import Endpoint
-from scripts import identity
+from scripts import identity, sharing
 from scripts import receipts as receipt_lines
 from scripts.api import dht, earnings, money, working
 from scripts.api.answer import Terms
 from scripts.api.money import Coins, Funds, LaneView, Move
 from scripts.api.status import WorkerState
 from scripts.version import document as version
+from tests.ledger.test_backup import KEPT
 
 SCHEMAS = Path(__file__).parent.parent / "schemas"
 
@@ -419,6 +420,13 @@ class FakeOperator:
             "promised_nano": 5_000,
             "sealed": self.sealed.hex(),
         }
+
+    async def shared(self):
+        return sharing.document(KEPT, -4242)
+
+    async def watch(self, body):
+        self.watched = sharing.read(body)
+        return {"schema": "tussah/watch/1", "watched": len(self.watched), "promised_nano": 5_000}
 
     async def signed(self):
         return await self.receipts()

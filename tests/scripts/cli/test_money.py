@@ -15,6 +15,7 @@ from scripts.api import client
 from scripts.api.money import Coins
 from scripts.cli import money, render
 from scripts.failure import Failed
+from tests.ledger.test_backup import VOUCHER
 
 LANE = "UQCrq6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq5jh"
 
@@ -469,3 +470,30 @@ def test_earnings_are_summed(shell, node):
 
 def test_earnings_by_something_else_are_refused(shell, node):
     assert shell.document("earnings", "--by", "moon")[0] == 2
+
+
+# --- friends ---
+
+
+def test_vouchers_go_to_a_friend_and_are_watched(shell, node, tmp_path, validate):
+    file = tmp_path / "friend"
+    status, document = shell.document("lanes", "share", str(file))
+    assert status == 0
+    validate(document, "shared")
+    status, document = shell.document("lanes", "watch", str(file))
+    assert status == 0
+    validate(document, "watch")
+    assert [one.voucher for one in node.watched] == [VOUCHER, VOUCHER]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"lanes": [{}]}', '{"lanes": [7]}'])
+def test_what_is_no_file_of_a_friend_is_refused(shell, node, tmp_path, text):
+    file = tmp_path / "friend"
+    file.write_text(text)
+    status, document = shell.document("lanes", "watch", str(file))
+    assert (status, document["exit"]) == (2, 2)
+
+
+def test_a_friends_file_that_is_none_is_named(shell, node, tmp_path):
+    assert shell.document("lanes", "watch", str(tmp_path / "none"))[0] == 2
+    assert shell.document("lanes", "share", str(tmp_path / "no" / "place"))[0] == 2
