@@ -233,7 +233,9 @@ class Limits:
     wall_s: Annotated[float, Between(0.01, 1e6)] = 3600.0
 
 
-ScenarioName: TypeAlias = Literal["dht", "directory", "onion", "market", "queue", "lanes", "town"]
+ScenarioName: TypeAlias = Literal[
+    "dht", "directory", "onion", "market", "queue", "lanes", "closing", "town"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

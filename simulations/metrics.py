@@ -50,6 +50,7 @@ METRICS: Final[Mapping[str, Metric]] = {
     "lookup_found": Metric(_P, "share", "lookups of a stored value that came to it"),
     "lookup_closest": Metric(_P, "share", "lookups that ended at the nearest node alive"),
     "lookup_false": Metric(_P, "share", "lookups that ended with a forged value"),
+    "flood_answered": Metric(_P, "share", "queries of a flood that were answered"),
     "advert_coverage": Metric(_V, "share", "nodes that an advert has come to"),
     "advert_delay_s": Metric(_V, "s", "from an advert's issue to a node that hears it"),
     "advert_duplicates": Metric(_V, "", "times a node hears an advert it has"),

@@ -4,7 +4,7 @@ Warm nodes know whom nodes of a converged network know, and each of these answer
 of the last minute. Cold ones know the first few, and those that come back whom they knew.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, final
 
@@ -22,7 +22,7 @@ from simulations.messages import settle
 from simulations.network.build import Ground
 from simulations.network.nat import Nat
 from simulations.network.places import address_of
-from simulations.seat import Seat
+from simulations.seat import Seat, Upper
 
 NETWORK: Final = 0x51A1
 """The number of simulated networks."""
@@ -44,6 +44,17 @@ class Member:
 
 
 @final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """A node in an attacker's hands."""
+
+    identity: Identity
+    """that it has drawn for itself"""
+    around: Callable[[DhtCore], Upper]
+    """what answers in the place of its core"""
+
+
+@final
 class Population:
     """Builds lives of nodes. Those behind a box are clients, but for a `boastful` share of them."""
 
@@ -55,12 +66,15 @@ class Population:
         settings: Settings,
         *,
         boastful: float = 0.0,
+        holds: Mapping[int, Hold] | None = None,
     ) -> None:
+        self._holds = holds or {}
         self._entropy = entropy
         self._settings = settings
         self._records = Known(NETWORK, private=settings.private_addresses, size=2 * count)
         self._identities = [
-            Identity(entropy.fork(f"identity/{node}").token(32)) for node in range(count)
+            self._holds[node].identity if node in self._holds else identity_of(entropy, node)
+            for node in range(count)
         ]
         self._nodes = {identity.id: node for node, identity in enumerate(self._identities)}
         self._lives = [0] * count
@@ -139,7 +153,8 @@ class Population:
             settings=self._settings,
             known=self._records,
         )
-        seat.attach(core)
+        hold = self._holds.get(node)
+        seat.attach(core if hold is None else hold.around(core))
         if self._serves[node]:
             seat.do(now, lambda when: core.serve(when, seat.addresses))
         return Member(seat, core)
@@ -167,3 +182,8 @@ class Population:
         for other in self.ids.acquaintances(self.id(node), self._settings.k, draws):
             phase = (phase + GOLDEN) % 1.0
             yield EPOCH - self._settings.ping_interval * phase, records[other]
+
+
+def identity_of(entropy: Entropy, node: int) -> Identity:
+    """The key of an honest node."""
+    return Identity(entropy.fork(f"identity/{node}").token(32))

@@ -299,3 +299,8 @@ def call_fails(loss: float) -> float:
 def residual(shape: float, scale: float) -> float:
     """Mean rest of a Weibull session that is met at a random moment: E[x^2] / (2 E[x])."""
     return scale * math.gamma(1.0 + 2.0 / shape) / (2.0 * math.gamma(1.0 + 1.0 / shape))
+
+
+def bucket_share(rate: float, seconds: float, *, allowed: float, burst: float) -> float:
+    """Share of a flood's queries that a token bucket lets through in so many seconds."""
+    return min(1.0, (burst + allowed * seconds) / (rate * seconds))

@@ -2,12 +2,15 @@
 
 Both sides are the real `Lanes`, with their externals, on disks and a chain that fail. I3: the chain
 never finalises an old state after a newer one was shown in time: whatever the payee held six hours
-before the payer may take the rest is claimed by then. Not an experiment's scenario, but `make
-test`'s: it has no network.
+before the payer may take the rest is claimed by then. There is no network, and `run.until` is a day
+and more: 122,400 seconds; faults are drawn if none are written down. Measured: loss_nano, what the
+payee took for payment and never got. Adversary:
+
+- `old_closer`: begins to close `after` so many vouchers, and hands out later ones none the less
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final, final
@@ -20,15 +23,22 @@ from ledger.lanes import Lanes
 from ledger.money import ZERO, Nano
 from ledger.policy import DEV
 from ledger.store import Store
+from ledger.voucher import Voucher
+from p2p.core import DATAGRAM
 from p2p.entropy import Entropy
 from p2p.errors import TussahError
 from p2p.transport.fabric import EPOCH
+from simulations.adversary.old_closer import OldCloser
 from simulations.bazaar import WALLET, keys, wallet_of
 from simulations.chain import ChainTwin
 from simulations.coinage import remembered
 from simulations.disk import Disk
 from simulations.faults import OF_CHAINS, Fault, Kind, Schedule, Weather, draw
-from simulations.scenarios import Audit, Violation
+from simulations.log import EventLog
+from simulations.metrics import Meter
+from simulations.reading import read, unknown
+from simulations.scenarios import Audit, Setting, Violation
+from simulations.scenarios.weather import written
 from simulations.stepped import SteppedRun
 
 HOUR: Final = 3_600.0
@@ -59,12 +69,76 @@ def schedule(entropy: Entropy) -> Schedule:
     return Schedule(entropy, scaled)
 
 
+def build(setting: Setting) -> "Day":
+    """See `simulations.scenarios.build`."""
+    entropy, exp = setting.entropy, setting.exp
+    closer = None
+    for table in exp.adversary:
+        if table.kind != "old_closer":
+            raise unknown(f"adversary {table.kind}", ["old_closer"])
+        closer = read(OldCloser, table.knobs, "adversary.old_closer")
+    faults = written(exp, entropy, tuple(Kind))
+    if not len(faults):
+        faults = schedule(entropy)
+    seed = entropy.fork("tasks").below(2**32)
+    closing = Closing(entropy, seed, faults, audit=setting.audit, closer=closer, log=setting.log)
+    return Day(closing, setting.meter)
+
+
+@final
+class Day:
+    """A closing as a `Scenario`."""
+
+    nodes: Sequence[object] = ("payer", "payee")
+
+    def __init__(self, closing: "Closing", meter: Meter) -> None:
+        self._closing = closing
+        self._meter = meter
+        self._reached = EPOCH
+        self._is_judged = False
+        self.log = closing.log
+
+    @property
+    def now(self) -> float:
+        """See `Scenario`."""
+        return max(self._reached, self._closing.now)
+
+    def run(self, until: float, max_records: int | None = None) -> bool:
+        """See `Scenario`; it has too few records to be stopped by them."""
+        self._closing.pump(until)
+        self._reached = max(self._reached, until)
+        if until >= EPOCH + UNTIL and not self._is_judged:
+            self._is_judged = True
+            self._closing.judge()
+            self._meter.observe("loss_nano", self._closing.lost.value, "payee")
+        return True
+
+    def sizes(self, node: int) -> Mapping[str, int]:
+        """See `Scenario`: what there is is on disks."""
+        return {}
+
+    def close(self) -> None:
+        """End every task."""
+        self._closing.close()
+
+
 @final
 class Closing:
     """One lane from its opening to its end; `run` returns what broke I3."""
 
-    def __init__(self, entropy: Entropy, seed: int, faults: Schedule) -> None:
-        self.audit = Audit()
+    def __init__(
+        self,
+        entropy: Entropy,
+        seed: int,
+        faults: Schedule,
+        *,
+        audit: Audit | None = None,
+        closer: OldCloser | None = None,
+        log: EventLog | None = None,
+    ) -> None:
+        self.audit = audit or Audit()
+        self.log = log
+        self._closer = closer
         self._run = SteppedRun(self._main, seed)
         self.chain = ChainTwin(self._now)
         self._entropy = entropy
@@ -79,15 +153,38 @@ class Closing:
 
     def run(self) -> tuple[Violation, ...]:
         """To the end."""
-        with _quiet(), remembered():
-            try:
-                self._run.pump(lambda: self._now() >= EPOCH + UNTIL)
-            finally:
-                self._run.close()
-        self._judge()
+        try:
+            self.pump(EPOCH + UNTIL)
+        finally:
+            self.close()
+        self.judge()
         return tuple(self.audit.violations)
 
-    def _judge(self) -> None:
+    @property
+    def now(self) -> float:
+        """Unix seconds of virtual time."""
+        return self._now()
+
+    @property
+    def lost(self) -> Nano:
+        """What the payee has taken for payment, and lanes have ended without."""
+        given = max((total for _, total in self._shown), default=ZERO)
+        got = sum((lane.claimed for _, lane, _ in self.chain.ended), 0)
+        ended = bool(self.chain.ended)
+        return max(ZERO, min(given, DEPOSIT - RESERVE) - Nano(got)) if ended else ZERO
+
+    def pump(self, until: float) -> None:
+        """Go on to an instant at which something happens."""
+        with _quiet(), remembered():
+            self._run.pump(lambda: self._now() >= until)
+
+    def close(self) -> None:
+        """End every task."""
+        with _quiet():
+            self._run.close()
+
+    def judge(self) -> None:
+        """I3, once it is all over."""
         self.audit.check("I3", len(self.chain.ended))
         for _, lane, when in self.chain.ended:
             if not lane.close_at:
@@ -122,9 +219,25 @@ class Closing:
         """Open, promise, and then close alone; whoever is not there is waited for."""
         lane = await self._opened()
         moments = self._entropy.fork("workload")
+        if self._closer is not None:
+            await self._deceive(lane, self._closer, moments)
+            return
         for _ in range(VOUCHERS):
             await trio.sleep(moments.uniform() * HOUR)
-            await self._promise(lane, Nano(20_000_000 + moments.below(130_000_000)))
+            await self._promise(lane, _amount(moments))
+        await self._close(lane)
+
+    async def _deceive(self, lane: bytes, closer: OldCloser, moments: Entropy) -> None:
+        """Sign all vouchers while the lane is open, and hand most of them out when it is not."""
+        payer = await self._there(PAYER)
+        signed = [await payer.pay(lane, _amount(moments)) for _ in range(VOUCHERS)]
+        for number, voucher in enumerate(signed):
+            if number == closer.after:
+                await self._close(lane)
+            await trio.sleep(moments.uniform() * 4 * HOUR)
+            await self._hand(voucher)
+
+    async def _close(self, lane: bytes) -> None:
         while True:
             payer = await self._there(PAYER)
             try:
@@ -148,13 +261,23 @@ class Closing:
 
     async def _promise(self, lane: bytes, amount: Nano) -> None:
         """A voucher that the payee does not take is lost: the next one covers it."""
-        payer, payee = await self._there(PAYER), await self._there(PAYEE)
+        payer = await self._there(PAYER)
         try:
             voucher = await payer.pay(lane, amount)
+        except TussahError:
+            return
+        await self._hand(voucher)
+
+    async def _hand(self, voucher: Voucher) -> None:
+        payee = await self._there(PAYEE)
+        try:
             await payee.receive(voucher)
         except TussahError:
             return
         self._shown.append((self._now(), voucher.cumulative))
+        if self.log is not None:
+            total = voucher.cumulative.value.to_bytes(16, "big")
+            self.log.add(self._now(), PAYEE, DATAGRAM, PAYER, total)
 
     async def _outcome(self, lanes: Lanes, message: bytes) -> None:
         with trio.move_on_after(HOUR):
@@ -195,6 +318,10 @@ class Closing:
     async def _beat(self) -> None:
         while True:  # noqa: ASYNC110 - nothing but time
             await trio.sleep(HOUR / 2)
+
+
+def _amount(moments: Entropy) -> Nano:
+    return Nano(20_000_000 + moments.below(130_000_000))
 
 
 @contextmanager

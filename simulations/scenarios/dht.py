@@ -5,27 +5,38 @@ are published by random nodes of the whole network, it is one of these; where no
 node nearest to a random id. Measured are seconds, queries and hops of lookups, whether they came to
 what an oracle knows to be right, how much of the tables is alive, and what is sent.
 
-`[[adversary]] kind = "boastful"` has a share of the nodes behind NATs say that they can be reached.
+Adversaries:
+
+- `boastful`: a `share` of the nodes behind NATs say that they can be reached
+- `eclipse`: nodes round the key of a `victim`, which is published first; lookups of it are labelled
+  `eclipsed`, and lookup_false says how many ended with what nobody published
+- `flooder`: each sends `rate` queries a second to one node; flood_answered says how many it answers
 """
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeAlias, final
 
+from p2p import tl
 from p2p.dht import key as keys
 from p2p.dht import value as values
+from p2p.dht.asking import MAX_ANSWER
 from p2p.dht.lookup import Walk
 from p2p.dht.settings import DEFAULT
-from p2p.entropy import Entropy, exponential
+from p2p.entropy import Entropy, exponential, sample
+from p2p.errors import TussahError
 from p2p.identity import AdnlId
-from p2p.ton import DhtKey
+from p2p.ton import DhtFindNode, DhtKey
 from p2p.transport.fabric import EPOCH
 from simulations import knobs
-from simulations.experiment import Experiment
+from simulations.adversary.eclipse import Eclipse, Ring, grind
+from simulations.adversary.flooder import Flooder
+from simulations.experiment import Adversary, Experiment
 from simulations.network.build import ground
-from simulations.population import STABLE, Population
-from simulations.reading import WrongExperiment
+from simulations.population import STABLE, Hold, Population, identity_of
+from simulations.reading import WrongExperiment, read, unknown
 from simulations.scenarios import Setting
 from simulations.scenarios.comings import churn_of
 from simulations.scenarios.traffic import Traffic
@@ -49,6 +60,9 @@ SETTLED: Final = 2.0
 
 SAMPLE: Final = 50
 """nodes whose tables are looked at for how much of them is alive"""
+
+FLOOD_PATIENCE: Final = 0.5
+"""seconds that a flooder waits for an answer, to be counted: it has no use for one"""
 
 Looking: TypeAlias = Callable[[Seat, float], object]
 
@@ -74,7 +88,18 @@ class Dht:
             self.log.resolve = land.boxes.index
 
         settings = knobs.apply(DEFAULT, "dht", exp.protocol)
-        self._people = Population(exp.run.nodes, entropy, land, settings, boastful=_boastful(exp))
+        attack = _attack(exp, entropy)
+        self._victim = None if attack is None else attack.victim
+        self._people = Population(
+            exp.run.nodes,
+            entropy,
+            land,
+            settings,
+            boastful=_boastful(exp),
+            holds={} if attack is None else attack.holds,
+        )
+        self._flooders = _flooders(exp, entropy)
+        self._contents: dict[int, bytes] = {}
         self._people.start(warm=exp.nodes.start == "warm")
         kind = World if exp.run.level == "L1" else TrioWorld
         self._world: World[Seat] | TrioWorld[Seat] = kind(
@@ -87,6 +112,8 @@ class Dht:
         self._lives = [0] * exp.run.nodes
         self._desks = [entropy.fork(f"workload/{node}") for node in range(exp.run.nodes)]
         self._published = _publications(exp, entropy.fork("publications"))
+        if self._victim is not None:
+            self._published.insert(0, (EPOCH, self._victim))
         self._traffic = Traffic(setting.meter, "dht")
         self._enter(entropy)
 
@@ -119,6 +146,7 @@ class Dht:
             self._lives[node] += 1
             if event.what in ("start", "restart"):
                 self._look_later(world, node, now)
+                self._flood_later(world, node, now)
 
     def leave(self, core: Seat, now: float) -> None:
         """A node of the DHT says no farewell."""
@@ -139,7 +167,7 @@ class Dht:
 
     def _publish(self, seat: Seat, now: float) -> None:
         identity = self._people.identity(seat.index)
-        content = self._desks[seat.index].token(CONTENT)
+        content = self._contents[seat.index] = self._desks[seat.index].token(CONTENT)
         value = values.sign(identity, NAME, content, int(now) + LIFE)
         seat.begin(now, self._people.members[seat.index].core.store(value))
 
@@ -166,10 +194,41 @@ class Dht:
 
         return look
 
+    def _flood_later(self, world: Stage[Seat], node: int, now: float) -> None:
+        rate = self._flooders.get(node)
+        if rate is not None:
+            wait = exponential(self._desks[node], 1.0 / rate)
+            world.at(now + wait, node, "flood", self._flooding(world, node, self._lives[node]))
+
+    def _flooding(self, world: Stage[Seat], node: int, life: int) -> Looking:
+        """A question to a node that it knows, whose answer is of no use."""
+
+        def flood(seat: Seat, now: float) -> None:
+            if life == self._lives[node]:
+                known = self._people.members[node].core.active()
+                if known:
+                    seat.begin(now, self._flood(seat, known[0].id))
+                self._flood_later(world, node, now)
+
+        return flood
+
+    async def _flood(self, seat: Seat, target: AdnlId) -> None:
+        question = tl.pack(DhtFindNode(self._desks[seat.index].token(32), MAX_ANSWER))
+        try:
+            await seat.query(target, question, timeout=FLOOD_PATIENCE)
+        except TussahError:
+            self._meter.observe("flood_answered", False)
+        else:
+            self._meter.observe("flood_answered", True)
+
     async def _find(self, seat: Seat, began: float, owner: int) -> None:
         where = keys.key_id(DhtKey(self._people.id(owner), NAME, 0))
         walk = await self._people.members[seat.index].core.walk_to_value(where)
-        self._meter.observe("lookup_found", walk.value is not None)
+        label = "eclipsed" if owner == self._victim else ""
+        self._meter.observe("lookup_found", walk.value is not None, label)
+        if label:
+            is_false = walk.value is not None and walk.value.value != self._contents[owner]
+            self._meter.observe("lookup_false", is_false, label)
         self._tell(seat.now - began, walk)
 
     async def _seek(self, seat: Seat, began: float, target: bytes) -> None:
@@ -222,8 +281,55 @@ def _publications(exp: Experiment, entropy: Entropy) -> list[tuple[float, int]]:
     return found
 
 
+KINDS: Final = ("boastful", "eclipse", "flooder")
+
+
 def _boastful(exp: Experiment) -> float:
     for one in exp.adversary:
-        if one.kind != "boastful":
-            raise WrongExperiment(f"The scenario dht knows no adversary {one.kind}: boastful.")
-    return max((one.share for one in exp.adversary), default=0.0)
+        if one.kind not in KINDS:
+            raise unknown(f"adversary {one.kind}", [*KINDS])
+    return max((one.share for one in exp.adversary if one.kind == "boastful"), default=0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Attack:
+    """An eclipse: of whom, and by whom."""
+
+    victim: int
+    holds: Mapping[int, Hold]
+
+
+def _attack(exp: Experiment, entropy: Entropy) -> _Attack | None:
+    for number, table in enumerate(exp.adversary):
+        if table.kind == "eclipse":
+            how = read(Eclipse, table.knobs, "adversary.eclipse")
+            stream = entropy.fork(f"adversary/{number}")
+            owner = identity_of(entropy, how.victim)
+            ring = Ring(keys.key_id(DhtKey(owner.id, NAME, 0)), how.how)
+            nodes = _attackers(exp, table, stream, spared=how.victim)
+            holds = {
+                node: Hold(identity=grind(ring.key, how.tries, stream), around=ring.join)
+                for node in nodes
+            }
+            return _Attack(victim=how.victim, holds=holds)
+    return None
+
+
+def _flooders(exp: Experiment, entropy: Entropy) -> Mapping[int, float]:
+    """Who floods, and at which rate."""
+    return {
+        node: read(Flooder, table.knobs, "adversary.flooder").rate
+        for number, table in enumerate(exp.adversary)
+        if table.kind == "flooder"
+        for node in _attackers(exp, table, entropy.fork(f"adversary/{number}"))
+    }
+
+
+def _attackers(
+    exp: Experiment, table: Adversary, entropy: Entropy, spared: int | None = None
+) -> Sequence[int]:
+    """Those named by number, else a share; never those that others begin with."""
+    among = [node for node in range(STABLE, exp.run.nodes) if node != spared]
+    if table.nodes and not all(node in among for node in table.nodes):
+        raise WrongExperiment(f"adversary.nodes must be from {STABLE} on, and not the victim.")
+    return table.nodes or sample(entropy, among, round(table.share * len(among)))
