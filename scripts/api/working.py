@@ -157,7 +157,7 @@ def routes(worker: Worker) -> list[BaseRoute]:
         if action not in ACTIONS:
             message = f"A worker cannot be told to {action}."
             raise Failed("unsupported_endpoint", message, f"Known: {', '.join(ACTIONS)}.")
-        return local.answer(await worker.order(action, _seconds(await local.read_json(request))))
+        return local.answer(await worker.order(action, seconds(await local.read_json(request))))
 
     return [
         Route("/worker", look, methods=["GET"]),
@@ -165,13 +165,13 @@ def routes(worker: Worker) -> list[BaseRoute]:
     ]
 
 
-def _seconds(body: object) -> float | None:
+def seconds(body: object) -> float | None:
     """How long a pause is to be. Raises `Failed` for what is none."""
-    seconds = body.get("seconds") if isinstance(body, Mapping) else None
-    if seconds is None:
+    given = body.get("seconds") if isinstance(body, Mapping) else None
+    if given is None:
         return None
-    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-    if not is_number or not 0 < seconds <= MAX_PAUSE:
-        message = f"A pause of {seconds!r} seconds is none."
+    is_number = isinstance(given, int | float) and not isinstance(given, bool)
+    if not is_number or not 0 < given <= MAX_PAUSE:
+        message = f"A pause of {given!r} seconds is none."
         raise Failed("invalid_request", message, "Give a year at the most.", param="seconds")
-    return float(seconds)
+    return float(given)

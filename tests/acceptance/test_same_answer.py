@@ -140,11 +140,12 @@ class Node:
             "node": {"network": "moths", "chain": None},
             "network": {"joined": True, "clients_claimed": 1, **counts},
             "money": dict.fromkeys(MONEY),
+            "worker": None,
+            "machine": {},
             "alerts": [],
         }
 
-    async def wallet(self):
-        raise NotImplementedError
+    wallet = limits = order = earnings = deposit = None  # it has neither money nor a worker
 
     def _entries(self):
         return self._client.directory.usable(NOBODY)

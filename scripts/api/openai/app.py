@@ -11,20 +11,17 @@ from starlette.routing import Route
 
 from scripts.api import asking, local, metrics
 from scripts.api.events import Events
-from scripts.api.openai import answering, errors, pages, request
+from scripts.api.openai import answering, errors, pages, request, twins
 from scripts.api.openai.request import Form
 from scripts.failure import Document, Failed
 
 AUTO: Final = "auto"
 """The model that is asked for by who leaves the choice to the settings."""
 
-TWINS: Final = ("status", "peers", "models", "wallet")
-"""Documents of the control API that can be read here, too."""
-
 Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 
-class Operator(asking.Asker, Protocol):
+class Operator(asking.Asker, twins.Operator, Protocol):
     """What of a node this API is the face of."""
 
     @property
@@ -35,26 +32,13 @@ class Operator(asking.Asker, Protocol):
     def running(self) -> int:
         """Requests under way."""
 
-    async def status(self) -> Document:
-        """How it is."""
-
     async def metrics(self) -> bytes:
         """How it is, for Prometheus."""
-
-    def peers(self) -> Document:
-        """Whom it knows."""
-
-    def models(self) -> Document:
-        """What can be asked."""
-
-    async def wallet(self) -> Document:
-        """What it has on the chain and in credits."""
 
 
 def app(operator: Operator, *, most: int, created: int) -> Starlette:
     """The API of a node, which answers `most` requests at once; `created`: when it started."""
     handlers = {Failed: errors.failed, HTTPException: errors.unknown, Exception: errors.broken}
-    twins = [Route(f"/tussah/v1/{name}", _twin(operator, name), methods=["GET"]) for name in TWINS]
     chat, completion = (
         _asking(operator, read, most) for read in (request.chat, request.completion)
     )
@@ -68,7 +52,7 @@ def app(operator: Operator, *, most: int, created: int) -> Starlette:
             Route("/v1/responses", _missing("Responses are not kept here."), methods=["POST"]),
             Route("/health", _health(operator), methods=["GET"]),
             Route("/metrics", _metrics(operator), methods=["GET"]),
-            *twins,
+            *twins.routes(operator),
             *pages.routes(),
         ],
         exception_handlers=handlers,
@@ -85,15 +69,6 @@ def _asking(
         form = read(await local.read_json(request), request.headers)
         work = answering.work(operator, form, request.state.request_id)
         return Events(work, refused=errors.whole)
-
-    return endpoint
-
-
-def _twin(operator: Operator, name: str) -> Endpoint:
-    async def endpoint(request: Request) -> Response:
-        make: Callable[[], Document | Awaitable[Document]] = getattr(operator, name)
-        made = make()
-        return local.answer(made if isinstance(made, Mapping) else await made)
 
     return endpoint
 

@@ -99,6 +99,55 @@ async function* events(response) {
   }
 }
 
+// --- how well to hide, and for what ---
+
+const LEVELS = {
+  steady: {
+    name: "steady", relays: 3, shaping: 1, swift: false,
+    says: "The text comes at one even rate, so that nobody on the way sees how long it is or when it was written. Costs time.",
+  },
+  swift: {
+    name: "steady and swift", relays: 3, shaping: 1, swift: true,
+    says: "As steady, two and a half times as fast, for twice the bytes.",
+  },
+  bare: {
+    name: "as it comes", relays: 3, shaping: 0, swift: false,
+    says: "Fastest over three relays. When each piece came shows on every link; what it says does not.",
+  },
+  two: {
+    name: "two relays", relays: 2, shaping: 0, swift: false,
+    says: "Your guard and the one relay after it can tell together that it was you who asked this worker.",
+  },
+  none: {
+    name: "no relay", relays: 0, shaping: 0, swift: false,
+    says: "The worker sees your address beside your question. Only workers that allow it answer.",
+  },
+};
+
+const USUAL = "steady";
+
+find("#privacy").append(...Object.entries(LEVELS).map(([value, { name }]) =>
+  make("option", { value, textContent: name })));
+
+let offers = new Map();
+let standing = null;
+
+// The level's own words, and among whom it hides: those that may have asked, those that may answer.
+function level() {
+  const chosen = find("#privacy").value;
+  const { relays, says } = LEVELS[chosen];
+  const words = [make("span", { className: chosen === USUAL ? "usual" : "", textContent: `${says} ` })];
+  if (standing && relays) {
+    const workers = offers.get(find("#model").value) ?? standing.network.workers;
+    const { clients_claimed: clients } = standing.network;
+    words.push(`You hide among ${count(clients, "client")} that the relays claim; one of ${count(workers, "worker")} answers.`);
+  }
+  find("#level").replaceChildren(...words);
+}
+
+find("#privacy").addEventListener("change", level);
+find("#model").addEventListener("change", level);
+
 // --- the conversation ---
 
 const said = [];
@@ -106,7 +155,8 @@ let running = null;
 let last = null;
 
 function body() {
-  const own = { relays: Number(find("#relays").value) };
+  const { relays, shaping, swift } = LEVELS[find("#privacy").value];
+  const own = { relays, shaping, ...(shaping ? { swift } : {}) };
   const cap = find("#cap").value.trim().replace(",", ".");
   if (cap) own.max_price_nano = Math.round(Number(cap) * NANO);
   return { model: find("#model").value, messages: said, stream: true, tussah: own };
@@ -211,6 +261,13 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") running?.abort();
 });
 
+for (const button of document.querySelectorAll("#ideas button")) {
+  button.addEventListener("click", () => {
+    find("#prompt").value = button.textContent;
+    find("#ask").requestSubmit();
+  });
+}
+
 find("#fresh").addEventListener("click", () => {
   running?.abort();
   said.length = 0;
@@ -292,7 +349,17 @@ function chart(peers) {
   }
   for (const [id, { role, x, y }] of found) parts.push(spot(id, role, x, y, way.includes(id)));
   parts.push(draw("circle", { class: "you", r: 4 }));
+  for (const [at, id] of way.entries()) parts.push(name(at, way.length - 1, found.get(id)));
   find("#map svg").replaceChildren(...parts);
+}
+
+// What a party of the way is to the question, beside its spot and away from the middle.
+function name(at, end, { x, y }) {
+  const word = at === end ? "worker" : at === 0 ? "guard" : `${at + 1}`;
+  const isOuter = Math.hypot(x, y) > RINGS.mint;
+  const far = isOuter ? 1 : 1 + 11 / Math.hypot(x, y);
+  const down = isOuter ? (y < 0 ? 12 : -7) : 2.5;
+  return draw("text", { x: x * far, y: y * far + down }, word);
 }
 
 function spot(id, role, x, y, isOn) {
@@ -305,6 +372,7 @@ function spot(id, role, x, y, isOn) {
 
 function stand(status) {
   const { network, node } = status;
+  standing = status;
   const words = network.joined ? `${node.network} · ${count(network.relays, "relay")}, ${count(network.workers, "worker")}` : `${node.network} · joining …`;
   find("#network").textContent = words;
   find("#counts").textContent = `The relays claim ${count(network.clients_claimed, "active client")}: you hide among these.`;
@@ -312,20 +380,103 @@ function stand(status) {
   find("#alerts").replaceChildren(...alerts);
   find("#alerts").hidden = alerts.length === 0;
   money(status);
+  work(status);
+  level();
+}
+
+function fill(list, rows) {
+  list.replaceChildren(...rows.flatMap(([name, value]) =>
+    [make("dt", { textContent: name }), make("dd", { textContent: value })]));
 }
 
 function money({ money: has, node }) {
   const rows = [["in the wallet", has.wallet_nano], ["in credits", has.credits_nano], ["due to you", has.due_nano],
-    ["earned today", has.earned_today_nano], ["spent today", has.spent_today_nano]];
+    ["due to others", has.owed_nano], ["earned today", has.earned_today_nano], ["spent today", has.spent_today_nano]];
   const known = rows.filter(([, nano]) => nano !== null);
-  find("#money dl").replaceChildren(...known.flatMap(([name, nano]) =>
-    [make("dt", { textContent: name }), make("dd", { textContent: ton(nano) })]));
+  fill(find("#money dl"), known.map(([name, nano]) => [name, ton(nano)]));
+  find("#deposit").hidden = known.length === 0;
   find("#money-note").textContent = node.chain === null
     ? "Answers on this network are free."
-    : known.length ? `On the chain ${node.chain}.` : "The wallet is not open yet.";
+    : known.length ? `On the chain ${node.chain}.` : "The wallet is not open yet: tussah wallet unlock.";
 }
 
+// --- coins, in and out ---
+
+find("#deposit").addEventListener("toggle", async () => {
+  if (!find("#deposit").open || find("#address").textContent) return;
+  try {
+    const { address, link, qr, worthless } = await read("/tussah/v1/deposit");
+    find("#address").textContent = address;
+    if (link.startsWith("ton://transfer/")) find("#link").href = link;
+    find("#deposit-note").textContent = worthless ? "Coins of this chain are worth nothing." : "Only send coins of this chain.";
+    square(find("#deposit .qr"), qr);
+  } catch (error) {
+    find("#deposit-note").textContent = error.message;
+  }
+});
+
+// Rows of zeros and ones, with the quiet zone that readers need.
+function square(svg, rows) {
+  const size = rows.length + 8;
+  svg.setAttribute("viewBox", `-4 -4 ${size} ${size}`);
+  const dots = rows.flatMap((row, y) => [...row].map((dot, x) => (dot === "1" ? `M${x} ${y}h1v1h-1z` : "")));
+  svg.replaceChildren(draw("rect", { x: -4, y: -4, width: size, height: size }), draw("path", { d: dots.join("") }));
+}
+
+const DAYS = 14;
+
+function earnings({ groups, earned_nano: all, answers }) {
+  const days = groups.filter(({ day }) => day).slice(-DAYS);
+  const most = Math.max(1, ...days.map((each) => each.earned_nano));
+  const bars = days.map(({ day, earned_nano: nano }, at) => {
+    const high = Math.max(1, (32 * nano) / most);
+    const bar = draw("rect", { x: at * 10 + 1, y: 34 - high, width: 7, height: high, rx: 1.5 });
+    bar.append(draw("title", {}, `${day}: ${ton(nano)}`));
+    return bar;
+  });
+  find("#earned svg").replaceChildren(draw("title", { id: "earned-text" }, "Earned by day"), ...bars);
+  find("#earned figcaption").textContent = `${ton(all)} earned with ${count(answers, "answer")}, by day`;
+  find("#earned").hidden = days.length === 0;
+}
+
+// --- the worker of this machine ---
+
+function work({ worker, machine }) {
+  const is = worker !== null;
+  find("#work").hidden = !is;
+  find("nav [data-pane=work]").hidden = !is;
+  if (!is) return;
+  find("#work-state").textContent = worker.state;
+  find("#work-state").className = `badge ${worker.state}`;
+  find("#work-model").textContent = (worker.model ?? "no model yet").split(":")[0];
+  find("#work-reasons").replaceChildren(...worker.reasons.map((reason) => make("li", { textContent: reason })));
+  const rows = [
+    ["answers", String(worker.answered)],
+    ["tokens", worker.tokens_per_s ? `${worker.tokens}, up to ${Math.round(worker.tokens_per_s)} a second` : String(worker.tokens)],
+    ["at work", `${worker.slots.busy ?? 0} of ${worker.slots.total ?? 0}, ${worker.queue ?? 0} waiting`],
+  ];
+  if (machine.temperature_c !== null) rows.push(["hottest sensor", `${Math.round(machine.temperature_c)} °C`]);
+  if (machine.battery !== null) rows.push(["battery", `${Math.round(machine.battery.percent)} %${machine.battery.on_mains ? ", on mains" : ""}`]);
+  fill(find("#work dl"), rows);
+  find("#resume").disabled = worker.state !== "paused";
+  find("#pause").disabled = worker.state === "paused" || worker.state === "stopped";
+}
+
+async function order(action, body) {
+  find("#work-error").textContent = "";
+  try {
+    await call(`/tussah/v1/worker/${action}`, { method: "POST", body: JSON.stringify(body) });
+    await refresh();
+  } catch (error) {
+    find("#work-error").textContent = error.message;
+  }
+}
+
+find("#pause").addEventListener("click", () => order("pause", { seconds: 3600 }));
+find("#resume").addEventListener("click", () => order("resume", {}));
+
 function models(list) {
+  offers = new Map(list.filter(({ tussah }) => tussah).map(({ id, tussah }) => [id, tussah.workers]));
   const select = find("#model");
   const chosen = select.value;
   select.replaceChildren(...list.map(({ id }) => make("option", { value: id, textContent: id.split(":")[0] })));
@@ -337,6 +488,8 @@ async function refresh() {
     stand(await read("/tussah/v1/status"));
     chart((await read("/tussah/v1/peers")).peers);
     models((await read("/v1/models")).data);
+    if (standing.worker) earnings(await read("/tussah/v1/earnings"));
+    level();
   } catch (error) {
     if (error.status === 401) askKey("The node does not know this key.");
     else find("#network").textContent = error instanceof Refused ? error.message : "The node does not answer. Start it: tussah up";

@@ -15,6 +15,7 @@ import pytest
 import trio
 
 from inference.client import Piece
+from scripts.api.openai import twins
 from scripts.failure import Failed
 from tests.scripts.api.openai.conftest import KEY
 
@@ -31,6 +32,8 @@ pytestmark = [
 PICTURES = Path(__file__).parents[4] / "docs" / "pictures"
 
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
+
+LINK = "ton://transfer/UQDNzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3NzW9D"
 
 QUESTION = "Which silk is spun by moths that nobody keeps?"
 
@@ -60,7 +63,19 @@ def peers(path):
     return {"schema": "tussah/peers/1", "peers": [{"id": id_, "roles": r} for id_, r in rows]}
 
 
-def status(alerts=()):
+WORKER = {
+    "state": "serving",
+    "model": "smollm2-135m-instruct-q4_1:" + "cd" * 32,
+    "reasons": [],
+    "slots": {"busy": 1, "total": 4},
+    "queue": 2,
+    "answered": 17,
+    "tokens": 1_290,
+    "tokens_per_s": 29.6,
+}
+
+
+def status(alerts=(), worker=None):
     return {
         "schema": "tussah/status/1",
         "node": {"network": "moths", "chain": "local"},
@@ -73,6 +88,8 @@ def status(alerts=()):
             "earned_today_nano": 0,
             "spent_today_nano": 7_200_000,
         },
+        "worker": worker,
+        "machine": {"temperature_c": 61.4, "battery": {"percent": 80.0, "on_mains": True}},
         "alerts": list(alerts),
     }
 
@@ -85,9 +102,9 @@ def town(api, priced, scripted):
     operator.peers = lambda: peers(chosen.path)
 
     async def stand():
-        return status(operator.alerts)
+        return status(operator.alerts, operator.serving)
 
-    operator.alerts = []
+    operator.alerts, operator.serving = [], None
     operator.status = stand
     operator.pieces = list(ANSWER)
     scripted(lambda: [chosen, offered, progress, *_pieces(operator.pieces), done])
@@ -198,6 +215,84 @@ async def test_an_answer_streams_in_with_its_cost_and_who_knows_what(town, visit
     await visit(visitor)
     request, wish = town.operator.asked[0]
     assert (request.messages[-1].content, wish.relays) == (QUESTION, 3)
+    assert (wish.shaping, wish.swift) == (1, False)
+
+
+async def test_how_well_to_hide_is_chosen_with_what_it_costs_and_among_whom(town, visit):
+    def visitor(page):
+        page.locator("#level", has_text="even rate").wait_for()
+        page.locator("#level", has_text="among 84 clients").wait_for()
+        assert "one of 6 workers" in page.inner_text("#level")
+        page.select_option("#model", "luna@q4")
+        assert "one of 2 workers" in page.inner_text("#level")
+        page.select_option("#privacy", "none")
+        assert page.inner_text("#level").startswith("The worker sees your address")
+        assert "one of" not in page.inner_text("#level")
+        ask(page)
+        page.wait_for_selector("#talk .cost")
+
+    await visit(visitor)
+    ((request, wish),) = town.operator.asked
+    assert (request.model, wish.relays, wish.shaping) == ("luna@q4", 0, 0)
+
+
+async def test_the_way_of_the_question_has_names_on_the_map(visit):
+    def visitor(page):
+        ask(page)
+        page.wait_for_selector("#map line")
+        names = page.locator("#map svg text").all_text_contents()
+        assert names == ["guard", "2", "3", "worker"]
+
+    await visit(visitor)
+
+
+async def test_a_worker_is_paused_and_goes_on(town, visit):
+    town.operator.serving = dict(WORKER)
+
+    def visitor(page):
+        page.wait_for_selector("#work-state")
+        assert page.inner_text("#work-state") == "serving"
+        assert "smollm2-135m" in page.inner_text("#work")
+        assert page.is_disabled("#resume")
+        town.operator.serving |= {"state": "paused", "reasons": ["paused by hand"]}
+        page.click("#pause")
+        page.locator("#work-reasons", has_text="paused by hand").wait_for()
+        assert page.is_disabled("#pause")
+        town.operator.serving |= {"state": "serving", "reasons": []}
+        page.click("#resume")
+        page.locator("#work-state", has_text="serving").wait_for()
+        assert "earned with" in page.inner_text("#earned")
+        assert page.locator("#earned rect").count() == 2
+        assert overflow(page) == []
+
+    await visit(visitor)
+    assert town.operator.orders == [("pause", 3_600.0), ("resume", None)]
+
+
+async def test_coins_are_added_by_a_code_that_wallets_read(town, visit, funds):
+    def visitor(page):
+        assert page.is_hidden("#work")
+        page.click("#deposit summary")
+        page.wait_for_selector("#deposit .qr path")
+        assert page.inner_text("#address") == funds.address
+        assert page.get_attribute("#link", "href") == f"ton://transfer/{funds.address}"
+        assert "worth nothing" in page.inner_text("#deposit-note")
+        drawn = page.get_attribute("#deposit .qr path", "d")
+        assert drawn.count("M") == sum(row.count("1") for row in twins.squares(LINK))
+
+    link = f"ton://transfer/{funds.address}"
+    assert link == LINK
+    await visit(visitor)
+
+
+async def test_questions_to_begin_with_are_asked_at_a_click(town, visit):
+    def visitor(page):
+        page.locator("#ideas button").first.click()
+        page.wait_for_selector("#talk .cost")
+        assert page.is_hidden("#ideas")
+
+    await visit(visitor)
+    assert town.operator.asked[0][0].messages[0].content == "Name three moths that spin silk."
 
 
 async def test_a_conversation_is_sent_whole_and_forgotten_when_told(town, visit):
@@ -283,7 +378,9 @@ async def test_alerts_say_what_to_do(town, visit):
     ("name", "width", "height", "scheme"),
     [("phone", 360, 740, "light"), ("light", 1280, 860, "light"), ("dark", 1280, 860, "dark")],
 )
-async def test_it_fits_every_screen(visit, name, width, height, scheme):
+async def test_it_fits_every_screen(town, visit, name, width, height, scheme):
+    town.operator.serving = dict(WORKER)
+
     def visitor(page):
         ask(page)
         page.wait_for_selector("#talk .cost")
@@ -292,7 +389,7 @@ async def test_it_fits_every_screen(visit, name, width, height, scheme):
         if os.environ.get("UPDATE_SCREENSHOTS"):
             PICTURES.mkdir(exist_ok=True)
             page.screenshot(path=PICTURES / f"page-{name}.png")
-        for pane in ("map", "knows", "money") if width < 960 else ():
+        for pane in ("map", "knows", "work", "money") if width < 960 else ():
             page.click(f"nav button[data-pane={pane}]")
             assert page.is_visible(f"#{pane}")
             assert overflow(page) == []
