@@ -1,0 +1,1 @@
+"""The catalogue of this release, signed; `inference.catalogue` reads it."""
