@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, TypeAlias
 
-from inference.engine.base import MAX_STOP, MAX_STOPS, ChatMessage
+from inference.engine.base import MAX_STOP, MAX_STOPS, Call, ChatMessage, Tool
 from inference.engine.base import Prompt as EnginePrompt
 from inference.protocol import Need, Refusal, Refuse, Work
 
@@ -22,6 +22,9 @@ MAX_PARTS: Final = 65_536
 """strings and brackets"""
 
 MAX_MESSAGES: Final = 4_096
+MAX_TOOLS: Final = 128
+"""tools of a request, and calls of a message: OpenAI's own bound"""
+
 MAX_BIAS: Final = 1_024
 """tokens with a bias: OpenAI's own bound."""
 
@@ -42,6 +45,8 @@ class Field(IntEnum):
     UNKNOWN = 21
     WORK = 22
     WANT = 23
+    TOOLS = 24
+    SCHEMA = 25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,16 +61,44 @@ class Question:
 def write(question: Question) -> bytes:
     """The body of a question."""
     prompt = question.prompt
-    body: dict[str, object] = {}
-    if prompt.text is None:
-        body["messages"] = [{"content": m.content, "role": m.role} for m in prompt.messages]
-    else:
-        body["prompt"] = prompt.text
-    if prompt.stop:
-        body["stop"] = list(prompt.stop)
-    if question.bias:
-        body["logit_bias"] = {str(token): value for token, value in question.bias}
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode()
+    said: dict[str, object] = {
+        "forced": list(prompt.forced),
+        "logit_bias": {str(token): value for token, value in question.bias},
+        "messages": [_said(message) for message in prompt.messages],
+        "prompt": prompt.text,
+        "schema": json.loads(prompt.schema) if prompt.schema else None,
+        "stop": list(prompt.stop),
+        "tools": [_told(tool) for tool in prompt.tools],
+    }
+    if not prompt.schema:
+        del said["schema"]
+    every = {key: value for key, value in said.items() if value or key == "schema"}
+    return _compact(every).encode()
+
+
+def _said(message: ChatMessage) -> dict[str, object]:
+    said: dict[str, object] = {"content": message.content, "role": message.role}
+    if message.call:
+        said["tool_call_id"] = message.call
+    if message.calls:
+        said["tool_calls"] = [
+            {"arguments": call.arguments, "id": call.id, "name": call.name}
+            for call in message.calls
+        ]
+    return said
+
+
+def _told(tool: Tool) -> dict[str, object]:
+    """The order of a schema's properties is the order in which they will be answered: it stays."""
+    return {
+        "description": tool.description,
+        "name": tool.name,
+        "parameters": json.loads(tool.parameters),
+    }
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def read(body: bytes, work: Work) -> Question | Refusal:
@@ -85,16 +118,14 @@ _Json: TypeAlias = bool | int | float | str | Sequence["_Json"] | Mapping[str, "
 _Object: TypeAlias = Mapping[str, _Json]
 
 _KEYS: Final[Mapping[Work, tuple[str, ...]]] = {
-    Work.CHAT: ("messages", "stop", "logit_bias"),
-    Work.TEXT: ("prompt", "stop", "logit_bias"),
+    Work.CHAT: ("messages", "stop", "logit_bias", "schema", "tools", "forced"),
+    Work.TEXT: ("prompt", "stop", "logit_bias", "schema"),
 }
-_UNSUPPORTED: Final[Mapping[str, Need]] = {
-    "tools": Need.TOOLS,
-    "tool_choice": Need.TOOLS,
-    "response_format": Need.GRAMMAR,
-    "template": Need.NONE,
-}
+_UNSUPPORTED: Final[Mapping[str, Need]] = {"images": Need.VISION, "template": Need.NONE}
 """Keys of the protocol that this worker cannot serve, and the need each stands for."""
+
+NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""of a tool, and an id of a call: OpenAI's own rule"""
 
 _TOKEN: Final = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[][{}]', re.DOTALL)
 """A string, to its end or to the text's, or a bracket outside of any. It never backtracks, and a
@@ -160,10 +191,19 @@ def _question(fields: _Object, work: Work) -> Question:
         messages=_messages(fields["messages"]) if "messages" in fields else (),
         text=_text(fields["prompt"], Field.PROMPT) if "prompt" in fields else None,
         stop=_stop(fields.get("stop", ())),
+        schema=_schema(fields["schema"], Field.SCHEMA) if "schema" in fields else "",
+        tools=tuple(_tool(one) for one in _list(fields.get("tools", ()), MAX_TOOLS, Field.TOOLS)),
+        forced=tuple(_name(one) for one in _list(fields.get("forced", ()), MAX_TOOLS, Field.TOOLS)),
     )
-    if not (prompt.text or "").strip() and not any(m.content.strip() for m in prompt.messages):
+    if not {*prompt.forced} <= {tool.name for tool in prompt.tools}:
+        raise _bad(Field.TOOLS)
+    if not (prompt.text or "").strip() and not any(map(_says, prompt.messages)):
         raise _bad(Field.MESSAGES if work == Work.CHAT else Field.PROMPT)
     return Question(prompt=prompt, bias=_bias(fields.get("logit_bias", {})))
+
+
+def _says(message: ChatMessage) -> bool:
+    return bool(message.content.strip() or message.calls)
 
 
 def _messages(value: _Json) -> tuple[ChatMessage, ...]:
@@ -171,12 +211,55 @@ def _messages(value: _Json) -> tuple[ChatMessage, ...]:
 
 
 def _message(value: _Json) -> ChatMessage:
-    if not isinstance(value, Mapping) or sorted(value) != ["content", "role"]:
+    if not isinstance(value, Mapping) or not {"content", "role"} <= {*value} <= _MESSAGE_KEYS:
         raise _bad(Field.MESSAGES)
     role = _text(value["role"], Field.MESSAGES)
-    if role not in ROLES:
+    calls = _list(value.get("tool_calls", ()), MAX_TOOLS, Field.MESSAGES)
+    is_result = "tool_call_id" in value
+    if role not in ROLES or (calls and role != "assistant") or (is_result and role != "tool"):
         raise _bad(Field.MESSAGES)
-    return ChatMessage(role=role, content=_text(value["content"], Field.MESSAGES))
+    return ChatMessage(
+        role=role,
+        content=_text(value["content"], Field.MESSAGES),
+        calls=tuple(_call(one) for one in calls),
+        call=_name(value["tool_call_id"], Field.MESSAGES) if is_result else "",
+    )
+
+
+_MESSAGE_KEYS: Final = frozenset(("content", "role", "tool_call_id", "tool_calls"))
+
+
+def _call(value: _Json) -> Call:
+    if not isinstance(value, Mapping) or sorted(value) != ["arguments", "id", "name"]:
+        raise _bad(Field.MESSAGES)
+    return Call(
+        id=_name(value["id"], Field.MESSAGES),
+        name=_name(value["name"], Field.MESSAGES),
+        arguments=_text(value["arguments"], Field.MESSAGES),
+    )
+
+
+def _tool(value: _Json) -> Tool:
+    if not isinstance(value, Mapping) or sorted(value) != ["description", "name", "parameters"]:
+        raise _bad(Field.TOOLS)
+    return Tool(
+        name=_name(value["name"]),
+        description=_text(value["description"], Field.TOOLS),
+        parameters=_schema(value["parameters"], Field.TOOLS),
+    )
+
+
+def _schema(value: _Json, field: Field) -> str:
+    if not isinstance(value, Mapping | bool):
+        raise _bad(field)
+    return _text(_compact(value), field)
+
+
+def _name(value: _Json, field: Field = Field.TOOLS) -> str:
+    name = _text(value, field)
+    if NAME.fullmatch(name) is None:
+        raise _bad(field)
+    return name
 
 
 def _stop(value: _Json) -> tuple[str, ...]:

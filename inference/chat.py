@@ -15,6 +15,7 @@ from jinja2.ext import loopcontrols
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from inference.schema import Json
 from p2p.errors import BadModel
 
 MAX_OUTPUT: Final = 4 * 1024 * 1024
@@ -88,6 +89,7 @@ class Template:
     """A compiled template. Raises `BadModel` if it is none."""
 
     def __init__(self, text: str) -> None:
+        self.text = text
         try:
             self._template = _Environment().from_string(text)
         except (jinja2.TemplateError, RecursionError) as error:
@@ -95,13 +97,14 @@ class Template:
 
     def render(
         self,
-        messages: Sequence[Mapping[str, str]],
+        messages: Sequence[Mapping[str, Json]],
         *,
         special: Mapping[str, str],
         date: int | None = None,
+        tools: Sequence[Json] | None = None,
     ) -> str | None:
-        """The prompt for an answer to `messages`, each a `role` and a `content`; None if the
-        template refuses them or breaks.
+        """The prompt for an answer to `messages`, each a `role` and a `content` at least; None if
+        the template refuses them or breaks. `tools` are what the model may call, in OpenAI's form.
 
         `special` holds the texts of the model's begin and end tokens. `date`, days since 1970,
         is the only day a template can learn; an answer could not be replayed on another day if
@@ -109,6 +112,8 @@ class Template:
         """
         said = [dict(message) for message in messages]
         names: dict[str, object] = {**special, "messages": said, "add_generation_prompt": True}
+        if tools is not None:
+            names["tools"] = list(tools)
         try:
             if date is not None:
                 names["strftime_now"] = (_FIRST_DAY + timedelta(days=date)).strftime

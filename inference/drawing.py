@@ -8,8 +8,8 @@ from inference import market, protocol
 from inference.endings import Why
 from inference.market import Choice, Terms
 from inference.meter import MAX_SESSION, Pace, pace_of
-from inference.protocol import Need, Offer, Want
-from inference.request import AskRequest, Policy
+from inference.protocol import Offer, Want
+from inference.request import AskRequest, Policy, needs_of
 from inference.trial import Trial
 from ledger.payment import PayTerms
 from ledger.tick import MAX_TICKS
@@ -63,7 +63,7 @@ class Drawing:
     def terms(self) -> Terms:
         """What the request demands."""
         return Terms(
-            needs=Need.LOGPROBS if self._request.logprobs else Need.NONE,
+            needs=needs_of(self._request),
             size_class=self._size_class,
             max_tokens=self._request.max_tokens,
             max_price=self._policy.max_price,

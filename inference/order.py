@@ -11,7 +11,7 @@ from inference.engine.base import Fault, Job, Reason, Sampling
 from inference.engine.base import Prompt as EnginePrompt
 from inference.meter import Earning, Pace
 from inference.pieces import Outbox
-from inference.protocol import SETTING_BOUNDS, Need, Prompt, Refusal, Refuse, Setting, Want
+from inference.protocol import SETTING_BOUNDS, Prompt, Refusal, Refuse, Setting, Want
 from inference.service import Service
 from ledger import tariff
 from ledger.tariff import Count, Receipt, Stop
@@ -128,6 +128,8 @@ class Settings:
 
     max_tokens: int | None
     logprobs: int
+    parallel: bool
+    """whether several tools may be called"""
     sampling: Sampling
 
 
@@ -138,8 +140,8 @@ def settings_of(prompt: Prompt, want: Want) -> Settings | Refusal:
         if not least <= value <= most:
             number = key if key in SETTING_BOUNDS else body.Field.UNKNOWN
             return Refusal(Refuse.BAD_REQUEST, int(number))
-        if key in (Setting.PARALLEL_TOOLS, Setting.REASONING_EFFORT):
-            return Refusal(Refuse.UNSUPPORTED, int(Need.TOOLS))
+        if key == Setting.REASONING_EFFORT:
+            return Refusal(Refuse.UNSUPPORTED)
     given = prompt.settings
     max_tokens = given.get(Setting.MAX_TOKENS)
     if max_tokens is not None and max_tokens > want.max_tokens:
@@ -154,7 +156,10 @@ def settings_of(prompt: Prompt, want: Want) -> Settings | Refusal:
         presence=given.get(Setting.PRESENCE, 0),
     )
     return Settings(
-        max_tokens=max_tokens, logprobs=given.get(Setting.LOGPROBS, 0), sampling=sampling
+        max_tokens=max_tokens,
+        logprobs=given.get(Setting.LOGPROBS, 0),
+        parallel=bool(given.get(Setting.PARALLEL_TOOLS, 1)),
+        sampling=sampling,
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections import deque
 from dataclasses import replace
+from itertools import accumulate, repeat
 from typing import Final, final
 
 from inference.engine.base import Channel, Piece
@@ -16,7 +17,10 @@ MAX_BYTES_HELD: Final = 8 * 1_024
 """tokens and bytes unsent at which the job is paused; it goes on at half of either"""
 
 _OVERHEAD: Final = 32
-"""bytes of a chunk besides ids, text and logprobs, with the length before it; 23 at most"""
+"""bytes of a chunk besides ids, text and logprobs, with the length before it; 26 at most"""
+
+MAX_TOKEN_TEXT: Final = 40
+"""bytes told of one token beside its probability: a token with 20 alternatives fits a cell"""
 
 ROOM: Final = CELL - _OVERHEAD
 """bytes for ids, text and logprobs"""
@@ -99,22 +103,33 @@ def split(piece: Piece) -> tuple[Piece, Piece | None]:
     """
     text, left = _cut(piece.text, ROOM)
     room = ROOM - len(text.encode())
-    count = 0 if left else min(len(piece.ids), room // _token_size(piece), MAX_IDS)
+    count = 0 if left else _fitting(piece, room)
     first = _part(piece, 0, count, text)
     if not left and count == len(piece.ids):
         return first, None
     return first, _part(piece, count, len(piece.ids), left)
 
 
+def _fitting(piece: Piece, room: int) -> int:
+    """How many of its tokens have room for all that is told of them."""
+    sizes = accumulate(map(_token_size, repeat(piece), range(min(len(piece.ids), MAX_IDS))))
+    return sum(size <= room for size in sizes)
+
+
 def _size(piece: Piece) -> int:
     """Bytes of ids, text and logprobs in a chunk."""
-    return len(piece.text.encode()) + len(piece.ids) * _token_size(piece)
+    return len(piece.text.encode()) + sum(map(_token_size, repeat(piece), range(len(piece.ids))))
 
 
-def _token_size(piece: Piece) -> int:
-    """Bytes of a chunk that each token takes."""
-    alternatives = len(piece.top[0]) if piece.top else 0
-    return 3 + (2 if piece.logprobs else 0) + 5 * alternatives
+def _token_size(piece: Piece, at: int) -> int:
+    """Bytes of a chunk that a token takes."""
+    texts = piece.texts[at] if piece.texts else ()
+    told = sum(1 + min(len(text), MAX_TOKEN_TEXT) for text in texts)
+    return 3 + (2 if piece.logprobs else 0) + 5 * _alternatives(piece) + told
+
+
+def _alternatives(piece: Piece) -> int:
+    return len(piece.top[0]) if piece.top else 0
 
 
 def _part(piece: Piece, start: int, end: int, text: str) -> Piece:
@@ -125,6 +140,7 @@ def _part(piece: Piece, start: int, end: int, text: str) -> Piece:
         text=text,
         logprobs=piece.logprobs[start:end],
         top=piece.top[start:end],
+        texts=piece.texts[start:end],
     )
 
 
@@ -138,7 +154,8 @@ def _cut(text: str, room: int) -> tuple[str, str]:
 
 
 def _joins(a: Piece, b: Piece) -> bool:
-    return a.channel == b.channel and _token_size(a) == _token_size(b)
+    alike = [(each.channel, bool(each.logprobs), _alternatives(each)) for each in (a, b)]
+    return alike[0] == alike[1]
 
 
 def _chunk(piece: Piece) -> Chunk:
@@ -150,5 +167,8 @@ def _chunk(piece: Piece) -> Chunk:
         logprobs=tuple(map(logprob, piece.logprobs)) if piece.logprobs else None,
         top=tuple(tuple((id_, logprob(p)) for id_, p in row) for row in piece.top)
         if piece.top
+        else None,
+        texts=tuple(tuple(text[:MAX_TOKEN_TEXT] for text in row) for row in piece.texts)
+        if piece.texts
         else None,
     )

@@ -305,6 +305,8 @@ class Chunk:
     """per token round(-1000 ln p), at most 65,535"""
     top: tuple[tuple[tuple[int, int], ...], ...] | None = None
     """per token the same number of (token, as above), best first"""
+    texts: tuple[tuple[bytes, ...], ...] | None = None
+    """per token its own bytes and those of each in `top`, cut where they are long; only with it"""
 
     def encode(self) -> bytes:
         """The message."""
@@ -317,6 +319,7 @@ class Chunk:
                 self.channel,
                 None if self.logprobs is None else _pack_logprobs(self.logprobs),
                 None if self.top is None else _pack_top(self.top),
+                None if self.texts is None else _pack_texts(self.texts),
             ]
         )
 
@@ -516,7 +519,7 @@ _LENGTHS: Final[Mapping[Kind, int]] = {
     Kind.PAY: 2,
     Kind.PROMPT: 6,
     Kind.TICK: 3,
-    Kind.CHUNK: 7,
+    Kind.CHUNK: 8,
     Kind.PROGRESS: 4,
     Kind.RECEIPT: 3,
     Kind.REFUSAL: 3,
@@ -587,13 +590,16 @@ def _chunk(items: _Items) -> Chunk:
     count, rest = divmod(len(packed), 3)
     if rest or count > MAX_IDS:
         raise CodecError("tokens of a chunk are 0 to 256 of three bytes")
+    top = None if items[6] is None else _top(_binary(items[6]), count)
+    width = len(top[0]) if top else 0
     return Chunk(
         first=_integer(items[1], _U32 - count),
         ids=tuple(_numbers(packed, 3)),
         text=_text(items[3]),
         channel=_integer(items[4], _MAX_CHANNEL),
         logprobs=None if items[5] is None else _logprobs(_binary(items[5]), count),
-        top=None if items[6] is None else _top(_binary(items[6]), count),
+        top=top,
+        texts=None if items[7] is None else _texts(_binary(items[7]), count, 1 + width),
     )
 
 
@@ -731,6 +737,18 @@ def _top(packed: bytes, count: int) -> tuple[tuple[tuple[int, int], ...], ...]:
     return tuple(tuple(pairs[row * width : (row + 1) * width]) for row in range(count))
 
 
+def _texts(packed: bytes, count: int, width: int) -> tuple[tuple[bytes, ...], ...]:
+    """`count` rows of `width` texts, each behind its length in a byte."""
+    texts, at = [], 0
+    for _ in range(count * width):
+        size = packed[at] if at < len(packed) else 0
+        texts.append(packed[at + 1 : at + 1 + size])
+        at += 1 + size
+    if at != len(packed):
+        raise CodecError("texts are as many as tokens and alternatives")
+    return tuple(tuple(texts[row * width : (row + 1) * width]) for row in range(count))
+
+
 def _numbers(packed: bytes, size: int) -> list[int]:
     return [_number(packed[at : at + size]) for at in range(0, len(packed), size)]
 
@@ -749,3 +767,7 @@ def _pack_logprobs(logprobs: Sequence[int]) -> bytes:
 
 def _pack_top(top: Sequence[Sequence[tuple[int, int]]]) -> bytes:
     return b"".join(_u24(id_) + value.to_bytes(2, "little") for row in top for id_, value in row)
+
+
+def _pack_texts(texts: Sequence[Sequence[bytes]]) -> bytes:
+    return b"".join(bytes([len(text)]) + text for row in texts for text in row)

@@ -4,10 +4,11 @@ What does not fit raises `RemoteError`, whose text says how; the asker then know
 lies or is broken, and does not ask it again.
 """
 
+import json
 from hashlib import sha256
 from typing import Final, final
 
-from inference.engine.base import Tokens
+from inference.engine.base import Call, Tokens
 from inference.meter import pace_of
 from inference.protocol import Billed, Chunk, Offer, Progress, session_of
 from ledger import tariff
@@ -20,7 +21,7 @@ MAX_TEXT: Final = 4 * 1024 * 1024
 TOKENS_PER_MESSAGE: Final = 64
 """tokens that a chat template may add for each message, its own system prompt included."""
 
-CONTENT, REASONING = 0, 1
+CONTENT, REASONING, TOOL_CALL = 0, 1, 2
 """channels of a chunk"""
 
 
@@ -77,6 +78,12 @@ class Reading:
         """The reasoning so far."""
         return "".join(self._texts[REASONING])
 
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """The tools that are called, each a line of JSON. Raises `RemoteError`."""
+        lines = "".join(self._texts[TOOL_CALL]).split("\n")
+        return tuple(_call(line, at) for at, line in enumerate(lines) if line)
+
     def progress(self, progress: Progress) -> None:
         """Take a count of the prompt: it may not change, nor exceed what was sent."""
         read = progress.prompt, progress.cached
@@ -112,6 +119,7 @@ class Reading:
         """
         receipt = tariff.verify(billed.receipt, public)
         lie = self._lie(receipt)
+        self.calls  # noqa: B018 - a call that cannot be read breaks the protocol, too
         if billed.numerics != self._offer.numerics:
             lie = "another numerics class than the offer"
         if lie is not None:
@@ -146,3 +154,19 @@ class Reading:
         if receipt.stop == Stop.LENGTH and self._exact and not self.full:
             return "a length that was not reached"
         return None
+
+
+def _call(line: str, number: int) -> Call:
+    try:
+        value: object = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise RemoteError("a call of a tool that is no JSON") from error
+    name = value.get("name") if isinstance(value, dict) else None
+    arguments = value.get("arguments") if isinstance(value, dict) else None
+    if not isinstance(name, str) or not isinstance(arguments, dict):
+        raise RemoteError("a call of a tool without name or arguments")
+    return Call(
+        id=f"call_{number}_{sha256(line.encode()).hexdigest()[:16]}",
+        name=name,
+        arguments=json.dumps(arguments, ensure_ascii=False),
+    )

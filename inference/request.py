@@ -1,13 +1,15 @@
 """What is asked, how, and what comes back: the values of one ask."""
 
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import or_
 from typing import Literal, TypeAlias
 
 from inference import body, protocol
-from inference.engine.base import NONCE_SIZE, ChatMessage, Tokens, Usage
+from inference.engine.base import NONCE_SIZE, Call, ChatMessage, Tokens, Tool, Usage
 from inference.engine.base import Prompt as EnginePrompt
 from inference.market import AUTO, Known, Memory
-from inference.protocol import Refusal, Setting
+from inference.protocol import Need, Refusal, Setting
 from ledger.money import ZERO, Nano
 from ledger.payment import Bought, Opening, Purchase, Purse
 from ledger.policy import MAIN
@@ -70,6 +72,15 @@ class AskRequest:
     """(token, thousandths added to its logit)"""
     stop: tuple[str, ...] = ()
     logprobs: int = 0
+    """Alternatives told per token, with the token's own; 0: nothing of either."""
+    schema: str = ""
+    """JSON schema that the answer is to be an instance of; empty: any text."""
+    tools: tuple[Tool, ...] = ()
+    """What the model may call."""
+    forced: tuple[str, ...] = ()
+    """Names of tools, one of which must be called; none: the model decides."""
+    parallel: bool = True
+    """Whether several may be called in one answer."""
     seed: int | None = None
     """Fixes the nonce, as OpenAI's `seed` should."""
     nonce: bytes | None = None
@@ -180,6 +191,8 @@ class Piece:
     """Per token round(-1000 ln p); None unless asked for."""
     top: tuple[tuple[tuple[int, int], ...], ...] | None = None
     """Per token the likeliest (token, as above), best first."""
+    texts: tuple[tuple[bytes, ...], ...] | None = None
+    """Per token its bytes, and those of each of these; long ones are cut."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,6 +218,8 @@ class Done:
     text: str
     """Channel 0 alone."""
     reasoning: str
+    calls: tuple[Call, ...] = ()
+    """Tools that the model calls, in order."""
     ids: Tokens
     """All tokens of the answer: with prompt, settings and `nonce` they can be computed again."""
     nonce: bytes
@@ -264,7 +279,14 @@ def body_of(request: AskRequest) -> bytes:
     """The body of the prompt. Raises `ValueError` for one that every worker would refuse."""
     if bool(request.messages) == (request.text is not None):
         raise ValueError("a request has either messages or text")
-    prompt = EnginePrompt(messages=request.messages, text=request.text, stop=request.stop)
+    prompt = EnginePrompt(
+        messages=request.messages,
+        text=request.text,
+        stop=request.stop,
+        schema=request.schema,
+        tools=request.tools,
+        forced=request.forced,
+    )
     written = body.write(body.Question(prompt=prompt, bias=request.bias))
     refusal = body.read(written, body.work_of(prompt))
     if isinstance(refusal, Refusal):
@@ -280,6 +302,16 @@ def body_of(request: AskRequest) -> bytes:
     return written
 
 
+def needs_of(request: AskRequest) -> Need:
+    """What a worker must be able to do for it."""
+    needs = {
+        Need.LOGPROBS: bool(request.logprobs),
+        Need.GRAMMAR: bool(request.schema or request.forced),
+        Need.TOOLS: bool(request.tools),
+    }
+    return reduce(or_, (need for need, is_needed in needs.items() if is_needed), Need.NONE)
+
+
 def settings_of(request: AskRequest) -> dict[int, int]:
     """All of them, defaults filled in, so that nobody's stand out; but none for "as many"."""
     settings = {
@@ -291,6 +323,8 @@ def settings_of(request: AskRequest) -> dict[int, int]:
         int(Setting.PRESENCE): request.presence,
         int(Setting.LOGPROBS): request.logprobs,
     }
+    if not request.parallel:
+        settings[int(Setting.PARALLEL_TOOLS)] = 0
     if request.max_tokens is not None:
         settings[int(Setting.MAX_TOKENS)] = request.max_tokens
     return settings

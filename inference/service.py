@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
+from inference.engine.base import Loaded
+from inference.protocol import Need
 from ledger.money import ZERO, Nano
 from ledger.policy import MAIN
 from ledger.tariff import Prices, fair
@@ -83,6 +85,18 @@ class WorkerStatistics:
     """streams ended because the other side broke the protocol"""
     earned: Nano = ZERO
     """what the ticks of sessions that ended were worth"""
+
+
+def flags_of(loaded: Loaded) -> int:
+    """What an engine can do, as an advert says it."""
+    can = {
+        Need.TOOLS: loaded.tools and loaded.grammars,
+        Need.GRAMMAR: loaded.grammars,
+        Need.EMBEDDINGS: loaded.embeds,
+        Need.LOGPROBS: True,
+        Need.REPRODUCIBLE: loaded.reproducible,
+    }
+    return sum(int(flag) for flag, is_so in can.items() if is_so)
 
 
 def rate(rate: float) -> int:

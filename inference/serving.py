@@ -321,7 +321,7 @@ class WorkerCore:
         assert isinstance(settings, Settings)
         sampling = replace(settings.sampling, bias=question.bias)
         order.settings = replace(settings, sampling=sampling)
-        order.question = replace(question.prompt, date=prompt.date)
+        order.question = replace(question.prompt, date=prompt.date, parallel=settings.parallel)
         self._take_payment(order)
 
     def _take_payment(self, order: Order) -> None:
@@ -404,7 +404,7 @@ class WorkerCore:
             stop=prepared.stop,
             logprobs=settings.logprobs,
             grammar=prepared.grammar,
-            opens_reasoning=prepared.opens_reasoning,
+            voice=prepared.voice,
         )
 
     def _dispatch(self) -> None:

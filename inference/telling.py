@@ -71,6 +71,7 @@ class Telling:
                 channel=chunk.channel,
                 logprobs=chunk.logprobs,
                 top=chunk.top,
+                texts=chunk.texts,
             )
         )
 
@@ -90,6 +91,7 @@ class Telling:
                 path=trying.path,
                 text=reading.content,
                 reasoning=reading.reasoning,
+                calls=reading.calls,
                 ids=reading.ids,
                 nonce=prompt.nonce,
                 date=prompt.date,

@@ -15,6 +15,7 @@ from inference.engine.base import (
     EngineState,
     EngineStatistics,
     Failed,
+    Fault,
     Finished,
     Generation,
     Job,
@@ -26,6 +27,8 @@ from inference.engine.base import (
     Prepared,
     Prompt,
     Reason,
+    Score,
+    Scored,
     Usage,
 )
 
@@ -64,6 +67,11 @@ class Reciter:
     async def generate(self, job: Job) -> AsyncIterator[Generation]:
         """Begin to recite; leaving stops it."""
         yield _Recital(job, self._slowed)
+
+    async def score(self, task: Score) -> Scored | Failed:
+        """It has no model to hold an answer against."""
+        await trio.lowlevel.checkpoint()
+        return Failed(fault=Fault.UNSUPPORTED)
 
     async def unload(self) -> None:
         """Nothing was."""

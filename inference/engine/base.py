@@ -26,6 +26,9 @@ MAX_LOGPROBS: Final = 20
 NONCE_SIZE: Final = 16
 """bytes of the nonce that seeds an answer's sampling."""
 
+MAX_SCORES: Final = 4
+"""claimed answers that may wait to be scored; more are refused as BUSY"""
+
 KV_TYPES: Final = ("f16", "q8_0")
 """types a cache may have"""
 
@@ -43,6 +46,25 @@ class Channel(IntEnum):
     CONTENT = 0
     REASONING = 1
     TOOL_CALL = 2
+
+
+class ToolStyle(Enum):
+    """How a family of models writes that it calls a tool."""
+
+    TAGGED = "tagged"
+    """JSON between <tool_call> and </tool_call>, anywhere in the answer"""
+    LISTED = "listed"
+    """a JSON list to the end, [TOOL_CALLS] in front of it"""
+    WHOLE = "whole"
+    """the whole answer is one JSON object"""
+
+
+THOUGHTS: Final = {
+    "think": ("<think>", "</think>"),
+    "seed": ("<seed:think>", "</seed:think>"),
+    "bracket": ("[THINK]", "[/THINK]"),
+}
+"""The marks that families of models put around what they think before they answer."""
 
 
 class Reason(Enum):
@@ -169,6 +191,22 @@ class Loaded:
     answer_rate: float
     """tokens/s, measured at load, alone"""
     seconds: float
+    grammars: bool = False
+    """whether answers can be held to a grammar, and so to a schema or a forced call"""
+    tools: bool = False
+    embeds: bool = False
+    reproducible: bool = False
+    """the same job gives the same tokens on every engine of this numerics class"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A tool that was called in an earlier answer."""
+
+    id: str
+    name: str
+    arguments: str
+    """JSON of an object"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +215,41 @@ class ChatMessage:
 
     role: str
     content: str
+    calls: tuple[Call, ...] = ()
+    """of an assistant: the tools it called"""
+    call: str = ""
+    """of a tool: the id of the call that this is the result of"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tool:
+    """Something that a model may call instead of, or before, an answer."""
+
+    name: str
+    description: str
+    parameters: str
+    """JSON schema of its arguments"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Voice:
+    """How a model's text is to be taken apart: see `inference.engine.split`."""
+
+    thought: str = ""
+    """a key of `THOUGHTS`; empty: it does not show what it thinks"""
+    opened: bool = False
+    """the prompt ends within a thought"""
+    style: ToolStyle | None = None
+    """None: no tools"""
+    tools: tuple[str, ...] = ()
+    """names that it may call"""
+    parallel: bool = True
+    """whether it may call several"""
+
+    @property
+    def marks(self) -> tuple[str, str]:
+        """Around a thought."""
+        return THOUGHTS[self.thought or "think"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,6 +262,13 @@ class Prompt:
     stop: tuple[str, ...] = ()
     date: int | None = None
     """days since 1970 as the asker says; templates see this date or none"""
+    schema: str = ""
+    """JSON schema that the answer is to be an instance of; empty: any text"""
+    tools: tuple[Tool, ...] = ()
+    forced: tuple[str, ...] = ()
+    """names of tools, one of which must be called; none: the model decides"""
+    parallel: bool = True
+    """whether several tools may be called in one answer"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,7 +278,8 @@ class Prepared:
     tokens: Tokens
     stop: tuple[bytes, ...] = ()
     grammar: str | None = None
-    opens_reasoning: bool = False
+    """GBNF; what it does not allow is not drawn"""
+    voice: Voice = Voice()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,7 +296,8 @@ class Job:
     logprobs: int = 0
     """alternatives per token in `Piece.top`; above 0, `Piece.logprobs` is filled too"""
     grammar: str | None = None
-    opens_reasoning: bool = False
+    """holds from the end of a thought on, if the answer begins with one"""
+    voice: Voice = Voice()
     deadline_s: float = 300.0
     """seconds from `generate`, waiting included"""
 
@@ -259,6 +341,8 @@ class Piece:
     """natural logarithms, one per id, before temperature; empty unless asked for"""
     top: tuple[tuple[tuple[int, float], ...], ...] = ()
     """per id the most likely (token, logprob), best first"""
+    texts: tuple[tuple[bytes, ...], ...] = ()
+    """per id its own bytes, then those of each in `top`: who asks has no vocabulary"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,6 +366,31 @@ class Failed:
 
 JobEvent: TypeAlias = Begun | Prefilled | Piece | Finished | Failed
 """What a generation yields, in the order `Begun Prefilled* Piece* (Finished | Failed)`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """An answer that somebody claims, to be held against this model token by token."""
+
+    tokens: Tokens
+    """of the prompt"""
+    answer: Tokens
+    sampling: Sampling
+    grammar: str | None = None
+    free: int = 0
+    """tokens of the answer before the grammar begins to hold"""
+
+    def __post_init__(self) -> None:
+        if not self.tokens or not self.answer or len(self.sampling.nonce) != NONCE_SIZE:
+            raise ValueError("nothing to score, or a nonce of a wrong length")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """For each token of the answer how far it is from the one this model draws: see
+    `inference.engine.sample.margin`."""
+
+    margins: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -333,6 +442,9 @@ class Engine(Protocol):
     def generate(self, job: Job) -> AbstractAsyncContextManager[Generation]:
         """Queue a job. Leaving the context cancels it without waiting: its slot is free within
         one step of the model, in prefill too, and no event follows."""
+
+    async def score(self, task: Score) -> Scored | Failed:
+        """Compute a claimed answer again, a little at a time between the jobs' steps."""
 
     async def unload(self) -> None:
         """Free the model; jobs end with `Failed(NO_MODEL)`."""

@@ -16,7 +16,7 @@ through the time to the first token.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Final, Protocol, final
 
@@ -35,6 +35,7 @@ from inference.engine.base import (
     Tokens,
     Usage,
 )
+from inference.engine.split import Splitter
 from inference.engine.text import Text
 
 MAX_WAITING: Final = 64
@@ -67,6 +68,10 @@ class Draw:
     answer: Tokens
     """the tokens of the answer so far: their number is the index of the next"""
     logprobs: int
+    grammar: str | None = None
+    """None where none holds, or not yet"""
+    free: int = 0
+    """tokens of the answer that it did not hold for"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,14 +108,17 @@ class Drawn:
     """it is a token that ends an answer"""
     logprob: float | None = None
     top: tuple[tuple[int, float], ...] = ()
+    texts: tuple[bytes, ...] = ()
+    """of the token itself and of those in `top`"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """What a step gave. A fault means that all caches of the device are empty now."""
 
-    drawn: tuple[Drawn | None, ...] = ()
-    """one for each part; None where none was to be drawn"""
+    drawn: tuple[Drawn | Fault | None, ...] = ()
+    """one for each part; None where none was to be drawn, a fault where none could be: that ends
+    this job and no other"""
     fault: Fault | None = None
     emptied: tuple[int, ...] = ()
     """slots whose caches are empty now, and then nothing was computed at all: the step's jobs were
@@ -132,8 +140,13 @@ class _Running:
     arrival: int
     deadline: float
     text: Text
+    splitter: Splitter
     context: list[int]
     """its prompt, then the answer so far"""
+    reasoned: int = 0
+    """tokens of the answer that were thought"""
+    free: int = 0
+    """tokens of the answer to the end of a thought"""
     begun: Begun | None = None
     told: int = 0
     """tokens of prefill that were told"""
@@ -148,7 +161,12 @@ class _Running:
 
     def usage(self) -> Usage:
         begun = self.begun or Begun(prompt=0, cached=0)
-        return Usage(prompt=begun.prompt, cached=begun.cached, completion=self.written)
+        return Usage(
+            prompt=begun.prompt,
+            cached=begun.cached,
+            completion=self.written - self.reasoned,
+            reasoning=self.reasoned,
+        )
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -185,12 +203,19 @@ class Batcher:
     """Jobs in, steps out, outcomes in, events out. The numbers are the device's.
 
     `context` is the tokens of one slot, `batch` the rows of a step, and `beside` those of them that
-    prompts may have while others answer.
+    prompts may have while others answer; `grammars` is whether it knows any.
     """
 
     def __init__(
-        self, *, context: int, batch: int, slots: int = 1, beside: int | None = None
+        self,
+        *,
+        context: int,
+        batch: int,
+        slots: int = 1,
+        beside: int | None = None,
+        grammars: bool = False,
     ) -> None:
+        self._grammars = grammars
         self._context = context
         self._batch = batch
         self._beside = batch if beside is None else beside
@@ -215,13 +240,14 @@ class Batcher:
             arrival=self._arrivals,
             deadline=now + job.deadline_s,
             text=Text(job.stop),
+            splitter=Splitter(job.voice),
             context=list(job.tokens),
         )
 
     def _objection(self, job: Job) -> Failed | None:
         if len(job.tokens) + job.max_tokens > self._context:
             return Failed(fault=Fault.TOO_LONG, detail=self._context)
-        if job.grammar is not None:
+        if job.grammar is not None and not self._grammars:
             return Failed(fault=Fault.UNSUPPORTED)
         if self._waiting() >= MAX_WAITING:
             return Failed(fault=Fault.BUSY)
@@ -303,15 +329,18 @@ class Batcher:
             if part.job in self._jobs:
                 self._end(self._jobs[part.job], Failed(fault=fault))
 
-    def _computed(self, now: float, part: Part, drawn: Drawn | None) -> None:
+    def _computed(self, now: float, part: Part, drawn: Drawn | Fault | None) -> None:
         slot, running = self._slots[part.slot], self._jobs.get(part.job)
         slot.cache += part.tokens
         if running is None:
             return
-        if drawn is not None:
-            self._take(now, running, drawn)
-        else:
-            self._tell_progress(running, len(slot.cache))
+        match drawn:
+            case Drawn():
+                self._take(now, running, drawn)
+            case Fault():
+                self._end(running, Failed(fault=drawn))
+            case None:
+                self._tell_progress(running, len(slot.cache))
 
     def next_deadline(self) -> float | None:
         """When `plan` may have news without a command."""
@@ -398,27 +427,36 @@ class Batcher:
             self._events.append((running.job.id, Prefilled(done=done)))
 
     def _take(self, now: float, running: _Running, drawn: Drawn) -> None:
-        first = running.written
+        first, splitter = running.written, running.splitter
         running.context.append(drawn.token)
         self.tokens_out += 1
-        text = running.text.push(b"" if drawn.ends else drawn.text)
+        before = splitter.channel
+        said = splitter.push(running.text.push(b"" if drawn.ends else drawn.text))
+        channel = splitter.channel if before is not Channel.REASONING else before
+        if channel is Channel.REASONING:
+            running.reasoned, running.free = running.reasoned + 1, running.written
         end = self._ending(now, running, drawn)
         if end is not None:
-            text += running.text.finish()
+            said += splitter.push(running.text.finish()) + splitter.finish()
+            end = _with_calls(end, splitter)
+        head = said.pop(0).text if said and said[0].channel is channel else ""
         piece = Piece(
             first=first,
             ids=(drawn.token,),
-            text=text,
-            channel=Channel.CONTENT,
+            text=head,
+            channel=channel,
             logprobs=() if drawn.logprob is None else (drawn.logprob,),
             top=(drawn.top,) if drawn.top else (),
+            texts=(drawn.texts,) if drawn.texts else (),
         )
-        self._events.append((running.job.id, piece))
+        more = [Piece(first=first + 1, ids=(), text=one.text, channel=one.channel) for one in said]
+        self._events += [(running.job.id, each) for each in (piece, *more)]
         if end is not None:
             self._end(running, end)
 
     def _ending(self, now: float, running: _Running, drawn: Drawn) -> Finished | Failed | None:
-        if drawn.ends or running.text.stopped:
+        has_called = running.splitter.calls and not running.job.voice.parallel
+        if drawn.ends or running.text.stopped or has_called:
             return Finished(reason=Reason.STOP, usage=running.usage())
         if running.written >= running.job.max_tokens:
             return Finished(reason=Reason.LENGTH, usage=running.usage())
@@ -446,8 +484,21 @@ def _preference(slot: _Slot, running: _Running) -> tuple[int, bool, int, int]:
 
 def _draw(running: _Running) -> Draw:
     job = running.job
-    answer = tuple(running.context[len(job.tokens) :])
-    return Draw(sampling=job.sampling, answer=answer, logprobs=job.logprobs)
+    thinks = running.splitter.channel is Channel.REASONING
+    return Draw(
+        sampling=job.sampling,
+        answer=tuple(running.context[len(job.tokens) :]),
+        logprobs=job.logprobs,
+        grammar=None if thinks else job.grammar,
+        free=running.free,
+    )
+
+
+def _with_calls(end: Finished | Failed, splitter: Splitter) -> Finished | Failed:
+    """An answer that ends by itself, and called tools, waits for their results."""
+    if isinstance(end, Finished) and end.reason is Reason.STOP and splitter.calls:
+        return replace(end, reason=Reason.TOOL_CALLS)
+    return end
 
 
 def _too_late(running: _Running) -> Finished | Failed:
@@ -466,4 +517,5 @@ def merged(pieces: Sequence[Piece]) -> Piece:
         channel=pieces[0].channel,
         logprobs=tuple(value for piece in pieces for value in piece.logprobs),
         top=tuple(value for piece in pieces for value in piece.top),
+        texts=tuple(value for piece in pieces for value in piece.texts),
     )

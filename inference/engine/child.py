@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -20,8 +21,9 @@ from typing import Final, NoReturn, final
 
 from inference import gguf
 from inference.chat import Template
-from inference.engine import frames
+from inference.engine import frames, tools
 from inference.engine.base import (
+    MAX_SCORES,
     EngineState,
     EngineStatistics,
     Failed,
@@ -33,9 +35,12 @@ from inference.engine.base import (
     Prompt,
     Sampling,
     Tokens,
+    Voice,
 )
 from inference.engine.batch import Batcher, Draw, Part, Step, rows_beside
-from inference.engine.llama import LlamaDevice
+from inference.engine.llama import LlamaDevice, Replay
+from inference.gguf import Capability
+from inference.schema import Unusable
 from p2p.codec import Unframer
 from p2p.errors import BadModel
 
@@ -54,6 +59,10 @@ BENCHMARK_ANSWER: Final = 16
 BYTES_PER_TOKEN: Final = 128
 """the longest tokens of usual vocabularies: a prompt with more bytes than this for each token of
 the context cannot fit, and is not tokenised to find out"""
+
+BATCH_INVARIANT: Final = frozenset(("q4_0", "q4_1", "q8_0", "f32"))
+"""types of tensors whose products do not depend on how many rows are computed at once, as measured;
+those of F16 and the K-quants do"""
 
 NOBODY: Final = -1
 """no job's id: the benchmark runs under it"""
@@ -128,6 +137,8 @@ class Child:
         self._batcher = Batcher(context=0, batch=1)
         self._loaded: Loaded | None = None
         self._reported = 0.0
+        self._replays: deque[tuple[int, Replay]] = deque()
+        """claimed answers that are scored, each with its call; the first is under way"""
 
     def run(self) -> NoReturn:
         """Compute steps for ever; between two steps, do what was asked."""
@@ -136,8 +147,9 @@ class Child:
             self._tell_events()
             if step is not None:
                 self._compute(step)
-            self._report(idle=step is None)
-            wait = 0.0 if step is not None else self._idle_seconds()
+            is_busy = self._score_some() or step is not None
+            self._report(idle=not is_busy)
+            wait = 0.0 if is_busy else self._idle_seconds()
             while (message := self._inbox.take(wait)) is not None:
                 self._obey(message)
                 wait = 0.0
@@ -154,6 +166,18 @@ class Child:
         self._batcher.applied(time.monotonic(), step, outcome)
         self._tell_events()
 
+    def _score_some(self) -> bool:
+        """A few rows of the first claimed answer; whether there was one."""
+        if not self._replays:
+            return False
+        call, replay = self._replays[0]
+        result = replay.advance()
+        if result is not None:
+            self._replays.popleft()
+            replay.close()
+            self._tell(frames.Reply(call=call, result=result))
+        return True
+
     # --- what was asked ---
 
     def _obey(self, message: frames.ToChild) -> None:
@@ -164,6 +188,8 @@ class Child:
             case frames.Prepare():
                 self._report(idle=True)  # so that what was done before is counted before
                 self._tell(frames.Reply(call=message.call, result=self._prepare(message.prompt)))
+            case frames.Rate():
+                self._score(message)
             case frames.Unload():
                 self._unload()
                 self._tell(frames.Reply(call=message.call, result=None))
@@ -182,11 +208,26 @@ class Child:
         else:
             self._batcher.submit(now, job)
 
+    def _score(self, message: frames.Rate) -> None:
+        device, failed = self._device, None
+        if device is None:
+            failed = Failed(fault=Fault.NO_MODEL)
+        elif len(self._replays) >= MAX_SCORES:
+            failed = Failed(fault=Fault.BUSY)
+        else:
+            replay = device.replay(message.task)
+            if isinstance(replay, Replay):
+                self._replays.append((message.call, replay))
+                return
+            failed = replay
+        self._tell(frames.Reply(call=message.call, result=failed))
+
     def _load(self, plan: Plan) -> Loaded | Failed:
         started = time.monotonic()
         self._unload()
         try:
-            self._template = _read_template(self._path)
+            about = _read(self._path)
+            self._template = Template(about.template) if about.template else None
         except (BadModel, OSError):
             return Failed(fault=Fault.NO_MODEL)
         device = LlamaDevice.open(self._path, plan, self._inbox.aborted)
@@ -199,6 +240,7 @@ class Child:
             batch=plan.batch,
             slots=plan.slots,
             beside=rows_beside(prompt_rate, plan.batch),
+            grammars=True,
         )
         self._loaded = Loaded(
             numerics=device.numerics,
@@ -207,12 +249,19 @@ class Child:
             prompt_rate=prompt_rate,
             answer_rate=answer_rate,
             seconds=time.monotonic() - started,
+            grammars=True,
+            tools=self._template is not None,
+            reproducible=plan.strict and {*about.histogram} <= BATCH_INVARIANT,
         )
         return self._loaded
 
     def _unload(self) -> None:
         self._batcher.fail_all(Fault.NO_MODEL)
         self._tell_events()
+        while self._replays:
+            call, replay = self._replays.popleft()
+            replay.close()
+            self._tell(frames.Reply(call=call, result=Failed(fault=Fault.NO_MODEL)))
         self._template = self._loaded = None
         if self._device is not None:
             self._device.close()
@@ -221,6 +270,10 @@ class Child:
     def _prepare(self, prompt: Prompt) -> Prepared | Failed:
         if self._device is None:
             return Failed(fault=Fault.NO_MODEL)
+        template = "" if self._template is None else self._template.text
+        grammar = tools.grammar_for(template, prompt)
+        if isinstance(grammar, Unusable):
+            return Failed(fault=Fault.BAD_GRAMMAR)
         text = self._render(prompt)
         if isinstance(text, Failed):
             return text
@@ -233,7 +286,8 @@ class Child:
         if len(tokens) >= self._device.context:
             return too_long
         stop = tuple(one.encode("utf-8", "replace") for one in prompt.stop)
-        return Prepared(tokens=tokens, stop=stop)
+        voice = Voice() if prompt.text is not None else tools.voice_of(template, text, prompt)
+        return Prepared(tokens=tokens, stop=stop, grammar=grammar, voice=voice)
 
     def _render(self, prompt: Prompt) -> str | Failed:
         if prompt.text is not None:
@@ -246,10 +300,12 @@ class Child:
         if self._template is None or self._device is None:
             return None
         special = self._device.vocabulary.names()
-        messages = [{"role": one.role, "content": one.content} for one in prompt.messages]
+        messages, told = tools.conversation(self._template.text, prompt)
         try:
             with _interrupted_after(TEMPLATE_TIME):
-                return self._template.render(messages, special=special, date=prompt.date)
+                return self._template.render(
+                    messages, special=special, date=prompt.date, tools=told
+                )
         except TimeoutError:
             return None
 
@@ -289,14 +345,13 @@ class Child:
         )
 
 
-def _read_template(path: Path) -> Template | None:
+def _read(path: Path) -> Capability:
     with (
         path.open("rb") as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
         memoryview(mapped) as view,
     ):
-        text = gguf.describe(gguf.parse(view)).template
-    return Template(text) if text else None
+        return gguf.describe(gguf.parse(view))
 
 
 def _benchmark(device: LlamaDevice, room: int) -> tuple[float, float]:

@@ -26,6 +26,8 @@ from inference.engine.base import (
     Plan,
     Prepared,
     Prompt,
+    Score,
+    Scored,
     Tokens,
 )
 from inference.engine.batch import Batcher, Draw, Drawn, Outcome, Part, Step, rows_beside
@@ -86,6 +88,15 @@ class FakeDevice:
         context = self._caches[part.slot] = cache[: part.keep] + part.tokens
         return None if part.draw is None else self._draw(context, part.draw)
 
+    def score(self, task: Score) -> Scored:
+        """The margins of a claimed answer."""
+        margins = []
+        for index, claimed in enumerate(task.answer):
+            before = task.answer[:index]
+            row = self.logits(task.tokens + before, index)
+            margins.append(sample.margin(row, task.sampling, before, claimed))
+        return Scored(margins=tuple(margins))
+
     def logits(self, context: Tokens, index: int) -> sample.Row:
         """The row after `context`, whose last `index` tokens are the answer."""
         row = self._noise(context, b"")
@@ -114,7 +125,12 @@ class FakeDevice:
         logs = sample.logprobs(row)
         top = sample.most_likely(logs, draw.logprobs)
         return Drawn(
-            token=token, text=_TEXTS[token], ends=ends, logprob=float(logs[token]), top=top
+            token=token,
+            text=_TEXTS[token],
+            ends=ends,
+            logprob=float(logs[token]),
+            top=top,
+            texts=(_TEXTS[token], *(_TEXTS[other] for other, _ in top)),
         )
 
 
@@ -188,6 +204,8 @@ class FakeEngine:
         await trio.lowlevel.checkpoint()
         if self._batcher is None:
             return Failed(fault=Fault.NO_MODEL)
+        if prompt.schema or prompt.tools:
+            return Failed(fault=Fault.UNSUPPORTED)
         text = prompt.text
         if text is None:
             said = [f"{message.role}: {message.content}\n" for message in prompt.messages]
@@ -207,6 +225,17 @@ class FakeEngine:
         finally:
             self._streams.pop(job.id, None)
             self._cancel(job.id)
+
+    async def score(self, task: Score) -> Scored | Failed:
+        """The margins of a claimed answer, at the speed of a prompt."""
+        await trio.lowlevel.checkpoint()
+        if self._batcher is None:
+            return Failed(fault=Fault.NO_MODEL)
+        rows = len(task.tokens) + len(task.answer)
+        if rows > self._plan.context:
+            return Failed(fault=Fault.TOO_LONG, detail=self._plan.context)
+        await self._sleep(rows / self._rates[0])
+        return self._device.score(task)
 
     async def unload(self) -> None:
         """Forget the model; jobs end."""

@@ -21,6 +21,8 @@ from inference.engine.base import (
     Plan,
     Prepared,
     Prompt,
+    Score,
+    Scored,
 )
 from p2p import codec
 from p2p.errors import CodecError
@@ -31,7 +33,7 @@ MAX_FRAME: Final = 16 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """Load the model anew; answered by `Reply` with `call`, as the next two."""
+    """Load the model anew; answered by `Reply` with `call`, as all are that have one."""
 
     call: int
     plan: Plan
@@ -43,6 +45,14 @@ class Prepare:
 
     call: int
     prompt: Prompt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """Score a claimed answer."""
+
+    call: int
+    task: Score
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,12 +90,16 @@ class Resume:
     id: int
 
 
+Result: TypeAlias = Loaded | Prepared | Scored | Failed | None
+"""What can come of a call; None where there is nothing to say."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What came of a call; None where there is nothing to say."""
+    """What came of a call."""
 
     call: int
-    result: Loaded | Prepared | Failed | None
+    result: Result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +116,8 @@ class Report:
     statistics: EngineStatistics
 
 
-ToChild: TypeAlias = Load | Prepare | Unload | Submit | Cancel | Pause | Resume
+Call: TypeAlias = Load | Prepare | Rate | Unload
+ToChild: TypeAlias = Call | Submit | Cancel | Pause | Resume
 ToParent: TypeAlias = Reply | Events | Report
 
 
@@ -172,9 +187,16 @@ def _built(kind: object, plain: object) -> object:
 
 def _built_union(kinds: tuple[object, ...], plain: object) -> object:
     for kind in kinds:
-        if _names(kind, plain) or kind is type(plain):
+        if _names(kind, plain) or kind is type(plain) or _values(kind, plain):
             return _built(kind, plain)
     raise CodecError("none of the types that may stand here")
+
+
+def _values(kind: object, plain: object) -> bool:
+    """Whether this is an enum with such a value."""
+    if not isinstance(kind, type) or not issubclass(kind, Enum):
+        return False
+    return plain in [one.value for one in kind]
 
 
 def _names(kind: object, plain: object) -> bool:

@@ -35,6 +35,8 @@ from inference.engine.base import (
     Plan,
     Prepared,
     Prompt,
+    Score,
+    Scored,
 )
 from inference.engine.stream import EventStream
 from p2p.codec import Unframer
@@ -131,6 +133,12 @@ class HostedEngine:
         self._last_call += 1
         result = await self._answer(frames.Prepare(call=self._last_call, prompt=prompt))
         return result if isinstance(result, Prepared) else _as_failed(result)
+
+    async def score(self, task: Score) -> Scored | Failed:
+        """Compute a claimed answer again, between the steps of jobs."""
+        self._last_call += 1
+        result = await self._answer(frames.Rate(call=self._last_call, task=task))
+        return result if isinstance(result, Scored) else _as_failed(result)
 
     @asynccontextmanager
     async def generate(self, job: Job) -> AsyncIterator[Generation]:
@@ -255,9 +263,7 @@ class HostedEngine:
         self._outbox.append(frames.encode(message))
         self._news.set()
 
-    async def _answer(
-        self, message: frames.Load | frames.Prepare | frames.Unload
-    ) -> Loaded | Prepared | Failed | None:
+    async def _answer(self, message: frames.Call) -> frames.Result:
         """Ask and wait; a child that dies meanwhile answers `DIED`."""
         await trio.lowlevel.checkpoint()
         if self._state is EngineState.DEAD:
@@ -296,7 +302,7 @@ class HostedEngine:
             case frames.Report():
                 self._report = message.statistics
 
-    def _reloaded(self, result: Loaded | Prepared | Failed | None) -> None:
+    def _reloaded(self, result: frames.Result) -> None:
         """A new child has tried what the last one had loaded, unless `load` came in between."""
         if self._plan is None:
             return
@@ -323,18 +329,18 @@ class _Call:
 
     def __init__(self) -> None:
         self._answered = trio.Event()
-        self._result: Loaded | Prepared | Failed | None = None
+        self._result: frames.Result = None
 
-    def answer(self, result: Loaded | Prepared | Failed | None) -> None:
+    def answer(self, result: frames.Result) -> None:
         self._result = result
         self._answered.set()
 
-    async def wait(self) -> Loaded | Prepared | Failed | None:
+    async def wait(self) -> frames.Result:
         await self._answered.wait()
         return self._result
 
 
-def _as_failed(result: Loaded | Prepared | Failed | None) -> Failed:
+def _as_failed(result: frames.Result) -> Failed:
     """A child that answers another question than was asked is as good as dead."""
     return result if isinstance(result, Failed) else Failed(fault=Fault.DIED)
 

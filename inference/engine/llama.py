@@ -18,8 +18,8 @@ import numpy as np
 from llama_cpp import llama_cpp as low
 
 from inference.engine import sample
-from inference.engine.base import STRICT_ROWS, Failed, Fault, Plan, Tokens
-from inference.engine.batch import Draw, Drawn, Outcome, Step
+from inference.engine.base import STRICT_ROWS, Failed, Fault, Plan, Score, Scored, Tokens
+from inference.engine.batch import Draw, Drawn, Outcome, Part, Step
 
 STRUCT_SIZES: Final = {
     low.llama_model_params: 80,
@@ -37,6 +37,9 @@ _KV_NUMBERS: Final = {"f16": 1, "q8_0": 8}
 
 _DECODE_ABORTED: Final = 2
 _TO_THE_END: Final = -1
+
+REPLAY_ROWS: Final = 32
+"""rows of a claimed answer computed at once: jobs wait no longer than for a prompt's share"""
 
 _CONTEXT_UNIT: Final = 256
 """tokens: contexts are multiples of it"""
@@ -66,7 +69,7 @@ class Vocabulary:
         vocabulary = low.llama_model_get_vocab(model)
         if vocabulary is None:
             raise ValueError("a loaded model has a vocabulary")
-        self._vocabulary = vocabulary
+        self.raw = self._vocabulary = vocabulary
         self.size = low.llama_vocab_n_tokens(vocabulary)
         self._begin = low.llama_vocab_bos(vocabulary)
         self._buffer = ctypes.create_string_buffer(256)
@@ -107,6 +110,68 @@ class Vocabulary:
     def _piece(self, token: int) -> int:
         buffer = self._buffer
         return int(low.llama_token_to_piece(self._vocabulary, token, buffer, len(buffer), 0, False))
+
+
+_CANDIDATE: Final = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
+
+
+@final
+class Grammar:
+    """What may come next in one answer. Made by `open`; `close` frees it."""
+
+    def __init__(self, sampler: "low.llama_sampler_p", vocabulary: Vocabulary) -> None:
+        self._sampler: low.llama_sampler_p | None = sampler
+        self._every = np.zeros(vocabulary.size, _CANDIDATE)
+        self._every["id"] = np.arange(vocabulary.size)
+        self._one = np.zeros(1, _CANDIDATE)
+        self.taken = 0
+        """tokens that have been"""
+
+    @classmethod
+    def open(cls, text: str, vocabulary: Vocabulary) -> "Grammar | None":
+        """None if it is no grammar, or one that never ends."""
+        sampler = low.llama_sampler_init_grammar(vocabulary.raw, text.encode(), b"root")
+        return cls(sampler, vocabulary) if sampler else None
+
+    def narrowed(self, row: sample.Row, drawn: int) -> sample.Row:
+        """The row from which to draw: as it is if it gives a token that may come, else without all
+        those that may not. To ask for the one is cheaper than to ask for all, and mostly enough."""
+        if self.allows(drawn):
+            return row
+        self._every["logit"] = row
+        self._apply(self._every)
+        return self._every["logit"].copy()
+
+    def allows(self, token: int) -> bool:
+        """Whether this token may come next."""
+        self._one["id"], self._one["logit"] = token, 0.0
+        self._apply(self._one)
+        return bool(np.isfinite(self._one["logit"][0]))
+
+    def take(self, token: int) -> None:
+        """Go on behind a token that may come. (One that may not would end the process.)"""
+        low.llama_sampler_accept(self._known(), token)
+        self.taken += 1
+
+    def close(self) -> None:
+        """Free it."""
+        if self._sampler is not None:
+            low.llama_sampler_free(self._sampler)
+            self._sampler = None
+
+    def _apply(self, candidates: "np.ndarray[tuple[int], np.dtype[np.void]]") -> None:
+        array = low.llama_token_data_array(
+            data=ctypes.cast(candidates.ctypes.data, ctypes.POINTER(low.llama_token_data)),
+            size=len(candidates),
+            selected=-1,
+            sorted=False,
+        )
+        low.llama_sampler_apply(self._known(), ctypes.byref(array))
+
+    def _known(self) -> "low.llama_sampler_p":
+        if self._sampler is None:
+            raise ValueError("the grammar is closed")
+        return self._sampler
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +229,8 @@ class LlamaDevice:
         self._batch = _Batch.of(plan.batch)
         self._computed = [0] * plan.slots
         """rows of each sequence that its cache has"""
+        self._grammars: dict[int, tuple[int, Grammar]] = {}
+        """slot -> the job there, and its grammar"""
         self.vocabulary = Vocabulary(model)
 
     @classmethod
@@ -220,7 +287,8 @@ class LlamaDevice:
 
     def _drawn(self, step: Step) -> Outcome:
         """A token for each part that wants one."""
-        drawn, last = [], -1
+        drawn: list[Drawn | Fault | None] = []
+        last = -1
         for part in step.parts:
             self._computed[part.slot] += len(part.tokens)
             last += len(part.tokens)
@@ -228,14 +296,28 @@ class LlamaDevice:
             if row is not None and not np.isfinite(row.max()):
                 self._clear()
                 return Outcome(fault=Fault.DECODE)
-            drawn.append(None if row is None or part.draw is None else self._draw(row, part.draw))
+            drawn.append(
+                None if row is None or part.draw is None else self._draw(row, part, part.draw)
+            )
         return Outcome(drawn=tuple(drawn))
+
+    def replay(self, task: Score) -> "Replay | Failed":
+        """Begin to score a claimed answer."""
+        if len(task.tokens) + len(task.answer) > self.context:
+            return Failed(fault=Fault.TOO_LONG, detail=self.context)
+        if max(*task.tokens, *task.answer) >= self.vocabulary.size:
+            return Failed(fault=Fault.BAD_REQUEST)
+        replay = Replay(self._model, self._plan, task, self.vocabulary)
+        return replay if replay.is_open else Failed(fault=Fault.OUT_OF_MEMORY)
 
     def close(self) -> None:
         """Free everything; the object is dead after it."""
         if self._context is not None:
             low.llama_free(self._context)
             self._context = None
+        for _, grammar in self._grammars.values():
+            grammar.close()
+        self._grammars.clear()
         low.llama_batch_free(self._batch.raw)
         low.llama_model_free(self._model)
 
@@ -298,14 +380,108 @@ class LlamaDevice:
         pointer = low.llama_get_logits_ith(self._known_context(), row)
         return np.ctypeslib.as_array(pointer, (self.vocabulary.size,))
 
-    def _draw(self, row: sample.Row, draw: Draw) -> Drawn:
+    def _draw(self, row: sample.Row, part: Part, draw: Draw) -> Drawn | Fault:
         token = sample.choose(row, draw.sampling, draw.answer)
+        if draw.grammar is not None:
+            grammar = self._grammar(part, draw, draw.grammar)
+            if grammar is None:
+                return Fault.BAD_GRAMMAR
+            token = sample.choose(grammar.narrowed(row, token), draw.sampling, draw.answer)
+            if not grammar.allows(token):  # nothing may come at all
+                return Fault.BAD_GRAMMAR
         ends, text = self.vocabulary.ends(token), self.vocabulary.text(token)
         if not draw.logprobs:
             return Drawn(token=token, text=text, ends=ends)
         logs = sample.logprobs(row)
         top = sample.most_likely(logs, draw.logprobs)
-        return Drawn(token=token, text=text, ends=ends, logprob=float(logs[token]), top=top)
+        return Drawn(
+            token=token,
+            text=text,
+            ends=ends,
+            logprob=float(logs[token]),
+            top=top,
+            texts=(text, *(self.vocabulary.text(other) for other, _ in top)),
+        )
+
+    def _grammar(self, part: Part, draw: Draw, text: str) -> Grammar | None:
+        """The grammar of a slot's job, behind the answer so far."""
+        job, grammar = self._grammars.get(part.slot, (None, None))
+        if job != part.job or grammar is None:
+            if grammar is not None:
+                grammar.close()
+                del self._grammars[part.slot]
+            grammar = Grammar.open(text, self.vocabulary)
+            if grammar is None:
+                return None
+            self._grammars[part.slot] = part.job, grammar
+        for token in draw.answer[draw.free + grammar.taken :]:
+            grammar.take(token)
+        return grammar
+
+
+@final
+class Replay:
+    """A claimed answer, computed again in a context of its own, which `close` frees."""
+
+    def __init__(
+        self, model: low.llama_model_p, plan: Plan, task: Score, vocabulary: Vocabulary
+    ) -> None:
+        self._task = task
+        self._vocabulary = vocabulary
+        self._rows = task.tokens + task.answer[:-1]
+        self._done = 0
+        self._margins: list[float] = []
+        self._grammar = None if task.grammar is None else Grammar.open(task.grammar, vocabulary)
+        alone = replace(plan, context=len(self._rows), slots=1, batch=REPLAY_ROWS)
+        self._batch = _Batch.of(REPLAY_ROWS)
+        self._context = low.llama_init_from_model(model, _context_params(alone))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there was memory for it."""
+        return self._context is not None
+
+    def advance(self) -> Scored | Failed | None:
+        """Compute the next rows; the margins when all are in."""
+        assert self._context is not None
+        start, rows = self._done, self._rows[self._done : self._done + REPLAY_ROWS]
+        self._done += len(rows)
+        outputs = min(len(rows), max(0, self._done - len(self._task.tokens) + 1))
+        self._batch.clear()
+        self._batch.add(0, start, rows, outputs=outputs)
+        if low.llama_decode(self._context, self._batch.raw) != 0:
+            return Failed(fault=Fault.DECODE)
+        for row in range(len(rows) - outputs, len(rows)):
+            pointer = low.llama_get_logits_ith(self._context, row)
+            self._judge(np.ctypeslib.as_array(pointer, (self._vocabulary.size,)))
+        is_over = self._done == len(self._rows)
+        return Scored(margins=tuple(self._margins)) if is_over else None
+
+    def close(self) -> None:
+        """Free its memory."""
+        low.llama_batch_free(self._batch.raw)
+        self._close_grammar()
+        if self._context is not None:
+            low.llama_free(self._context)
+            self._context = None
+
+    def _judge(self, row: sample.Row) -> None:
+        index, task = len(self._margins), self._task
+        before, claimed = task.answer[:index], task.answer[index]
+        if task.grammar is not None and index >= task.free:
+            if self._grammar is None or not self._grammar.allows(claimed):
+                self._close_grammar()  # behind what may not come there is nothing that may
+                self._margins.append(sample.CLIP)
+                return
+            row = self._grammar.narrowed(row, sample.choose(row, task.sampling, before))
+            if index + 1 < len(task.answer):  # the end itself is not to be gone behind
+                self._grammar.take(claimed)
+        self._margins.append(sample.margin(row, task.sampling, before, claimed))
+
+    def _close_grammar(self) -> None:
+        if self._grammar is not None:
+            self._grammar.close()
+            self._grammar = None
 
 
 def _context_params(plan: Plan) -> low.llama_context_params:
@@ -324,6 +500,26 @@ def _context_params(plan: Plan) -> low.llama_context_params:
     params.kv_unified = not plan.strict
     params.no_perf = True
     return params
+
+
+FILE_TYPES: Final = {
+    "q4_0": low.LLAMA_FTYPE_MOSTLY_Q4_0,
+    "q4_k_s": low.LLAMA_FTYPE_MOSTLY_Q4_K_S,
+    "q8_0": low.LLAMA_FTYPE_MOSTLY_Q8_0,
+}
+"""what `requantise` can make"""
+
+
+def requantise(source: Path, target: Path, file_type: str) -> bool:
+    """Write a model's file with other weights, as a cheat would; whether that went well.
+
+    Only for a process of its own: it takes all cores, and memory that C frees late.
+    """
+    params = low.llama_model_quantize_default_params()
+    params.ftype = FILE_TYPES[file_type]
+    params.allow_requantize = True
+    made = low.llama_model_quantize(os.fsencode(source), os.fsencode(target), params)
+    return int(made) == 0
 
 
 def _kernel_rows(plan: Plan) -> int:

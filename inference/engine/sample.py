@@ -28,6 +28,9 @@ Row: TypeAlias = NDArray[np.float32]
 MAX_TOP_K: Final = 1_000
 """candidates at most: the tail beyond has no weight, and sorting it costs."""
 
+CLIP: Final = 0.5
+"""the largest margin: a token that could not have been drawn counts as much"""
+
 _MASK: Final = 2**64 - 1
 
 
@@ -52,12 +55,25 @@ def best(kept: Sequence[Candidate]) -> Candidate:
     return max(kept, key=lambda candidate: (candidate.score, -candidate.token))
 
 
+def margin(row: Row, sampling: Sampling, answer: Sequence[int], claimed: int) -> float:
+    """How far a claimed next token is from being the one: 0 for `choose`'s own, `CLIP` at most.
+
+    It is the best score less the claimed token's, which other numerics move only a little. The clip
+    is for the rest: one near-tie of two numerics would outweigh a hundred equal tokens.
+    """
+    kept = candidates(row, sampling, answer)
+    score = next((one.score for one in kept if one.token == claimed), -math.inf)
+    return min(CLIP, best(kept).score - score)
+
+
 def candidates(row: Row, sampling: Sampling, answer: Sequence[int]) -> list[Candidate]:
-    """All tokens that survive top-k, top-p and min-p, most likely first, with their scores."""
+    """All tokens that survive top-k, top-p and min-p, most likely first, with their scores: at
+    temperature 0 these are their logits."""
     ids, logits = _most_likely(_adjusted(row, sampling, answer), sampling.top_k)
     kept = _count_kept(logits, sampling)
     if sampling.temperature == 0:
-        return [Candidate(token=ids[0], score=logits[0])]
+        pairs = zip(ids[:kept], logits[:kept], strict=True)
+        return [Candidate(token=token, score=logit) for token, logit in pairs]
     temperature = sampling.temperature / MILLE
     state = stream_state(seed_key(sampling.nonce), len(answer))
     return [

@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeAlias
 
+from inference.body import NAME
 from inference.client import (
     Answer,
     AskFailed,
@@ -195,10 +196,18 @@ def _messages(body: Body) -> tuple[ChatMessage, ...]:
 def _message(message: object, place: str) -> ChatMessage:
     if not isinstance(message, Mapping):
         raise wrong(place, "it must be an object")
-    role, content = message.get("role"), _content(message.get("content"), f"{place}.content")
+    role, said = message.get("role"), message.get("content")
+    content = (
+        "" if said is None and message.get("tool_calls") else _content(said, f"{place}.content")
+    )
     if role not in ROLES:
         raise wrong(f"{place}.role", f"it must be one of {', '.join(ROLES)}")
     return ChatMessage(role=str(role), content=content)
+
+
+def is_name(text: str) -> bool:
+    """Whether a tool may be called so, or a call have this id."""
+    return NAME.fullmatch(text) is not None
 
 
 def _content(content: object, place: str) -> str:

@@ -14,6 +14,7 @@ from inference.fit import Fit, Unfit, Wish
 from inference.keeping import Keeper
 from inference.limits import Verdict
 from inference.machine import Machine
+from inference.service import flags_of
 from inference.worker import Service, Serving, serve
 from ledger import desk
 from ledger.keys import Master
@@ -300,6 +301,7 @@ class Roles:
             prompt_rate=loaded.prompt_rate,
             answer_rate=loaded.answer_rate,
             quant=model.quant,
+            flags=flags_of(loaded),
             label=chosen.label or model.label,
             prices=funds.prices(self._site.settings),
             settle_ticks=policy.settle_ticks,

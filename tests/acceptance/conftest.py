@@ -6,6 +6,7 @@ import trio
 from inference.engine.base import Plan
 from inference.market import Known, Memory
 from inference.request import Policy
+from inference.service import flags_of
 from inference.worker import Service, serve
 from p2p.entropy import seeded
 from p2p.identity import Identity
@@ -71,6 +72,7 @@ class Village:
             slots=loaded.slots,
             prompt_rate=loaded.prompt_rate,
             answer_rate=loaded.answer_rate,
+            flags=flags_of(loaded),
             label=known.base,
         )
         identity = self.identities[node.id]

@@ -1,5 +1,6 @@
 """The network changes nothing: the model's own tokens, and a receipt for this prompt and answer."""
 
+import json
 import os
 import shutil
 import time
@@ -183,10 +184,56 @@ async def speaks_openai(nursery, client, policy, ids):
     assert last.model_extra["tussah"]["privacy"]["relays"] == 3
     text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
     assert receipt.answer_hash == tariff.hash_answer(receipt.offer, text.encode())
+    with trio.fail_after(PATIENCE):
+        await trio.to_thread.run_sync(forms, f"http://127.0.0.1:{port}/v1")
     if CHROMIUM is not None:  # the page has tests of its own, which say so where it is absent
         with trio.fail_after(PATIENCE):
             shown = await trio.to_thread.run_sync(read_on_the_page, port)
         assert shown == node.texts[-1].rstrip()
+
+
+CITIES = {
+    "type": "object",
+    "properties": {"city": {"enum": ["Kyiv", "Oslo"]}},
+    "required": ["city"],
+}
+
+
+def forms(url):
+    """A schema, a tool and probabilities, asked for with OpenAI's SDK."""
+    import openai
+
+    with openai.OpenAI(base_url=url, api_key="key", max_retries=0) as sdk:
+
+        def ask_for(text, **how):
+            said = [{"role": "user", "content": text}]
+            answer = sdk.chat.completions.create(
+                model="auto", messages=said, temperature=0, max_tokens=64, **how
+            )
+            return answer.choices[0]
+
+        schema = {"name": "place", "strict": True, "schema": CITIES}
+        formed = ask_for(
+            "Name a city.", response_format={"type": "json_schema", "json_schema": schema}
+        )
+        assert json.loads(formed.message.content)["city"] in ("Kyiv", "Oslo")
+
+        weather = {"name": "weather", "description": "Of a city.", "parameters": CITIES}
+        called = ask_for(
+            "How is the weather in Oslo?",
+            tools=[{"type": "function", "function": weather}],
+            tool_choice="required",
+        )
+        assert (called.finish_reason, called.message.content) == ("tool_calls", None)
+        (call,) = called.message.tool_calls
+        assert call.function.name == "weather"
+        assert json.loads(call.function.arguments)["city"] in ("Kyiv", "Oslo")
+
+        likely = ask_for(SILK.content, logprobs=True, top_logprobs=2)
+        tokens = likely.logprobs.content
+        assert "".join(token.token for token in tokens) == likely.message.content
+        assert all(token.top_logprobs[0].logprob == token.logprob <= 0 for token in tokens)
+        assert {len(token.top_logprobs) for token in tokens} == {2}
 
 
 def read_on_the_page(port):

@@ -12,6 +12,11 @@ from p2p import codec
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=400)
 
 
+def told(draw, width):
+    """The texts of a token and its alternatives, the longest of which are cut."""
+    return (b"x" * draw(st.sampled_from([0, 3, 90])), *(b"alternative",) * width)
+
+
 @st.composite
 def answers(draw):
     """Consecutive pieces of one answer; logprobs on all of them or on none."""
@@ -29,6 +34,7 @@ def answers(draw):
                     channel=draw(st.sampled_from(Channel)),
                     logprobs=(-1.5,) * count if logged else (),
                     top=(tuple((i, -0.5) for i in range(width)),) * count if logged else (),
+                    texts=tuple(told(draw, width) for _ in range(count)) if logged else (),
                 )
             )
             first += count

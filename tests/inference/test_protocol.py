@@ -76,6 +76,7 @@ EXAMPLES = {
         text="ab",
         logprobs=(105, 65_535),
         top=(((17, 105), (3, 2_000)), ((9, 1), (18, 65_535))),
+        texts=((b"a", b"a", b" b"), (b"", b"\xe2\x82", b"\n")),
     ),
     "progress": Progress(prompt=900, cached=12, done=512),
     "receipt": Billed(receipt=b"r" * 300, numerics=b"numerics"),
@@ -108,7 +109,7 @@ def test_an_offer_to_the_byte():
 def test_vectors_are_what_msgpack_alone_makes_of_the_fields():
     assert bytes.fromhex(VECTORS["tick"]) == msgpack.packb([4, 7, b"x" * 32])
     assert bytes.fromhex(VECTORS["chunk"]) == msgpack.packb(
-        [5, 5, b"\x01\x00\x00\xff\xbf\x00", " moth\u00e9".encode(), 1, None, None]
+        [5, 5, b"\x01\x00\x00\xff\xbf\x00", " moth\u00e9".encode(), 1, None, None, None]
     )
     assert bytes.fromhex(VECTORS["want"]) == msgpack.packb(
         [0, 1, 0, bytes(range(32)), bytes(range(16)), 16, 6, 256, [], 0]
@@ -137,13 +138,16 @@ def chunks(draw):
     each = {"min_size": len(taken), "max_size": len(taken)}
     width = draw(st.integers(0, 3))
     row = st.lists(st.tuples(st.integers(0, 2**24 - 1), u16), min_size=width, max_size=width)
+    top = draw(st.none() | st.lists(row.map(tuple), **each).map(tuple))
+    rows = st.lists(st.binary(max_size=9), min_size=1 + width, max_size=1 + width).map(tuple)
     return Chunk(
         first=draw(st.integers(0, 10**6)),
         ids=taken,
         text=draw(text),
         channel=draw(st.integers(0, 2)),
         logprobs=draw(st.none() | st.lists(u16, **each).map(tuple)),
-        top=draw(st.none() | st.lists(row.map(tuple), **each).map(tuple)),
+        top=top,
+        texts=None if top is None else draw(st.lists(rows, **each).map(tuple)),
     )
 
 

@@ -413,13 +413,14 @@ def test_the_offer_says_how_long_the_queue_is(worker):
     [
         ({"body": b"{}"}, Refusal(Refuse.BAD_REQUEST, Field.MESSAGES)),
         ({"body": b"["}, Refusal(Refuse.BAD_REQUEST, Field.JSON)),
-        ({"body": BODY[:-1] + b',"tools":[]}'}, Refusal(Refuse.UNSUPPORTED, Need.TOOLS)),
+        ({"body": BODY[:-1] + b',"images":[]}'}, Refusal(Refuse.UNSUPPORTED, Need.VISION)),
+        ({"body": BODY[:-1] + b',"tools":[1]}'}, Refusal(Refuse.BAD_REQUEST, Field.TOOLS)),
         ({"settings": {1: 2_001}}, Refusal(Refuse.BAD_REQUEST, Setting.TEMPERATURE)),
         ({"settings": {0: 0}}, Refusal(Refuse.BAD_REQUEST, Setting.MAX_TOKENS)),
         ({"settings": {0: 9}}, Refusal(Refuse.BAD_REQUEST, Setting.MAX_TOKENS)),
         ({"settings": {5: -2_001}}, Refusal(Refuse.BAD_REQUEST, Setting.FREQUENCY)),
         ({"settings": {77: 1}}, Refusal(Refuse.BAD_REQUEST, Field.UNKNOWN)),
-        ({"settings": {8: 1}}, Refusal(Refuse.UNSUPPORTED, Need.TOOLS)),
+        ({"settings": {9: 1}}, Refusal(Refuse.UNSUPPORTED)),
     ],
 )
 def test_a_prompt_that_cannot_be_answered_is_refused(worker, change, expected):
@@ -747,10 +748,17 @@ def test_channels_and_logprobs_pass(worker):
         channel=Channel.REASONING,
         logprobs=(-0.5,),
         top=(((4, -0.5),),),
+        texts=((b"hm", b"hm"),),
     )
     (chunk,) = said(worker.engine(job.id, piece))
     assert chunk == Chunk(
-        first=0, ids=(4,), text="hm", channel=1, logprobs=(500,), top=(((4, 500),),)
+        first=0,
+        ids=(4,),
+        text="hm",
+        channel=1,
+        logprobs=(500,),
+        top=(((4, 500),),),
+        texts=((b"hm", b"hm"),),
     )
 
 

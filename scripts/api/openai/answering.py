@@ -11,7 +11,7 @@ from scripts.api.asking import Asker, failure
 from scripts.api.events import Stream, Work
 from scripts.api.openai import errors
 from scripts.api.openai.request import Form
-from scripts.api.openai.shapes import Shape
+from scripts.api.openai.shapes import TOOL_CALL, Shape
 from scripts.failure import Document, Failed, Failure
 
 DONE: Final = "data: [DONE]\n\n"
@@ -45,6 +45,10 @@ class _Telling:
         self._chosen: Chosen | None = None
         self._shape: Shape | None = None
         self._headers: Mapping[str, str] = {}
+        self._pieces: list[Piece] = []
+        """with probabilities, of an answer that is told whole"""
+        self._said = 0
+        """characters"""
 
     async def hear(self, event: object) -> None:
         """Tell what comes of it, if it is for such a client."""
@@ -53,9 +57,8 @@ class _Telling:
                 self._chosen = event
             case Offered():
                 await self._begin(event)
-            case Piece(text=text, channel=channel) if text and self._form.is_stream:
-                assert self._shape is not None
-                await self._say(self._shape.piece(text, channel))
+            case Piece():
+                await self._take(event)
             case Done():
                 await self._asker.keep(event)
                 await self._end(event)
@@ -63,6 +66,15 @@ class _Telling:
                 await self.fail(failure(event))
             case _:
                 pass
+
+    async def _take(self, piece: Piece) -> None:
+        """Pass it on, or keep it for the whole; calls wait for the end, where they are checked."""
+        assert self._shape is not None
+        if not self._form.is_stream:
+            self._pieces += [piece] if piece.logprobs else []
+        elif piece.channel != TOOL_CALL and (piece.text or piece.logprobs):
+            await self._say(self._shape.piece(piece, self._said))
+            self._said += len(piece.text)
 
     async def fail(self, failed: Failure) -> None:
         """As a status if nothing has been said, else as the last event."""
@@ -85,6 +97,7 @@ class _Telling:
             fingerprint=f"tussah-{offered.numerics.hex()}",
             is_chat=self._form.is_chat,
             has_usage=self._form.has_usage and self._form.is_stream,
+            shown=self._form.shown,
         )
         self._headers = _headers(chosen, offered, self._form)
         if self._form.is_stream:
@@ -96,8 +109,10 @@ class _Telling:
         shape, answer = self._shape, answers.ask(done, self._asker.terms(), self._id)
         assert shape is not None
         if not self._form.is_stream:
-            await self._stream.whole(shape.whole(answer, done.reasoning), self._headers)
+            await self._stream.whole(shape.whole(answer, done, self._pieces), self._headers)
             return
+        for number, call in enumerate(done.calls):
+            await self._say(shape.call(call, number))
         await self._say(shape.last(answer))
         if shape.has_usage:
             await self._say(shape.usage(answer))

@@ -12,6 +12,7 @@ from inference.client import AskRequest
 from inference.engine.base import MILLE
 from scripts.api import asking
 from scripts.api.asking import Body, Wish, wrong
+from scripts.api.openai import forms
 
 MAX_BIASES: Final = 300
 """tokens of a `logit_bias`."""
@@ -32,18 +33,16 @@ HERE: Final = ("stream", "stream_options", "n", "best_of", "prompt", "logit_bias
 """What this side does."""
 
 REFUSED: Final[Mapping[str, str]] = {
-    "tools": "no worker calls tools yet",
-    "functions": "no worker calls functions yet",
+    "functions": "functions are asked for as tools",
+    "function_call": "functions are asked for as tools",
     "audio": "no worker makes sound",
-    "logprobs": "probabilities cannot be asked for through this API yet",
-    "top_logprobs": "probabilities cannot be asked for through this API yet",
+    "modalities": "no worker makes anything but text",
     "suffix": "no worker fills in between texts yet",
     "echo": "the prompt is not sent back",
-    "response_format": "only text can be asked for: no worker follows a schema yet",
 }
 """What would change the answer, and why it is not done."""
 
-IDLE: Final[Mapping[str, object]] = {"response_format": {"type": "text"}}
+IDLE: Final[Mapping[str, object]] = {"modalities": ["text"], "function_call": "none"}
 """Values, besides empty ones, with which a refused field asks for nothing."""
 
 
@@ -55,6 +54,8 @@ class Form:
     wish: Wish
     is_chat: bool
     is_stream: bool
+    shown: int
+    """Alternatives shown per token; a worker may tell one more."""
     has_usage: bool
     """A stream ends with a chunk of usage."""
     ignored: tuple[str, ...]
@@ -63,26 +64,41 @@ class Form:
 def chat(body: object, headers: Mapping[str, str]) -> Form:
     """A request to /v1/chat/completions. Raises `Failed` (`invalid_request`) naming the field."""
     fields = _checked(body)
-    return _form(fields, headers, asking.request_of(_taken(fields)), is_chat=True)
+    request = forms.formed(asking.request_of(_taken(fields)), fields)
+    forms.check_forced(request)
+    shown = fields.get("top_logprobs") or 0
+    return _form(fields, headers, request, is_chat=True, shown=shown)
 
 
 def completion(body: object, headers: Mapping[str, str]) -> Form:
     """A request to /v1/completions: a text to be continued as it stands. Raises `Failed`."""
     fields = _checked(body)
-    request = replace(asking.sampling_of(_taken(fields)), text=_prompt(fields.get("prompt")))
-    return _form(fields, headers, request, is_chat=False)
+    most = forms.legacy_logprobs(fields)
+    request = replace(
+        asking.sampling_of(_taken(fields)), text=_prompt(fields.get("prompt")), logprobs=most
+    )
+    return _form(fields, headers, request, is_chat=False, shown=fields.get("logprobs") or 0)
 
 
-def _form(fields: Body, headers: Mapping[str, str], request: AskRequest, *, is_chat: bool) -> Form:
+def _form(
+    fields: Body,
+    headers: Mapping[str, str],
+    request: AskRequest,
+    *,
+    is_chat: bool,
+    shown: object,
+) -> Form:
+    assert isinstance(shown, int)
     options = fields.get("stream_options") or {}
     if not isinstance(options, Mapping):
         raise wrong("stream_options", "it must be an object")
-    known = (*asking.FIELDS, *HERE, *REFUSED)
+    known = (*asking.FIELDS, *HERE, *REFUSED, *forms.FIELDS)
     return Form(
         request=replace(request, bias=_biases(fields.get("logit_bias"))),
         wish=asking.wish_of(_wishes(fields, headers)),
         is_chat=is_chat,
         is_stream=bool(asking.yes(fields, "stream")),
+        shown=shown,
         has_usage=bool(asking.yes(options, "include_usage")),
         ignored=tuple(sorted(str(name) for name in fields if name not in known)),
     )

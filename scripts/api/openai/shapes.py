@@ -1,16 +1,19 @@
 """Answers in OpenAI's shapes: whole, and chunk by chunk."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from inference.client import Done, Piece
+from inference.engine.base import Call
+from scripts.api.openai import chances
 from scripts.failure import Document
 
 OPENAI_WORDS: Final = ("stop", "length", "tool_calls")
 """Ends that its clients know; `tussah.finish` has ours."""
 
-REASONING: Final = 1
-"""Channel of what a model thinks before it answers."""
+CONTENT, REASONING, TOOL_CALL = 0, 1, 2
+"""Channels: what a model says, what it thinks before, and which tools it calls."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +28,8 @@ class Shape:
     """Of the arithmetic that made it: a seed repeats an answer only under the same."""
     is_chat: bool
     has_usage: bool
+    shown: int = 0
+    """Alternatives shown per token."""
 
     # --- a stream ---
 
@@ -32,9 +37,14 @@ class Shape:
         """Before any text."""
         return self._chunk({"role": "assistant", "content": ""}, None)
 
-    def piece(self, text: str, channel: int) -> Document:
-        """The next text."""
-        return self._chunk({_field(channel): text}, None, text)
+    def piece(self, piece: Piece, start: int) -> Document:
+        """The next text, of a chat's content or reasoning; `start`: characters before it."""
+        chances = self._chances([piece], start)
+        return self._chunk({_field(piece.channel): piece.text}, None, piece.text, chances)
+
+    def call(self, call: Call, number: int) -> Document:
+        """A tool that is called: whole, since only a whole call can be made."""
+        return self._chunk({"tool_calls": [{"index": number, **_call(call)}]}, None)
 
     def last(self, answer: Document) -> Document:
         """The end; without a chunk of usage it has all there is to say of the answer."""
@@ -46,25 +56,35 @@ class Shape:
         chunk = {**self._chunk({}, None), "choices": []}
         return {**chunk, "usage": usage(answer), "tussah": own(answer)}
 
-    def _chunk(self, delta: Document, end: str | None, text: str = "") -> Document:
-        choice: dict[str, object] = {"index": 0, "finish_reason": end, "logprobs": None}
+    def _chances(self, pieces: Sequence[Piece], start: int = 0) -> Document | None:
+        said = [piece for piece in pieces if piece.channel == CONTENT]
+        if self.is_chat:
+            return chances.of_chat(said, self.shown)
+        return chances.of_text(said, self.shown, start)
+
+    def _chunk(
+        self, delta: Document, end: str | None, text: str = "", logprobs: Document | None = None
+    ) -> Document:
+        choice: dict[str, object] = {"index": 0, "finish_reason": end, "logprobs": logprobs}
         choice |= {"delta": delta} if self.is_chat else {"text": text}
         chunk = {**self._head("chat.completion.chunk"), "choices": [choice]}
         return {**chunk, "usage": None} if self.has_usage else chunk
 
     # --- a whole answer ---
 
-    def whole(self, answer: Document, reasoning: str) -> Document:
-        """All at once."""
+    def whole(self, answer: Document, done: Done, pieces: Sequence[Piece]) -> Document:
+        """All at once; `pieces` are what it came in."""
         text = answer["answer"]
         choice: dict[str, object] = {
             "index": 0,
             "finish_reason": finish(answer),
-            "logprobs": None,
+            "logprobs": self._chances(pieces),
         }
-        message = {"role": "assistant", "content": text, "refusal": None}
-        if reasoning:
-            message["reasoning_content"] = reasoning
+        message: dict[str, object] = {"role": "assistant", "content": text, "refusal": None}
+        if done.reasoning:
+            message["reasoning_content"] = done.reasoning
+        if done.calls:
+            message |= {"content": text or None, "tool_calls": [*map(_call, done.calls)]}
         choice |= {"message": message} if self.is_chat else {"text": text}
         return {
             **self._head("chat.completion"),
@@ -81,6 +101,11 @@ class Shape:
             "model": self.model,
             "system_fingerprint": self.fingerprint,
         }
+
+
+def _call(call: Call) -> Document:
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"id": call.id, "type": "function", "function": function}
 
 
 def _field(channel: int) -> str:

@@ -1,10 +1,12 @@
 """What every engine promises, checked on the seeded twin and on llama.cpp in its child."""
 
 import itertools
+import json
 import sys
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import jsonschema
 import pytest
 import trio
 
@@ -12,6 +14,7 @@ from inference.catalogue import builtin_path
 from inference.engine import fake
 from inference.engine.base import (
     Begun,
+    Channel,
     ChatMessage,
     Engine,
     EngineState,
@@ -27,6 +30,8 @@ from inference.engine.base import (
     Prompt,
     Reason,
     Sampling,
+    Score,
+    Tool,
     Usage,
 )
 from inference.engine.host import HostedEngine
@@ -401,10 +406,98 @@ PROMISES = [
 ]
 
 
+async def a_claimed_answer_is_held_against_the_model(subject):
+    seeded = Sampling(nonce=b"n" * 16)
+    job = await subject.job(sampling=seeded, max_tokens=16, logprobs=1)
+    claimed = ids_of(await subject.events(job))
+    task = Score(tokens=job.tokens, answer=claimed, sampling=seeded)
+    assert (await subject.engine.score(task)).margins == (0.0,) * len(claimed)
+    lie = replace(task, sampling=Sampling(nonce=b"m" * 16))
+    assert max((await subject.engine.score(lie)).margins) == 0.5
+    too_long = replace(task, answer=claimed * TOGETHER.context)
+    expected = Failed(fault=Fault.TOO_LONG, detail=TOGETHER.context)
+    assert await subject.engine.score(too_long) == expected
+
+
+async def what_engines_cannot_follow_they_refuse(subject):
+    broken = await subject.job(grammar="root ::= (")
+    fault = Fault.BAD_GRAMMAR if subject.loaded.grammars else Fault.UNSUPPORTED
+    assert (await subject.events(broken))[-1] == Failed(fault=fault)
+    asked = Prompt(messages=(ChatMessage(role="user", content="?"),), schema='{"not":{}}')
+    assert await subject.engine.prepare(asked) == Failed(fault=fault)
+
+
 PROMISES_TOGETHER = [
     answers_are_made_side_by_side,
     an_answer_is_the_same_alone_and_beside_others,
     another_conversation_computes_every_row_of_the_same_prompt,
+    a_claimed_answer_is_held_against_the_model,
+    what_engines_cannot_follow_they_refuse,
+]
+
+
+# --- what needs a grammar ---
+
+
+async def an_answer_is_an_instance_of_its_schema(subject):
+    schema = {
+        "type": "object",
+        "properties": {
+            "moth": {"type": "string", "maxLength": 6},
+            "legs": {"type": "integer", "minimum": 4, "maximum": 8},
+            "wings": {"enum": ["two", "four"]},
+        },
+        "required": ["moth", "legs", "wings"],
+    }
+    asked = ChatMessage(role="user", content="Describe a moth as JSON.")
+    prompt = Prompt(messages=(asked,), schema=json.dumps(schema))
+    for temperature in (0, 1_000):
+        sampling = Sampling(nonce=b"n" * 16, temperature=temperature)
+        prepared, events = await formed(subject, prompt, sampling)
+        jsonschema.validate(json.loads(text_of(events)), schema)
+        assert events[-1].reason is Reason.STOP
+        ids = ids_of(events)
+        task = Score(
+            tokens=prepared.tokens, answer=ids, sampling=sampling, grammar=prepared.grammar
+        )
+        assert set((await subject.engine.score(task)).margins) == {0.0}
+        wrong = replace(task, answer=(ids[0], ids[0], *ids[2:]))
+        assert (await subject.engine.score(wrong)).margins[1] == 0.5
+
+
+async def a_forced_tool_is_called_with_arguments_of_its_schema(subject):
+    weather = Tool(
+        name="weather",
+        description="The weather of a city.",
+        parameters='{"type":"object","properties":{"city":{"enum":["Kyiv","Oslo"]}},"required":["city"]}',
+    )
+    asked = ChatMessage(role="user", content="What is the weather in Oslo?")
+    prompt = Prompt(messages=(asked,), tools=(weather,), forced=("weather",))
+    _, events = await formed(subject, prompt, GREEDY)
+    assert events[-1].reason is Reason.TOOL_CALLS
+    pieces = [event for event in events if isinstance(event, Piece)]
+    said = "".join(piece.text for piece in pieces if piece.channel is Channel.TOOL_CALL)
+    call = json.loads(said)
+    assert call["name"] == "weather"
+    assert call["arguments"]["city"] in ("Kyiv", "Oslo")
+    assert not "".join(piece.text for piece in pieces if piece.channel is Channel.CONTENT)
+
+
+async def formed(subject, prompt, sampling):
+    prepared = await subject.engine.prepare(prompt)
+    job = await subject.job(
+        tokens=prepared.tokens,
+        sampling=sampling,
+        max_tokens=90,
+        grammar=prepared.grammar,
+        voice=prepared.voice,
+    )
+    return prepared, await subject.events(job)
+
+
+PROMISES_OF_GRAMMARS = [
+    an_answer_is_an_instance_of_its_schema,
+    a_forced_tool_is_called_with_arguments_of_its_schema,
 ]
 
 
@@ -425,7 +518,7 @@ async def test_llama_keeps_them_all_and_this_process_loads_none_of_it():
         for promise in PROMISES:
             await promise(subject)
         subject.loaded = await subject.engine.load(TOGETHER)
-        for promise in PROMISES_TOGETHER:
+        for promise in (*PROMISES_TOGETHER, *PROMISES_OF_GRAMMARS):
             await promise(subject)
     assert "llama_cpp" not in sys.modules
     assert "llm" not in sys.modules

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from inference.engine import frames
 from inference.engine.base import (
     Begun,
+    Call,
     Channel,
     ChatMessage,
     EngineState,
@@ -26,7 +27,12 @@ from inference.engine.base import (
     Prompt,
     Reason,
     Sampling,
+    Score,
+    Scored,
+    Tool,
+    ToolStyle,
     Usage,
+    Voice,
 )
 from p2p.errors import CodecError
 
@@ -50,10 +56,19 @@ EVENTS = (
 LOADED = Loaded(
     numerics=bytes(8), context=1, slots=1, prompt_rate=2.5, answer_rate=1.5, seconds=0.1
 )
+VOICE = Voice(thought="think", style=ToolStyle.TAGGED, tools=("f",), parallel=False)
+CALL = Call(id="1", name="f", arguments="{}")
+TOOLED = Prompt(
+    messages=(ChatMessage(role="assistant", content="", calls=(CALL,)),),
+    tools=(Tool(name="f", description="", parameters="{}"),),
+    forced=("f",),
+)
 TO_CHILD = [
     frames.Load(call=1, plan=Plan()),
     frames.Prepare(call=2, prompt=Prompt(messages=(ChatMessage(role="user", content="a\nb"),))),
     frames.Prepare(call=3, prompt=Prompt(text="x", stop=("y",), date=20_000)),
+    frames.Prepare(call=3, prompt=TOOLED),
+    frames.Rate(call=3, task=Score(tokens=(1,), answer=(2,), sampling=JOB.sampling, free=1)),
     frames.Unload(call=4),
     frames.Submit(job=JOB),
     frames.Cancel(id=7),
@@ -63,7 +78,8 @@ TO_CHILD = [
 TO_PARENT = [
     frames.Reply(call=1, result=LOADED),
     frames.Reply(call=1, result=Failed(fault=Fault.NO_MODEL)),
-    frames.Reply(call=1, result=Prepared(tokens=(1,), grammar="root")),
+    frames.Reply(call=1, result=Prepared(tokens=(1,), grammar="root", voice=VOICE)),
+    frames.Reply(call=1, result=Scored(margins=(0.0, 0.5))),
     frames.Reply(call=1, result=None),
     frames.Events(events=EVENTS),
     frames.Report(

@@ -128,3 +128,16 @@ def test_logprobs_are_those_of_the_softmax():
     logs = sample.logprobs(row)
     assert logs == pytest.approx([math.log(0.25), math.log(0.75)])
     assert sample.most_likely(logs, 1) == ((1, pytest.approx(math.log(0.75))),)
+
+
+def test_a_margin_is_nothing_for_what_is_drawn_and_clipped_for_what_cannot_be():
+    row = np.linspace(0.0, 8.0, 100, dtype=np.float32)
+    for temperature in (0, 800):
+        sampling = Sampling(nonce=b"n" * 16, temperature=temperature, top_k=5)
+        drawn = sample.choose(row, sampling, ())
+        assert sample.margin(row, sampling, (), drawn) == 0.0
+        assert sample.margin(row, sampling, (), 3) == sample.CLIP
+        kept = sample.candidates(row, sampling, ())
+        others = [sample.margin(row, sampling, (), one.token) for one in kept]
+        assert [margin for margin in others if not margin] == [0.0]
+        assert max(others) <= sample.CLIP

@@ -18,11 +18,9 @@ PLAIN = {"model": "auto", "messages": [{"role": "user", "content": "?"}]}
     ("field", "value"),
     [
         ("n", 2),
-        ("tools", [{"type": "function"}]),
         ("functions", [{}]),
-        ("logprobs", True),
         ("audio", {"voice": "moth"}),
-        ("response_format", {"type": "json_object"}),
+        ("modalities", ["text", "audio"]),
         ("stream", "yes"),
         ("stream_options", 5),
         ("logit_bias", {"a": 1}),
