@@ -170,8 +170,17 @@ CREATES_UNLISTED = (10.0, 50)
 CREATES_LISTED = (200.0, 200)
 """CREATEs per second and burst of a listed link: 2.4 % of a core."""
 
-CREATES_NODE = (1_000.0, 1_000)
-"""CREATEs per second and burst of the node: 12 % of a core."""
+CREATES_FAIR = (800.0, 800)
+"""CREATEs per second and burst of the node that links asking for little share: 10 % of a core."""
+
+CREATES_EXCESS = (200.0, 200)
+"""CREATEs per second and burst of the node beside those: 2 % of a core."""
+
+FAIR_UNLISTED = (1.0, 3)
+"""CREATEs per second and burst that are little for an unlisted link: one asker's, and a retry."""
+
+FAIR_LISTED = (50.0, 50)
+"""CREATEs per second and burst that are little for a listed link: those of fifty askers."""
 
 HALF_CREATES = 32
 """half CREATEs kept per link: 38 kB."""

@@ -36,12 +36,13 @@ from p2p.onion.core import (
     Opened,
     Overview,
     Pong,
+    PuzzlesWanted,
     Reset,
     Resumed,
     Shape,
     Unresumed,
 )
-from p2p.onion.handshake import Target
+from p2p.onion.handshake import Target, solve_puzzle
 from p2p.overlay import advert
 from p2p.overlay.advert import Fields, Role
 from p2p.overlay.announcer import NOBODY
@@ -568,6 +569,8 @@ class _Inside:
                 self._keep(guards)
             case stack.WorkWanted(public, day):
                 self._nursery.start_soon(self._work, public, day)
+            case PuzzlesWanted():
+                self._nursery.start_soon(self._solve, event)
             case _:
                 self._note(event)
 
@@ -625,6 +628,12 @@ class _Inside:
         )
         self.driver.call("work", lambda core, now: core.work(now, day, nonce))
 
+    async def _solve(self, wanted: PuzzlesWanted) -> None:
+        """A hop is pressed hard: find what it asks for, up to a second of a core in a thread."""
+        circuit, issued = wanted.circuit, wanted.issued
+        nonces = await trio.to_thread.run_sync(_solutions, wanted, limiter=trio.CapacityLimiter(1))
+        self.driver.call("solved", lambda core, now: core.solved(now, circuit, issued, nonces))
+
     # --- for the node ---
 
     def refuse(self, incoming: Incoming, reason: bytes) -> None:
@@ -640,6 +649,14 @@ class _Inside:
         await trio.lowlevel.checkpoint()
         while self._published < seq:
             await self._listed.next()
+
+
+def _solutions(wanted: PuzzlesWanted) -> list[int]:
+    """A nonce for each hop; 0 where none is wanted."""
+    return [
+        solve_puzzle(hop, ephemeral, wanted.issued, bits) if bits else 0
+        for hop, ephemeral, bits in wanted.puzzles
+    ]
 
 
 @final

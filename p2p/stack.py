@@ -392,6 +392,11 @@ class Stack:
         self._pass(now)
         self._onion.resume(now, circuit, path)
 
+    def solved(self, now: float, circuit: CircuitId, issued: int, nonces: Sequence[int]) -> None:
+        """The answer to `PuzzlesWanted`."""
+        self._pass(now)
+        self._onion.solved(now, circuit, issued, nonces)
+
     def accept(
         self,
         now: float,

@@ -30,12 +30,21 @@ from p2p.onion.events import (
     Lost,
     Opened,
     Pong,
+    Puzzle,
+    PuzzlesWanted,
     Reset,
     Resumed,
     Unresumed,
 )
 from p2p.onion.guards import Guards
-from p2p.onion.handshake import Accepted, Answered, ClientHandshake, Refused, Target
+from p2p.onion.handshake import (
+    MAX_PUZZLE,
+    Accepted,
+    Answered,
+    ClientHandshake,
+    Refused,
+    Target,
+)
 from p2p.onion.handshake import Ended as EndCreate
 from p2p.onion.link import LinkCore, Port, Side
 from p2p.onion.links import Links
@@ -120,15 +129,13 @@ class CircuitCore:
         self, now: float, path: Sequence[Target], request: bytes, rate: int, *, resumable: bool
     ) -> CircuitId:
         """Build a circuit; `Opened` or `Failed` follows."""
-        handshake = self._handshake(path)
         circuit_id = self._new_id()
+        circuit = ClientCircuit(now, path, request, rate=rate, resumable=resumable)
         try:
-            create = handshake.create(int(now), request)
+            circuit.write(int(now), self._handshake(path))
         except OnionError:
             self._events.append(Failed(circuit_id, None, BAD_REPLY))
             return circuit_id
-
-        circuit = ClientCircuit(now, path, handshake, create, rate=rate, resumable=resumable)
         self._circuits[circuit_id] = circuit
         self._build(now, circuit_id, circuit, defaults.OPEN_TIMEOUT)
         return circuit_id
@@ -138,14 +145,22 @@ class CircuitCore:
         circuit = self._circuits.get(circuit_id)
         if not isinstance(circuit, ClientCircuit) or not circuit.broken or circuit.handshake:
             return
-        handshake = self._handshake(path)
+        circuit.reroute(path)
         try:
-            create = handshake.create(int(now), circuit.claim(handshake.ephemerals[-1]))
+            circuit.write(int(now), self._handshake(path))
         except OnionError:
             self._events.append(Unresumed(circuit_id, None, BAD_REPLY))
             return
-        circuit.build(path, handshake, create)
         self._build(now, circuit_id, circuit, defaults.RESUME_OPEN)
+
+    def solved(self, now: float, circuit_id: CircuitId, issued: int, nonces: Sequence[int]) -> None:
+        """What hops wanted found is found: send the CREATE that shows it."""
+        circuit = self._circuits.get(circuit_id)
+        if not isinstance(circuit, ClientCircuit) or circuit.handshake is None or circuit.create:
+            return
+        circuit.write(issued, circuit.handshake, nonces)
+        wait = defaults.RESUME_OPEN if circuit.broken else defaults.OPEN_TIMEOUT
+        self._build(now, circuit_id, circuit, wait)
 
     def link_up(self, now: float, link: LinkCore) -> None:
         """A link to a guard that circuits may wait for."""
@@ -176,8 +191,12 @@ class CircuitCore:
 
     def overdue(self, now: float, circuit_id: CircuitId) -> None:
         """The path has not answered in time."""
-        port = self._circuits[circuit_id].port
-        self._fail(now, circuit_id, TIMED_OUT if port is not None else GUARD_UNREACHABLE)
+        circuit = self._circuits[circuit_id]
+        port = circuit.port
+        is_waiting = isinstance(circuit, ClientCircuit) and circuit_id in self._waiting.get(
+            circuit.guard, ()
+        )
+        self._fail(now, circuit_id, GUARD_UNREACHABLE if is_waiting else TIMED_OUT)
         if port is not None:
             self._links.destroy(now, port, DestroyReason.OTHER)
 
@@ -560,10 +579,35 @@ class CircuitCore:
         assert circuit.port is not None, "who refused was asked"
         code, port = answer.status.code, circuit.port
         self._guards.tried(now, circuit.guard, passed=answer.depth > 1)
-        failed = Failed(circuit_id, answer.depth - 1, code, answer.reason)
-        self._unbuilt(circuit_id, circuit, failed)
         # Relays before the one that refused hold the circuit open: they could not read its reply.
         self._links.destroy(now, port, DestroyReason.OTHER)
+        if self._is_soluble(circuit, answer):
+            self._want_solved(now, circuit_id, circuit, answer)
+            return
+        failed = Failed(circuit_id, answer.depth - 1, code, answer.reason)
+        self._unbuilt(circuit_id, circuit, failed)
+
+    def _is_soluble(self, circuit: ClientCircuit, answer: Refused) -> bool:
+        """Whether a hop wants a puzzle that we are ready to solve, and have not solved for it."""
+        status, place = answer.status, answer.depth - 1
+        asks = status.code is Code.BUSY and 0 < status.detail <= MAX_PUZZLE
+        return asks and place not in circuit.puzzles
+
+    def _want_solved(
+        self, now: float, circuit_id: CircuitId, circuit: ClientCircuit, answer: Refused
+    ) -> None:
+        """The same path again, with a fresh handshake over which the puzzles are."""
+        circuit.puzzles[answer.depth - 1] = answer.status.detail
+        circuit.cease()
+        circuit.handshake = handshake = self._handshake(circuit.path)
+        self._timers.set(Key(Due.OPEN, circuit_id), now + defaults.OPEN_TIMEOUT)
+        puzzles = tuple(
+            Puzzle(hop.id, ephemeral, circuit.puzzles.get(place, 0))
+            for place, (hop, ephemeral) in enumerate(
+                zip(circuit.path, handshake.ephemerals, strict=True)
+            )
+        )
+        self._events.append(PuzzlesWanted(circuit_id, int(now), puzzles))
 
     def _seal(self, now: float, circuit: Circuit, port: Port, cell: Cell) -> None:
         if self._house.tap is not None:

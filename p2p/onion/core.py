@@ -36,6 +36,7 @@ from p2p.onion.events import Misbehaved as Misbehaved
 from p2p.onion.events import NotKept as NotKept
 from p2p.onion.events import Opened as Opened
 from p2p.onion.events import Pong as Pong
+from p2p.onion.events import PuzzlesWanted as PuzzlesWanted
 from p2p.onion.events import Reset as Reset
 from p2p.onion.events import Resumed as Resumed
 from p2p.onion.events import Tap
@@ -252,6 +253,11 @@ class OnionCore:
         """
         self._enter(now)
         self._circuits.resume(now, circuit, path)
+
+    def solved(self, now: float, circuit: CircuitId, issued: int, nonces: Sequence[int]) -> None:
+        """The answer to `PuzzlesWanted`: a nonce for each hop, 0 where none was wanted."""
+        self._enter(now)
+        self._circuits.solved(now, circuit, issued, nonces)
 
     def accept(
         self,

@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeAlias, final
 
 from p2p import defaults
 from p2p.errors import OnionError
+from p2p.identity import AdnlId
 from p2p.onion.cell import Cell, Hop, Layers
 from p2p.onion.handshake import Accepted, Answered, ClientHandshake, Target
 from p2p.onion.handshake import Ended as EndCreate
@@ -33,15 +34,16 @@ class ClientCircuit:
         "asked",
         "broken",
         "create",
-        "guard",
         "half",
         "handshake",
         "heard",
-        "hops",
         "layers",
         "left",
+        "path",
         "pinged",
         "port",
+        "puzzles",
+        "request",
         "secrets",
         "shape",
         "streams",
@@ -52,19 +54,20 @@ class ClientCircuit:
         self,
         now: float,
         path: Sequence[Target],
-        handshake: ClientHandshake,
-        create: bytes,
+        request: bytes,
         *,
         rate: int,
         resumable: bool,
     ) -> None:
         self.asked = now
         """When it was asked for."""
-        self.hops = tuple(hop.id for hop in path)
+        self.path = tuple(path)
         """The relays, then the endpoint."""
-        self.guard = path[0].id
-        self.handshake: ClientHandshake | None = handshake
-        self.create = create
+        self.request = request
+        self.puzzles: dict[int, int] = {}
+        """Zero bits that hops of this path want, by their places."""
+        self.handshake: ClientHandshake | None = None
+        self.create = b""
         self.port: Port | None = None
         self.half: bytes | None = None
         """The first frame of the CREATED."""
@@ -89,20 +92,29 @@ class ClientCircuit:
         """Whether cells may be sent."""
         return self.layers is not None
 
-    def build(self, path: Sequence[Target], handshake: ClientHandshake, create: bytes) -> None:
-        """Go on over another path."""
-        self.hops, self.guard = tuple(hop.id for hop in path), path[0].id
-        self.handshake, self.create = handshake, create
+    @property
+    def guard(self) -> AdnlId:
+        """The first hop."""
+        return self.path[0].id
 
-    def claim(self, ephemeral: bytes) -> bytes:
-        """The request with which it is gone on with, for this ephemeral key."""
-        assert self.secrets is not None, "what has stood is gone on with"
-        received, _ = self.streams.heard
-        return Claim.make(*self.secrets, ephemeral, received).pack()
+    def reroute(self, path: Sequence[Target]) -> None:
+        """Go on over another path."""
+        self.path, self.puzzles = tuple(path), {}
+
+    def write(self, issued: int, handshake: ClientHandshake, nonces: Sequence[int] = ()) -> None:
+        """Make the CREATE of a handshake. Raises `OnionError`."""
+        request = self.request
+        if self.secrets is not None:
+            received, _ = self.streams.heard
+            claim = Claim.make(*self.secrets, handshake.ephemerals[-1], received)
+            request = claim.pack()
+        self.create = handshake.create(issued, request, nonces)
+        self.handshake = handshake
 
     def opened(self, now: float, answer: Accepted) -> None:
         """The path stands."""
         self.handshake = self.half = None
+        self.request = b""
         self.layers = answer.layers
         self.secrets = Secrets(answer.session, answer.resume)
         self.used = self.heard = now

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from p2p.core import Source
 from p2p.identity import AdnlId
@@ -122,6 +122,25 @@ class Unresumed:
     circuit: CircuitId
     hop: int | None
     status: int
+
+
+class Puzzle(NamedTuple):
+    """What a hop that is hard pressed wants found: `p2p.onion.handshake.solve_puzzle`."""
+
+    hop: AdnlId
+    ephemeral: bytes
+    bits: int
+    """0: nothing"""
+
+
+@dataclass(frozen=True, slots=True)
+class PuzzlesWanted:
+    """A circuit goes on being built once these are solved: `solved`. It takes up to a second."""
+
+    circuit: CircuitId
+    issued: int
+    puzzles: tuple[Puzzle, ...]
+    """one for each hop"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -250,6 +250,8 @@ class LinkCore:
         """How it was counted among the node's links when it came up."""
         self.creates_unlisted = Bucket(*defaults.CREATES_UNLISTED)
         self.creates_listed = Bucket(*defaults.CREATES_LISTED)
+        self.fair_unlisted = Bucket(*defaults.FAIR_UNLISTED)
+        self.fair_listed = Bucket(*defaults.FAIR_LISTED)
         self.written = 0.0
         """When the last write left."""
         self.silence = 0.0

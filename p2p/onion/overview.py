@@ -80,7 +80,7 @@ def circuit_view(
         id=number,
         state=_state(circuit),
         age=now - circuit.asked,
-        hops=circuit.hops,
+        hops=tuple(hop.id for hop in circuit.path),
         shape=shape,
     )
 

@@ -35,11 +35,12 @@ from p2p.onion.cell import (
     create_size,
 )
 from p2p.onion.events import Dial, Tap
-from p2p.onion.handshake import Ended, Relayed, open_create
-from p2p.onion.link import Bucket, LinkCore, Port, Side
+from p2p.onion.handshake import Ended, Relayed, open_create, puzzle_bits
+from p2p.onion.link import LinkCore, Port, Side
 from p2p.onion.links import Links
 from p2p.onion.noise import KEY_SIZE, Kem, public_key
 from p2p.onion.path import DirectoryView, Role
+from p2p.onion.pressure import Pressure, Share
 from p2p.onion.timers import Due, Key, Timers
 
 DAY = 86_400
@@ -149,7 +150,7 @@ class Admission:
         self._links = links
         self._view = view
         self._entropy = entropy
-        self._rate = Bucket(*defaults.CREATES_NODE)
+        self._pressure = Pressure()
         self._window = ReplayWindow()
         self._started: float | None = None
         self.counts: Counter[str] = Counter()
@@ -167,7 +168,8 @@ class Admission:
         if len(create) not in _SIZES:
             self._destroy(now, link, circuit, DestroyReason.PROTOCOL)
             return None
-        if busy or not self._within_limits(now, link):
+        share = Share.NONE if busy else self._share(now, link)
+        if share is Share.NONE:
             self._destroy(now, link, circuit, DestroyReason.LIMITS)
             return None
         opened = self._read(now, create)
@@ -175,18 +177,27 @@ class Admission:
             self._destroy(now, link, circuit, DestroyReason.PROTOCOL)
             return None
 
-        code = self._judge(now, link, opened)
+        bits = self._pressure.bits(share)
+        code = self._judge(now, link, opened, bits)
         if code is not Code.OK:
-            self.refuse(now, self._links.open(link, Side.BEHIND, 0, circuit), opened, code)
+            port = self._links.open(link, Side.BEHIND, 0, circuit)
+            self.refuse(now, port, opened, code, detail=bits if code is Code.BUSY else 0)
             return None
         return opened
 
     def refuse(
-        self, now: float, port: Port, opened: Relayed | Ended, code: Code, reason: bytes = b""
+        self,
+        now: float,
+        port: Port,
+        opened: Relayed | Ended,
+        code: Code,
+        reason: bytes = b"",
+        *,
+        detail: int = 0,
     ) -> None:
         """Answer no, and forget the circuit."""
         self.counts[code.name.lower()] += 1
-        status = Status(code=code, unix=int(now))
+        status = Status(code=code, detail=detail, unix=int(now))
         reply = (
             opened.refuse(status) if isinstance(opened, Relayed) else opened.refuse(status, reason)
         )
@@ -216,15 +227,21 @@ class Admission:
                 house.tap("create-request", opened.request)
         return opened
 
-    def _within_limits(self, now: float, link: LinkCore) -> bool:
+    def _share(self, now: float, link: LinkCore) -> Share:
         listed = self._links.listed(link)
         most = defaults.CIRCUITS_LISTED if listed else defaults.CIRCUITS_UNLISTED
         bucket = link.creates_listed if listed else link.creates_unlisted
-        return link.asked < most and bucket.take(now) and self._rate.take(now)
+        if link.asked >= most or not bucket.take(now):
+            return Share.NONE
+        return self._pressure.share(now, link.fair_listed if listed else link.fair_unlisted)
 
-    def _judge(self, now: float, link: LinkCore, opened: Relayed | Ended) -> Code:
-        if self._stale(now, opened.info.issued):
+    def _judge(self, now: float, link: LinkCore, opened: Relayed | Ended, bits: int) -> Code:
+        info = opened.info
+        if self._stale(now, info.issued):
             return Code.STALE
+        shown = puzzle_bits(self._house.me, opened.ephemeral, info.issued, info.puzzle)
+        if shown < bits:
+            return Code.BUSY
         if isinstance(opened, Relayed):
             return self._judge_next(link.peer, opened.next)
         return self._judge_end(link)
