@@ -64,15 +64,17 @@ class OnionKeys:
         self._loaded = dict.fromkeys(self._privates)
 
     def public(self, day: int) -> bytes:
-        """The key of `day`, drawn if it is the first time; for the node's advert."""
+        """The key of `day`, drawn if it is the first time, for the node's advert.
+
+        Days before the one before are over: their keys are deleted, though nobody used them.
+        """
+        self._delete_before(day - 1)
         return public_key(self._private(day))
 
     def accepted(self, now: float) -> Sequence[bytes]:
         """The private keys a CREATE may be sealed to, today's first; older ones are deleted."""
         today = int(now) // DAY
-        for day in [day for day in self._privates if day < today - 1]:
-            del self._privates[day]
-            self._loaded.pop(day, None)
+        self._delete_before(today - 1)
         newest = self._private(today)
         before = self._privates.get(today - 1)
         return (newest,) if before is None else (newest, before)
@@ -80,6 +82,11 @@ class OnionKeys:
     def outlived_restart(self) -> bool:
         """Whether a key in use was used by an earlier process."""
         return bool(self._loaded)
+
+    def _delete_before(self, first: int) -> None:
+        for day in [day for day in self._privates if day < first]:
+            del self._privates[day]
+            self._loaded.pop(day, None)
 
     def _private(self, day: int) -> bytes:
         if day not in self._privates:
