@@ -190,6 +190,7 @@ class Stack:
         self._now = 0.0
         self._deadline: float | None = None
         self._is_touched = True
+        self._is_stirred = True
         self._strikes: dict[Link, int] = {}
         self._dialling: dict[AdnlId, tuple[Endpoint, ...]] = {}
         self._announced = 0
@@ -511,9 +512,9 @@ class Stack:
 
     def drain(self) -> tuple[list[Send], list[Event]]:
         """Messages for links; events of this module and those of circuits."""
-        for _ in range(MAX_ROUNDS):
-            if not self._collect(self._now) and not self._is_due():
-                break
+        if self._is_stirred:  # a driver drains whoever it looks at: most have nothing to say
+            self._settle()
+        self._is_stirred = False
         sends, events = self._sends, self._events
         self._sends, self._events = [], []
         return sends, events
@@ -554,7 +555,7 @@ class Stack:
         if now < self._now:
             raise ValueError(f"time falls from {self._now!r} to {now!r}")
         self._now = now
-        self._is_touched = True
+        self._is_touched = self._is_stirred = True
         self._sending.at(now)
 
     def _dispatch(self, now: float, link: Link, message: Message) -> None:
@@ -589,6 +590,12 @@ class Stack:
         if day is not None and day != self._work_wanted:
             self._work_wanted = day
             self._events.append(WorkWanted(self._public, day))
+
+    def _settle(self) -> None:
+        """Let the cores talk with each other until none has anything more to say."""
+        for _ in range(MAX_ROUNDS):
+            if not self._collect(self._now) and not self._is_due():
+                break
 
     def _is_due(self) -> bool:
         """Whether a procedure has made something due at once; then it is done."""

@@ -128,10 +128,14 @@ class Net:
             self.now = max(self.now, when)
             while self._agenda and self._agenda[0][0] <= self.now:
                 heapq.heappop(self._agenda)[2]()
-            for number in list(self.nodes):
+            for number in [number for number, node in self.nodes.items() if self._is_due(node)]:
                 self._step(number, [])
             if self.now >= end:
                 return
+
+    def _is_due(self, node):
+        deadline = node.next_deadline()
+        return deadline is not None and deadline <= self.now
 
     def later(self, seconds, fn):
         heapq.heappush(self._agenda, (self.now + seconds, next(self._order), fn))
@@ -741,7 +745,9 @@ def test_bootstrap_peers_of_one_subnet_count_as_one_operators(hosts, operators):
 def sent_to_a_door(node, ring):
     """What comes of it that bootstrap node 1 sends `node` to somebody's door."""
     cast = node.overlay.seal_cast(bodies.pack_cast(ring))
-    return step(node, START, [_Once(lambda n, now: n.overlay.message(now, id_of(1), cast), [])], [])
+    node.handle_timer(START)
+    node.overlay.message(START, id_of(1), cast)
+    return node.drain()
 
 
 DOOR = Endpoint("8.8.8.8", 81)
