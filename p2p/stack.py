@@ -480,6 +480,7 @@ class Stack:
     def handle_timer(self, now: float) -> None:
         """Do what is due."""
         self._pass(now)
+        self._is_touched = True
         self._announcer.renew(now)
         self._announce(now)
         self._sending.handle_timer(now)
@@ -492,7 +493,7 @@ class Stack:
         self._onion.handle_timer(now)
 
     def next_deadline(self) -> float | None:
-        """When something is due: looked up anew only if something has happened since."""
+        """When something is due, as of the last timer or drain: what happens since is drained."""
         if self._is_touched:
             self._deadline, self._is_touched = self._soonest(), False
         return self._deadline
@@ -555,7 +556,7 @@ class Stack:
         if now < self._now:
             raise ValueError(f"time falls from {self._now!r} to {now!r}")
         self._now = now
-        self._is_touched = self._is_stirred = True
+        self._is_stirred = True
         self._sending.at(now)
 
     def _dispatch(self, now: float, link: Link, message: Message) -> None:
@@ -594,7 +595,9 @@ class Stack:
     def _settle(self) -> None:
         """Let the cores talk with each other until none has anything more to say."""
         for _ in range(MAX_ROUNDS):
-            if not self._collect(self._now) and not self._is_due():
+            moved = self._collect(self._now)
+            self._is_touched = True
+            if not moved and not self._is_due():
                 break
 
     def _is_due(self) -> bool:
@@ -606,8 +609,11 @@ class Stack:
         return True
 
     def _collect(self, now: float) -> bool:
-        """Move what the cores have to say to where it goes; whether there was anything."""
-        ran = self._procedures.run()
+        """Move what the cores have to say to where it goes; whether it may have moved a core.
+
+        Procedures and handlers come before the cores that they call, so nothing of theirs waits.
+        """
+        self._procedures.run()
         sent = self._sending.drain()
         for thing in sent:
             self._route_sending(now, thing)
@@ -632,8 +638,7 @@ class Stack:
             self._write_frames(link, frames)
         for event in events:
             self._route_circuits(now, event)
-        moved = ran or sent or spoken or said or reached or attached or called or writes or events
-        self._is_touched |= bool(moved)
+        moved = spoken or said or reached or attached or called or events or _asks(sent)
         return bool(moved) or self._procedures.waiting
 
     def _route_directory(self, now: float, event: directory_core.Event) -> None:
@@ -780,3 +785,8 @@ class Stack:
         strikes = self._strikes[link] = self._strikes.get(link, 0) + 1
         if strikes == MAX_STRIKES:
             self._events.append(HangUp(link))
+
+
+def _asks(sent: Sequence[sending.Output]) -> bool:
+    """Whether payloads wait for a way to somebody: all else has left."""
+    return any(isinstance(thing, sending.Reach) for thing in sent)
