@@ -30,16 +30,20 @@ def customer(desk):
     return customer
 
 
-@pytest.fixture
-async def village(monkeypatch):
-    """A mint, relays, and a customer with coins, on a chain; who starts late knows the time too."""
-    from tests.ledger.village import Village  # TON's machine comes for some platforms only
+@pytest.fixture(params=["faces", pytest.param("nodes", marks=pytest.mark.slow)])
+async def village(monkeypatch, request):
+    """A mint, relays, and a customer with coins, on a chain; who starts late knows the time too.
 
+    All that uses it holds with nodes, relays and circuits beneath, and without.
+    """
+    from tests.ledger import village as villages  # TON's machine comes for some platforms only
+
+    kind = {"faces": villages.Town, "nodes": villages.Village}[request.param]
     began = time.time() - trio.current_time()
     clock = {"wall": lambda: began + trio.current_time(), "monotonic": trio.current_time}
     monkeypatch.setattr(SystemClock.__init__, "__kwdefaults__", clock)
     async with trio.open_nursery() as nursery:
-        village = await Village(nursery).built()
+        village = await kind(nursery).built()
         yield village
         nursery.cancel_scope.cancel()
     village.chain.close()

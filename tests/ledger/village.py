@@ -1,6 +1,11 @@
-"""Relays, a mint, workers and customers, each a node over memory in virtual time, on one chain."""
+"""Relays, a mint, workers and customers, each a node over memory in virtual time, on one chain.
 
+What money needs of a node, calls and circuits, a `Town` gives without any node behind it.
+"""
+
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import trio
 
@@ -21,10 +26,14 @@ from p2p.drive import SystemClock
 from p2p.entropy import seeded
 from p2p.identity import Identity
 from p2p.node import Node, NodeConfig, open_node
-from p2p.overlay.advert import Fields, Role
+from p2p.overlay.advert import Fields, OnionKey, Role, Rules, build, parse
+from p2p.overlay.listing import Entry
 from p2p.stack import Peer
 from p2p.transport.memory import Ether, MemoryCarrier
 from p2p.wire import Endpoint
+from simulations.faces import Board, Faces
+from simulations.faults import Schedule, Weather
+from simulations.network.fabric import Network
 
 TON = Nano(10**9)
 NETWORK = 81
@@ -134,9 +143,14 @@ class Village:
             entropy=seeded(number),
         )
         with trio.CancelScope() as stop:
-            async with open_node(config, carrier=self.carrier) as node:
-                self.first = self.first or (Peer(node.public, (node.endpoint,)),)
+            async with self._node(config) as node:
                 await self._live(node, config, number, coins, stop, task_status)
+
+    @asynccontextmanager
+    async def _node(self, config):
+        async with open_node(config, carrier=self.carrier) as node:
+            self.first = self.first or (Peer(node.public, (node.endpoint,)),)
+            yield node
 
     async def _live(self, node, config, number, coins, stop, task_status):
         entropy, master = seeded(1_000 * self.count + number), Master(config.identity.id)
@@ -178,6 +192,80 @@ class Village:
                 nursery.start_soon(node.publish, fields)
             task_status.started(party)
             await trio.sleep_forever()
+
+
+RULES = Rules(network=NETWORK, dev=True)
+
+
+class Town(Village):
+    """A village whose nodes are faces: the same money for a third of the time."""
+
+    def __init__(self, nursery):
+        super().__init__(nursery)
+        self.news = trio.Event()
+        self.entries = {}
+        self.faces = Faces(
+            Network(seeded(3)),
+            Weather(Schedule(seeded(4)), self.now),
+            None,
+            SystemClock().now,
+            Board(()),
+        )
+        nursery.start_soon(self.faces.run)
+
+    @asynccontextmanager
+    async def _node(self, config):
+        index = int.from_bytes(config.identity.id[:4], "big")
+        face = Citizen(self, config.identity, index)
+        try:
+            yield face
+        finally:
+            face.crash()
+
+
+class Citizen:
+    """A face, and the part of a node by which it is listed and knows who is."""
+
+    def __init__(self, town, identity, index):
+        self._town = town
+        self._identity = identity
+        self._face = town.faces.face(identity, index)
+        self.directory = self
+
+    def __getattr__(self, name):
+        return getattr(self._face, name)
+
+    def find(self, node):
+        return self._town.entries.get(node)
+
+    def usable(self, role):
+        return [entry for entry in self._town.entries.values() if role in entry.advert.roles]
+
+    def status(self):
+        return Known(len(self._town.entries))
+
+    async def directory_changed(self):
+        await self._town.news.wait()
+
+    async def publish(self, fields):
+        now = self._town.now
+        said = replace(
+            fields,
+            roles=fields.roles | Role.DIALABLE,
+            addresses=(Endpoint("10.0.0.1", 4_001),),
+            onion=OnionKey(int(now // 86_400), bytes(32)),
+        )
+        advert = parse(build(self._identity, said, now, RULES), now, RULES)
+        entry = Entry(advert=advert, live=True, open=True, days=0, group=self.id)
+        self._town.entries[self.id] = entry
+        news, self._town.news = self._town.news, trio.Event()
+        news.set()
+
+
+class Known(NamedTuple):
+    """What a village asks of a listing's status."""
+
+    count: int
 
 
 TICK = Nano(100_000)
