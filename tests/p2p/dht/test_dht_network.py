@@ -88,11 +88,11 @@ def test_with_30_percent_gone_at_once_99_percent_is_found(city, standing):
     for member in sample(seeded(2), city.members, 60):
         member.seat.crash()
 
-    at_once = city.find_all(standing * 6, pause=0.01, within=30.0)
+    at_once = city.find_all(standing * 3, pause=0.01, within=30.0)
     assert sum(one.value is not None for one in at_once) >= 0.99 * len(at_once)
 
     city.run(100.0)  # a ping of each that is gone, and three more
-    later = city.find_all(standing * 6, pause=0.01, within=30.0)
+    later = city.find_all(standing * 3, pause=0.01, within=30.0)
     assert sum(one.value is not None for one in later) >= 0.99 * len(later)
     times = sorted(one.seconds for one in later)
     assert times[int(0.95 * len(times))] < 1.0, "who left is asked no more"
