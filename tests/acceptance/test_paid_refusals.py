@@ -136,10 +136,12 @@ def copied(client):
 
 
 def steal(copy, thief):
-    """A thief has the credits and not the keys."""
+    """A thief has the credits and not the keys, and makes the store its own."""
     kill(thief)
     with closing(sqlite3.connect(thief.home.ledger)) as target:
         copy.backup(target)
+        target.execute("DELETE FROM owner")
+        target.commit()
     back(thief)
     until(lambda: is_up(thief))
 
