@@ -31,10 +31,14 @@ class Mints:
 
     def common(self, mints: Sequence[AdnlId]) -> AdnlId:
         """The first of `mints` that is usable here, too. Raises `CannotPay`."""
-        for mint in mints:
-            if mint in self.trusted and self._advert(mint) is not None:
-                return mint
-        raise CannotPay(Unpaid.NO_MINT, "no mint of this network is listed now")
+        return self.shared(mints)[0]
+
+    def shared(self, mints: Sequence[AdnlId]) -> tuple[AdnlId, ...]:
+        """Those of `mints` that are usable here, too, in their order. Raises `CannotPay`."""
+        usable = tuple(mint for mint in mints if mint in self.trusted and self._advert(mint))
+        if not usable:
+            raise CannotPay(Unpaid.NO_MINT, "no mint of this network is listed now")
+        return usable
 
     def listed(self, mint: AdnlId) -> Advert:
         """What everybody sees of a mint. Raises `Unreachable`."""

@@ -113,16 +113,34 @@ class Purse:
         self, terms: PayTerms, told: Told | None = None, *, buy: Buy | None = None
     ) -> Payment:
         """See `ledger.payment.Purse`. `buy` gets more where there is too little; else we do."""
-        mint, wanted = self._mints.common(terms.mints), terms.tick * terms.ticks
+        mints, wanted = self._mints.shared(terms.mints), terms.tick * terms.ticks
         if wanted > worth(BUNDLES["L"]):
             raise CannotPay(
                 Unpaid.NO_CREDITS, f"{wanted} are wanted at once, more than a bundle has"
             )
-        tries = 0
+        for mint in mints:
+            if (payment := await self._reserve(mint, terms)) is not None:
+                return payment
+        more = partial(self._buy, agree=told) if buy is None else buy
+        return await self._prepare_anew(mints, terms, more)
+
+    async def _prepare_anew(self, mints: Sequence[AdnlId], terms: PayTerms, more: Buy) -> Payment:
+        """With credits bought for it, of the first mint that sells. Raises `CannotPay`."""
+        *others, last = mints
+        for mint in others:
+            try:
+                return await self._prepare_at(mint, terms, more)
+            except CannotPay as error:
+                if error.reason not in _ELSEWHERE:
+                    raise
+                log.info("mint.passed_over", reason=str(error))
+        return await self._prepare_at(last, terms, more)
+
+    async def _prepare_at(self, mint: AdnlId, terms: PayTerms, more: Buy) -> Payment:
+        tries, wanted = 0, terms.tick * terms.ticks
         while (payment := await self._reserve(mint, terms)) is None:
             if tries == TRIES:
                 raise CannotPay(Unpaid.NO_CREDITS, "other requests took the credits first")
-            more = partial(self._buy, agree=told) if buy is None else buy
             tries += bool(await more(mint, wanted))
         return payment
 
@@ -233,6 +251,10 @@ class Purse:
         with suppress(LocalError):  # then the next start finds these sessions cut off
             if endings:
                 self._store.post(lambda c: _do_all(c, endings))
+
+
+_ELSEWHERE: Final = (Unpaid.MINT_DOWN, Unpaid.NO_MINT, Unpaid.DEAR, Unpaid.LANE)
+"""Why one mint sells nothing, and another may."""
 
 
 def _do_all(connection: Connection, endings: Sequence[Work[None]]) -> None:
