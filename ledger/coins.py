@@ -347,6 +347,23 @@ def reserve(
     raise Insufficient(f"no credits for {wanted}")
 
 
+def used(connection: Connection, now: float) -> Nano:
+    """What answers cost today, and the most that those under way can cost; days are UTC's.
+
+    A session counts to the day on which its lock ends.
+    """
+    day = int(now) // _DAY
+    rows = connection.execute(
+        "SELECT tick, iif(state = 'done', settled, ticks) FROM session WHERE role = 'payer'"
+        " AND (state <> 'done' OR expiry >= ? AND expiry < ?)",
+        (day * _DAY, (day + 1) * _DAY),
+    )
+    return sum((nano(tick) * integer(count) for tick, count in rows), ZERO)
+
+
+_DAY: Final = 86_400
+
+
 def _reserve(
     connection: Connection,
     seed: bytes,

@@ -106,6 +106,8 @@ class Unpaid(Enum):
     """the lane to the mint is not open or has too little on it"""
     DEAR = "dear"
     """the mint asks for a greater fee than this node pays"""
+    LIMIT = "limit"
+    """more than this node may spend in a day"""
     STORE = "store"
     """this node's own disk takes nothing"""
     NOT_AGREED = "not_agreed"

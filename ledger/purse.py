@@ -17,7 +17,7 @@ from ledger import coins, pins
 from ledger.buying import Agree, Buying
 from ledger.coins import Holdings
 from ledger.collecting import Collecting
-from ledger.credit import BUNDLES, SpendTerms, worth
+from ledger.credit import BUNDLES, Spend, SpendTerms, worth
 from ledger.keys import Master
 from ledger.lanes import Lanes
 from ledger.mints import Mints
@@ -62,7 +62,9 @@ class Purse:
         mints: Sequence[AdnlId],
         entropy: Entropy,
         relays: int = 3,
+        per_day: Nano | None = None,
     ) -> None:
+        self._per_day = per_day
         self._store = store
         self._seed = master.credit_seed
         self._entropy = entropy
@@ -196,9 +198,7 @@ class Purse:
         now = self._clock.now()
         try:
             await self._write_endings()  # which may set coins free
-            spend = await self._store.write(
-                lambda c: coins.reserve(c, self._seed, bare, secret, now)
-            )
+            spend = await self._store.write(lambda c: self._set_aside(c, bare, secret, now))
         except Insufficient:
             return None
         except LocalError as error:
@@ -215,6 +215,18 @@ class Purse:
             spend=spend.encode(),
             chain=chain,
         )
+
+    def _set_aside(
+        self, connection: Connection, bare: SpendTerms, secret: bytes, now: float
+    ) -> Spend:
+        """Raises `Insufficient`, and `CannotPay` beyond the limit of a day."""
+        used, most = coins.used(connection, now), self._per_day
+        if most is not None and used + bare.tick * bare.ticks > most:
+            raise CannotPay(
+                Unpaid.LIMIT,
+                f"{most} may be spent a day; {used} were spent today, or are set aside",
+            )
+        return coins.reserve(connection, self._seed, bare, secret, now)
 
     # --- what has ended ---
 

@@ -69,6 +69,12 @@ def minted(connection: Connection) -> Minted:
     return Minted(outstanding=worth - back, issued=issued, redeemed=redeemed)
 
 
+def purchases(connection: Connection, epoch: int) -> int:
+    """How often a mint has sold credits of an epoch: the fewer, the more a time says of whose."""
+    (count,) = one(connection, "SELECT count(*) FROM purchase WHERE epoch = ?", epoch)
+    return integer(count)
+
+
 _FEES: Final = "SELECT nano FROM book WHERE day = ? AND entry = ?"
 
 _EARNED: Final = "SELECT sum(settled * tick) FROM taking"

@@ -323,6 +323,10 @@ class Daemon:
         """Settle or close a lane. Raises `Failed`."""
         return await self._money.move(action, lane)
 
+    async def audit(self) -> Document:
+        """The balance sheet of its mint. Raises `Failed`."""
+        return await self._money.audit()
+
     async def shared(self) -> Document:
         """Its vouchers, for a friend. Raises `Failed`."""
         return await self._money.shared()

@@ -37,6 +37,7 @@ from ledger.purse import Purse
 from ledger.renewing import Renewing
 from ledger.restoring import Restoring
 from ledger.service import MintService
+from ledger.sqlbook import SqlBook
 from ledger.store import Connection, Store, blob
 from ledger.tariff import Prices
 from ledger.till import Till
@@ -184,6 +185,7 @@ async def opened(
             mints=[mint for mint in profile.mints if mint != identity.id],
             entropy=entropy,
             relays=settings.ask.relays,
+            per_day=Nano.parse(settings.wallet.per_day),
         )
         await nursery.start(purse.run)
         known, clock = purse.known, SystemClock()
@@ -334,6 +336,20 @@ class Treasury:
         value, price = bought.value, bought.price
         return money.purchase(_bundle(value), value, price, await self._funds())
 
+    async def audit(self) -> Document:
+        """The `audit` document of this node's mint."""
+
+        def look(connection: Connection) -> Document:
+            counts, now = totals.minted(connection), SystemClock().now()
+            return money.audit(
+                SqlBook(connection).sheet(),
+                issued=counts.issued,
+                redeemed=counts.redeemed,
+                purchases=totals.purchases(connection, int(now) // EPOCH_SECONDS),
+            )
+
+        return await self.store.read(look)
+
     async def vouchers(self) -> Document:
         """The `vouchers` document: a backup of what words cannot bring back, sealed."""
         kept = await self.store.read(backup.read)
@@ -417,6 +433,7 @@ class Treasury:
             coins=_coins(sums.credits),
             lanes=[_lane(story) for story in stories],
             per_request=Nano.parse(self.settings.ask.max_price),
+            per_day=Nano.parse(self.settings.wallet.per_day),
             float_cap=self.policy.float_cap,
             spent_today=sums.spent_today,
             claim_fee=claim,
@@ -452,6 +469,10 @@ _ADVICE: Final = {
     Unpaid.CHAIN_DOWN: ("chain_unreachable", "Check the chain of the network, then try again."),
     Unpaid.NOT_AGREED: ("not_agreed", "Nobody need agree to this: buy again."),
     Unpaid.DEAR: ("price_above_cap", "Wait for another mint, or join a network that names one."),
+    Unpaid.LIMIT: (
+        "price_above_cap",
+        "It is another day at midnight UTC; `tussah config set wallet.per_day` allows more.",
+    ),
     Unpaid.STORE: ("internal", "See to the disk, then try again; nothing was spent."),
 }
 

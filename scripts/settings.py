@@ -219,6 +219,8 @@ class Wallet:
     """Whether an ask that finds too few credits may buy some, and open a lane for that. `yes`: it
     says so and does; `ask`: only once somebody agrees (`ask --yes`); `auto`: as `yes` in a dev
     network, whose coins are worth nothing, else as `ask`."""
+    per_day: str = _amount("1 TON")
+    """The most that answers may cost in a day of UTC; those under way count in full."""
     passphrase_file: str = ""
     """Its first line opens an encrypted wallet at the start; empty: systemd's credential
     `tussah-passphrase`, else the wallet stays locked until `tussah wallet unlock`."""

@@ -69,6 +69,9 @@ class Operator(asking.Asker, working.Worker, Protocol):
     async def move(self, action: str, lane: str) -> Document:
         """Settle or close a lane. Raises `Failed`."""
 
+    async def audit(self) -> Document:
+        """The balance sheet of its mint. Raises `Failed`."""
+
     async def shared(self) -> Document:
         """Its vouchers, for a friend who watches. Raises `Failed`."""
 
@@ -115,6 +118,7 @@ def app(operator: Operator, routes: Sequence[BaseRoute] = ()) -> Starlette:
             Route("/wallet/withdraw", _withdraw(operator), methods=["POST"]),
             Route("/wallet/unlock", _unlock(operator), methods=["POST"]),
             Route("/credits/buy", _buy(operator), methods=["POST"]),
+            _document("/mint/audit", operator.audit),
             _document("/lanes/shared", operator.shared),
             Route("/lanes/watch", _watch(operator), methods=["POST"]),
             Route("/lanes/{lane}/{action}", _move(operator), methods=["POST"]),

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from ledger.book import Sheet
 from ledger.money import ZERO, Nano
 from scripts.api.common import moment
 from scripts.failure import Document
@@ -97,6 +98,7 @@ class Funds:
     coins: Coins
     lanes: Sequence[LaneView]
     per_request: Nano
+    per_day: Nano
     float_cap: Nano
     spent_today: Nano
     claim_fee: Nano | None
@@ -117,7 +119,7 @@ def wallet(funds: Funds) -> Document:
         "lanes": [_lane(lane) for lane in funds.lanes],
         "limits": {
             "per_request_nano": funds.per_request.value,
-            "per_day_nano": None,
+            "per_day_nano": funds.per_day.value,
             "spent_today_nano": funds.spent_today.value,
             "float_nano": funds.float_cap.value,
         },
@@ -148,6 +150,25 @@ def purchase(bundle: str, value: Nano, price: Nano, funds: Funds) -> Document:
         "value_nano": value.value,
         "price_nano": price.value,
         "credits": _coins(funds.coins),
+    }
+
+
+def audit(sheet: Sheet, *, issued: int, redeemed: int, purchases: int) -> Document:
+    """The `audit` document: a mint's balance sheet."""
+    return {
+        "schema": "tussah/audit/1",
+        "received_nano": sheet.received.value,
+        "advance_nano": sheet.advance.value,
+        "outstanding_nano": sheet.outstanding.value,
+        "locked_nano": sheet.locked.value,
+        "given_nano": sheet.given.value,
+        "owed_nano": sheet.owed.value,
+        "fees_nano": sheet.fees.value,
+        "expired_nano": sheet.expired.value,
+        "difference_nano": sheet.difference,
+        "issued": issued,
+        "redeemed": redeemed,
+        "purchases": purchases,
     }
 
 

@@ -132,6 +132,7 @@ GROUPS = {
             "watch": "Watch a friend's lanes, and claim for it while it sleeps.",
         },
     ),
+    "mint": ("Running a mint.", {"audit": "Show the balance sheet of this node's mint."}),
     "receipts": (
         "What workers have signed for.",
         {
@@ -158,7 +159,7 @@ SECTIONS = {
         "service",
     ),
     "The network": ("network", "peers", "circuits", "dht"),
-    "Money": ("wallet", "credits", "lanes", "earnings", "receipts"),
+    "Money": ("wallet", "credits", "lanes", "earnings", "receipts", "mint"),
     "Try, measure, study": ("demo", "localchain", "bench", "sim"),
     "This program": ("completion", "version"),
 }
@@ -176,6 +177,7 @@ PLACES = {
     "lanes settle": "money:settle",
     "lanes close": "money:close",
     "lanes share": "money:share",
+    "mint audit": "money:audit",
     "lanes watch": "money:watch",
     "receipts list": "receipts:list_",
     "sim list": "sim:list_",

@@ -15,7 +15,7 @@ from scripts.cli.client import reach
 from scripts.cli.common import PLAIN, Common, give, interrupting, say
 from scripts.cli.purchase import PurchaseTalk
 from scripts.cli.words import count, ton
-from scripts.failure import Document, Failed
+from scripts.failure import CODES, Document, Failed
 
 
 def wallet(*, common: Common = PLAIN) -> int:
@@ -174,6 +174,19 @@ def close(address: str, /, *, common: Common = PLAIN) -> int:
         The lane, as `tussah lanes list` shows it.
     """
     return _act(address, "close", common)
+
+
+def audit(*, common: Common = PLAIN) -> int:
+    """Show the balance sheet of this node's mint; status 1 if it does not balance.
+
+    What customers promised is what is out in credits, locked, promised to workers, owed, kept as
+    fees, expired, or paid in advance. Any difference is a bug: stop the mint, and keep its store.
+    """
+    from scripts.cli import render
+
+    document = client.call(reach(common.home), "GET", "/mint/audit")
+    _show(document, render.audit, common)
+    return CODES["failed"].exit if document["difference_nano"] else 0
 
 
 def share(file: Path, /, *, common: Common = PLAIN) -> int:

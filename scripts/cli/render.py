@@ -203,6 +203,18 @@ def _earned(group: Mapping[str, object]) -> Row:
     return str(name), str(group["answers"]), str(group["tokens"]), *amounts
 
 
+def audit(document: Document) -> None:
+    """The `audit` document."""
+    rows = [(name.replace("_", " "), ton(document[f"{name}_nano"])) for name in _SHEET]
+    difference = _nano(document["difference_nano"])
+    sold = f"{count(document['purchases'], 'purchase')} this week"
+    coins = f"{document['issued']} issued, {document['redeemed']} redeemed"
+    _draw([*rows, ("difference", f"{difference} nano"), ("credits", f"{coins}; {sold}")])
+
+
+_SHEET = ("received", "advance", "outstanding", "locked", "given", "owed", "fees", "expired")
+
+
 def purchase(document: Document) -> None:
     """The `purchase` document."""
     price = document["price_nano"]

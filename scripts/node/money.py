@@ -68,6 +68,13 @@ class Money:
         treasury, account = self._treasury(), funds.account(lane)
         return await (treasury.settle if action == "settle" else treasury.close)(account)
 
+    async def audit(self) -> Document:
+        """The balance sheet of its mint."""
+        if "mint" not in self._site.roles:
+            message = "This node is no mint, and has no books to balance."
+            raise Failed("invalid_request", message, "Ask the node that runs with --mint.")
+        return await self._treasury().audit()
+
     async def shared(self) -> Document:
         """Its vouchers, for a friend who watches."""
         treasury = self._treasury()

@@ -156,3 +156,15 @@ async def test_what_is_held_counts_over_all_mints(town):
         await town.purse.buy("L", mint=SECOND.id)
     assert caught.value.reason is Unpaid.NO_CREDITS
     assert (await town.purse.holdings()).value > ZERO
+
+
+async def test_no_more_is_spent_in_a_day_than_was_allowed(town):
+    """What is under way counts in full; a day later there is room again."""
+    most = town.purse._per_day = TICK * 100
+    payment = await town.purse.prepare(terms(1, [FIRST]))
+    await town.purse.prepare(terms(2, [FIRST]))
+    with pytest.raises(CannotPay, match=f"{most} may be spent a day") as caught:
+        await town.purse.prepare(terms(3, [FIRST]))
+    assert caught.value.reason is Unpaid.LIMIT
+    town.purse.release(payment)
+    await town.purse.prepare(terms(4, [FIRST]))

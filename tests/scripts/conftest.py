@@ -28,6 +28,7 @@ from inference.limits import Rules, Verdict, decide
 from inference.machine import Machine
 from inference.service import Service
 from ledger import tariff
+from ledger.book import Sheet
 from ledger.earnings import By, Earned
 from ledger.money import ZERO, Nano
 from ledger.tariff import Count, Prices, Receipt, Stop
@@ -226,6 +227,7 @@ FUNDS = Funds(
         ),
     ),
     per_request=Nano(10_000_000),
+    per_day=Nano(10**9),
     float_cap=Nano(200_000_000),
     spent_today=Nano(16_000_000),
     claim_fee=Nano(5_500_000),
@@ -333,7 +335,7 @@ class FakeOperator:
         self.refuses = None
         self.bought, self.moved, self.kept, self.unlocked = [], [], [], []
         self.withdrawn = []
-        self.sealed = b"TSBK"
+        self.sealed, self.missing = b"TSBK", 0
         self.orders, self.manners = [], MANNERS
         self.steps = list(STEPS)
         """What a purchase tells; at `None` it waits for ever."""
@@ -420,6 +422,20 @@ class FakeOperator:
             "promised_nano": 5_000,
             "sealed": self.sealed.hex(),
         }
+
+    async def audit(self):
+        sheet = Sheet(
+            received=Nano(9_000),
+            advance=Nano(1_000),
+            outstanding=Nano(5_000),
+            locked=ZERO,
+            given=Nano(2_900),
+            owed=ZERO,
+            fees=Nano(100),
+            expired=ZERO,
+        )
+        sheet = replace(sheet, fees=Nano(100 - self.missing))
+        return self._money(lambda funds: money.audit(sheet, issued=30, redeemed=9, purchases=2))
 
     async def shared(self):
         return sharing.document(KEPT, -4242)

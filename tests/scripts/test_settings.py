@@ -52,6 +52,7 @@ VALUES = {
     "manners.metered": ["serve", "serve"],
     "mint.fee_bp": [1, 2],
     "wallet.buy": ["yes", "ask"],
+    "wallet.per_day": ["0.5 TON", "20n"],
     "wallet.passphrase_file": ["a", "b"],
     "wallet.backup_file": ["a", "b"],
     "log.level": ["debug", "error"],

@@ -43,6 +43,7 @@ EVERY = [
         (["wallet", "deposit", "--amount", "0.5"], "deposit"),
         (["wallet", "withdraw", LANE, "0.5", "--yes"], "withdrawal"),
         (["earnings"], "earnings"),
+        (["mint", "audit"], "audit"),
         (["earnings", "--by", "model"], "earnings"),
         (["receipts", "list", "--earned"], "receipts"),
         (["credits", "list"], "credits"),
@@ -497,3 +498,11 @@ def test_what_is_no_file_of_a_friend_is_refused(shell, node, tmp_path, text):
 def test_a_friends_file_that_is_none_is_named(shell, node, tmp_path):
     assert shell.document("lanes", "watch", str(tmp_path / "none"))[0] == 2
     assert shell.document("lanes", "share", str(tmp_path / "no" / "place"))[0] == 2
+
+
+def test_books_that_do_not_balance_are_status_1(shell, node):
+    status, out, _ = shell("mint", "audit")
+    assert (status, "difference   0 nano" in out) == (0, True)
+    node.missing = 7
+    status, document = shell.document("mint", "audit")
+    assert (status, document["difference_nano"]) == (1, 7)
