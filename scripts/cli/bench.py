@@ -8,7 +8,7 @@ CHAINED = ("all", "ledger", "path")
 
 
 def bench(name: str = "all", /, *, quick: bool = False, common: Common = PLAIN) -> int:
-    """Run a benchmark: adnl, api, cli, ledger, path or sim.
+    """Run a benchmark: adnl, api, audit, cli, ledger, onion, path or sim.
 
     Parameters
     ----------
