@@ -14,10 +14,10 @@ def main(question: str) -> None:
     stream = openai.OpenAI().chat.completions.create(
         model="auto",
         messages=[{"role": "user", "content": question}],
-        max_tokens=200,
+        max_tokens=60,
         stream=True,
         # What OpenAI has no words for: refuse dearer offers before the question leaves.
-        extra_body={"tussah": {"max_price_nano": 1_000_000}},
+        extra_body={"tussah": {"max_price_nano": 20_000_000}},
     )
     told = None
     for chunk in stream:

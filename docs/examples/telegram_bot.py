@@ -33,8 +33,8 @@ LONGEST = 4_096
 """characters: Telegram takes no longer message"""
 
 ANSWER_TOKENS = 400
-MAX_PRICE_NANO = 1_000_000
-"""0.001 TON for an answer, at the most"""
+MAX_PRICE_NANO = 30_000_000
+"""0.03 TON for an answer, at the most"""
 
 GREETING = "Ask me something. /new forgets what was said."
 SECRET = "This bot answers its owner's chats only. The number of this one is {chat}."  # noqa: S105

@@ -13,6 +13,7 @@ from scripts.cli import bundles
 from scripts.cli.client import reach
 from scripts.cli.common import PLAIN, Common, give, out, say
 from scripts.cli.words import at_home
+from scripts.cli.words import count as counted
 from scripts.failure import Document, Failed
 from scripts.home import Home
 
@@ -151,11 +152,11 @@ def _joined(network: Mapping[str, object], told: Mapping[str, Mapping[str, objec
 
 def _listed(count: int, live: int) -> Finding:
     if live == count:
-        return Finding("network", OK, f"It lists {count} nodes.")
+        return Finding("network", OK, f"It lists {counted(count, 'node')}.")
     advice = (
         "An ask that meets one fails, or takes longer; `tussah peers` shows who was heard when."
     )
-    silent = f"It lists {count} nodes, {count - live} of which have been silent of late."
+    silent = f"It lists {counted(count, 'node')}, {count - live} of which have been silent of late."
     return Finding("network", WARN, silent, advice)
 
 

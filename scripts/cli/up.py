@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from scripts import settings
 from scripts.api import client
+from scripts.cli import readiness
 from scripts.cli.client import reach, start_detached
 from scripts.cli.common import PLAIN, Common, give, out, say
 from scripts.cli.words import at_home
@@ -49,13 +50,14 @@ def up(
     host
         IP address to listen on.
     port
-        TCP port to listen on.
+        TCP and UDP port to listen on.
     model
         What to serve: path of a GGUF file, or auto.
     changes
         NAME=VALUE of any setting; may be repeated.
     detach
-        Return once the node is up, and let it run.
+        Return once the node is up and its worker serves, and let it run. With --json, once it is
+        up.
     """
     flags: dict[str, object] = {
         "network": network,
@@ -71,7 +73,8 @@ def up(
         options = [option for name, value in flags.items() for option in _as_option(name, value)]
         document = start_detached(home, options)
         _tell(document, common)
-        return 0
+        serves = "worker" in chosen.node.roles and not common.as_json
+        return readiness.tell(home) if serves else 0
 
     # Not before it is certain that a node will run here: it loads the whole network stack. What is
     # imported stays: the collector, looking through it again and again, takes a third of that time.

@@ -36,7 +36,7 @@ def spent(cost: Document) -> str:
 
 COMMAND = re.compile(
     r"\btussah (?=(?:up|down|ask|status|peers|circuits|id|models|network|dht|wallet|credits|lanes"
-    r"|receipts|localchain|chat|config|doctor|key|logs|page|service|top)"
+    r"|receipts|localchain|chat|config|doctor|earnings|key|logs|page|prices|service|top|worker)"
     r"\b(?! --worker|[a-z ]* --help))"
 )
 """A command that is advised about the node at hand: not one for help, nor for another node."""

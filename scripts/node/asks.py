@@ -48,6 +48,7 @@ class Asks:
         node, until = site.running(), trio.current_time() + self._deadline(wish)
         with self._counted():
             await site.join(node, until)
+            await self._roles.wallet_tried()
             policy = self._policy(wish, max(1.0, until - trio.current_time()))
             async with asker.ask(self._with_model(request), node, policy) as answer:
                 yield answer

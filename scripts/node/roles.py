@@ -35,6 +35,10 @@ from scripts.settings import Worker as WorkerSettings
 TILL_SECONDS: Final = 0.2
 """Between looks at whether a mint can pay this worker, at its start."""
 
+OPEN_SECONDS: Final = 10.0
+"""After its start, in which a question waits for the wallet: a chain is seldom slower, and who asks
+where answers are free should not wait for one that is away."""
+
 ENGINE_SECONDS: Final = 5.0
 """Between looks at whether the engine has given up."""
 
@@ -69,10 +73,13 @@ class Roles:
         self.treasury: Treasury | None = None
         self._funded = trio.Event()
         self._unlocked = trio.Event()
+        self._decided = trio.Event()
+        self._patience = 0.0
         self._keys: Keys | None = None
 
     def start(self, nursery: trio.Nursery) -> None:
         """Begin what the settings ask for."""
+        self._patience = trio.current_time() + OPEN_SECONDS
         if self._site.pays:
             nursery.start_soon(self._part, "wallet")
         for role in self._site.roles:
@@ -128,11 +135,19 @@ class Roles:
             )
             async with opening as self.treasury:
                 self._funded.set()
+                self._decided.set()
                 log.info("wallet.open", chain=self.treasury.chain.name)
                 await trio.sleep_forever()
         finally:
             self.treasury = None
             self._funded.set()
+            self._decided.set()
+
+    async def wallet_tried(self) -> None:
+        """Wait until the wallet is open, or known not to open by itself; a moment, at the start."""
+        if self._site.pays:
+            with trio.move_on_at(self._patience):
+                await self._decided.wait()
 
     @property
     def locked(self) -> bool:
@@ -155,6 +170,7 @@ class Roles:
             if failed.failure.code != LOCKED:
                 raise
             self._alert(LOCKED, failed.failure.message, failed.failure.advice)
+        self._decided.set()
         await self._unlocked.wait()
         self.alerts = [alert for alert in self.alerts if alert.code != LOCKED]
         assert self._keys is not None

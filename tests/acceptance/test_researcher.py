@@ -1,11 +1,8 @@
 """A researcher's first five minutes, as a transcript: no network, no key, no model.
 
-Lines with `$` are run in an empty directory; with all nodes each by a process of its own. What
-they print must match the lines below: `{name:text}` and `{text}` stand for anything, `...` for any
-lines, `{document: digest = D}` for a JSON document whose digest is the same wherever D stands.
+Its commands are run in an empty directory; with all nodes each by a process of its own.
 """
 
-import json
 import os
 import re
 import subprocess
@@ -15,17 +12,11 @@ from pathlib import Path
 import pytest
 
 from scripts.cli.main import main
+from tests.acceptance.transcript import check, steps
 
 ROOT = Path(__file__).parents[2]
 
 TRANSCRIPT = Path(__file__).with_name("researcher.txt")
-
-
-def steps():
-    """Each command and what it prints."""
-    for step in re.split(r"^\$ ", TRANSCRIPT.read_text(), flags=re.MULTILINE)[1:]:
-        command, *expected = step.splitlines()
-        yield command, expected
 
 
 def here(words, capsys):
@@ -46,27 +37,6 @@ def apart(words):
     return done.stdout
 
 
-def pattern(lines):
-    """What the lines of a transcript stand for."""
-    found = ""
-    for line in lines:
-        if line == "...":
-            found += r"(?:.*\n)*?"
-        else:
-            parts = re.split(r"(\{[^}]*\})", line)
-            found += "".join(".+" if part[:1] == "{" else re.escape(part) for part in parts) + r"\n"
-    return found
-
-
-def check(printed, expected, names):
-    document = re.fullmatch(r"\{document: (\w+) = (\w+)\}", expected[0])
-    if document is None:
-        assert re.fullmatch(pattern(expected).replace(r"\ ", r"\s+"), printed), printed
-        return
-    key, name = document.groups()
-    assert json.loads(printed)[key] == names.setdefault(name, json.loads(printed)[key])
-
-
 def test_the_first_five_minutes_with_few_nodes(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     follow(lambda words: here([*words, *["--nodes", "40"] * ("run" in words)], capsys))
@@ -80,6 +50,6 @@ def test_the_first_five_minutes_of_a_researcher(tmp_path, monkeypatch):
 
 def follow(shell):
     names = {}
-    for command, expected in steps():
-        check(shell(command.split()[1:]), expected, names)
+    for step in steps(TRANSCRIPT):
+        check(step, shell(step.command.split()[1:]), "", names)
     assert re.fullmatch("[0-9a-f]{32}", names["D"])

@@ -95,7 +95,7 @@ async def test_a_message_is_answered_by_the_network_and_remembered(bot, telegram
         ("assistant", "Luna, atlas."),
         ("user", "And one more."),
     ]
-    assert api.operator.asked[0][1].max_price.value == 1_000_000
+    assert api.operator.asked[0][1].max_price.value == 30_000_000
     assert ("sendChatAction", {"chat_id": OWNER, "action": "typing"}) in telegram.heard
 
 
