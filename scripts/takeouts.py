@@ -1,5 +1,6 @@
 """What people put into a node's wallet and take out of it, and what the node has earned."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -7,6 +8,7 @@ import trio
 from pytoniq_core import Address
 from pytoniq_core.boc.address import AddressError
 
+from inference.market import Known
 from ledger import earnings as accounts
 from ledger import externals
 from ledger.earnings import By
@@ -15,7 +17,7 @@ from ledger.lane import Account
 from ledger.money import Nano
 from ledger.orders import WALLET_FEES
 from p2p.errors import Insufficient, RemoteError, Unreachable
-from scripts import receipts, serving
+from scripts import receipts
 from scripts.api import earnings
 from scripts.failure import Document, Failed
 from scripts.funds import Treasury, address
@@ -134,7 +136,7 @@ def deposit(treasury: Treasury, amount: str | None) -> Document:
     )
 
 
-async def earned(treasury: Treasury, by: By) -> Document:
+async def earned(treasury: Treasury, by: By, models: Sequence[Known]) -> Document:
     """What this node's worker has earned."""
     groups = await treasury.store.read(lambda c: accounts.earnings(c, by))
     lanes = [
@@ -143,7 +145,7 @@ async def earned(treasury: Treasury, by: By) -> Document:
         if story.row.role.value == "payee" and story.row.live
     ]
     totals = await treasury.totals()
-    known = {model.identity: model for model in serving.known(treasury.settings.worker)}
+    known = {model.identity: model for model in models}
 
     def name(identity: bytes) -> str | None:
         model = known.get(identity)

@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute, Route
 from ledger.credit import BUNDLES
 from ledger.earnings import By
 from ledger.payment import Told
-from scripts.api import asking, dht, local, purchases, working
+from scripts.api import asking, dht, local, purchases, shelf, working
 from scripts.api.events import Events
 from scripts.failure import Document, Failed
 
@@ -25,6 +25,10 @@ MAX_KEY: Final = 64
 
 class Operator(asking.Asker, working.Worker, Protocol):
     """What the control API is the face of: a node, or a test's stand-in."""
+
+    @property
+    def shelf(self) -> shelf.Shelf:
+        """Its models."""
 
     @property
     def lookups(self) -> dht.Lookups:
@@ -106,7 +110,6 @@ def app(operator: Operator, routes: Sequence[BaseRoute] = ()) -> Starlette:
             _document("/status", operator.status),
             _document("/peers", operator.peers),
             _document("/circuits", operator.circuits),
-            _document("/models", operator.models),
             _document("/wallet", operator.wallet),
             _document("/credits", operator.credits),
             _document("/wallet/vouchers", operator.vouchers),
@@ -126,6 +129,7 @@ def app(operator: Operator, routes: Sequence[BaseRoute] = ()) -> Starlette:
             Route("/shutdown", local.shutdown(operator.stop), methods=["POST"]),
             *dht.routes(operator.lookups),
             *working.routes(operator),
+            *shelf.routes(operator.shelf),
             *routes,
         ]
     )

@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from inference.fit import Fit, Unfit
 from inference.market import Known
 from p2p.identity import AdnlId
 from p2p.node import Acquaintances
@@ -13,6 +14,7 @@ from p2p.overlay.advert import Model, Role
 from p2p.overlay.listing import DirectoryStatus, Entry
 from scripts.api.common import ASSURANCE, ROLE_NAMES, address, moment, prices
 from scripts.failure import Document
+from scripts.library import Shelved
 
 
 def peers(
@@ -150,18 +152,110 @@ class LocalModel:
 
 
 def models(
-    entries: Sequence[Entry], known: Sequence[Known], local: Sequence[LocalModel]
+    entries: Sequence[Entry],
+    known: Sequence[Known],
+    local: Sequence[LocalModel],
+    shelf: Sequence[Shelved] = (),
 ) -> Document:
-    """Every model that is on this machine or on offer."""
+    """Every model that is on this machine, on offer, or in a catalogue."""
     names = {model.identity: model.name for model in known}
     here = {model.identity: model for model in local}
+    shelved = {each.item.identity: each for each in shelf}
     offers = _by_identity(entries)
-    identities = dict.fromkeys([*here, *offers])
+    identities = dict.fromkeys([*here, *offers, *shelved])
     rows = [
-        _model(identity, names, here.get(identity), offers.get(identity, []))
+        {
+            **_model(identity, names, here.get(identity), offers.get(identity, [])),
+            **(_shelved(shelved[identity], here) if identity in shelved else {}),
+        }
         for identity in identities
     ]
     return {"schema": "tussah/models/1", "models": rows}
+
+
+def _shelved(each: Shelved, here: Mapping[bytes, LocalModel]) -> Document:
+    """What a catalogue, and a look at the machine, say of a model."""
+    item = each.item
+    is_here = each.path is not None or item.identity in here
+    told: Document = {
+        "name": item.name,
+        "source": "local" if is_here else "catalogue",
+        "size_bytes": item.size,
+        "quantisation": item.quant,
+        "parameters": item.need.parameters,
+        "context": item.context,
+        "licence": item.licence,
+        "local": "ready" if is_here else "partial" if each.held else "absent",
+        "downloaded_bytes": item.size if is_here else each.held,
+    }
+    return {**told, **fitting(each.fit)}
+
+
+def fitting(fit: Fit | Unfit | None) -> Document:
+    """Whether a model fits this machine, and why."""
+    if fit is None:
+        return {"fits": None, "fit": None, "why": None}
+    if isinstance(fit, Unfit):
+        return {"fits": "no", "fit": None, "why": fit.words}
+    plan = {
+        "gpu_layers": fit.plan.gpu_layers,
+        "vram_bytes": fit.vram,
+        "ram_bytes": fit.ram,
+        "context": fit.plan.context,
+    }
+    return {"fits": fit.where, "fit": plan, "why": fit.words}
+
+
+def model(each: Shelved, workers: int) -> Document:
+    """The `model` document: all that is known of one of a catalogue."""
+    item = each.item
+    return {
+        "schema": "tussah/model/1",
+        "name": item.name,
+        "pin": f"{item.base}@sha256:{item.sha256.hex()}",
+        "title": item.title,
+        "licence": item.licence,
+        "rank": item.rank,
+        "model_hash": item.identity.hex(),
+        "sha256": item.sha256.hex(),
+        "template_sha256": item.template_sha256.hex(),
+        "size_bytes": item.size,
+        "downloaded_bytes": item.size if each.path is not None else each.held,
+        "path": None if each.path is None else str(each.path),
+        "parameters": item.need.parameters,
+        "bits_per_weight": round(item.need.weights * 8 / max(1, item.need.parameters), 2),
+        "histogram": dict(item.histogram),
+        "context": item.context,
+        "kv_bytes_per_token": item.need.kv_per_token,
+        "features": list(item.features),
+        "sources": [
+            source.url or f"wheel {source.project} {source.version}" for source in item.sources
+        ],
+        "workers": workers,
+        **fitting(each.fit),
+    }
+
+
+def prices_of(entries: Sequence[Entry], known: Sequence[Known]) -> Document:
+    """The `prices` document: what workers ask for each model, the most offered first."""
+    names = {each.identity: each.name for each in known}
+    offers = _by_identity(entries)
+    most = sorted(offers, key=lambda identity: -len(offers[identity]))
+    rows = [_priced(identity, names, offers[identity]) for identity in most]
+    return {"schema": "tussah/prices/1", "models": rows}
+
+
+def _priced(identity: bytes, names: Mapping[bytes, str], offers: Sequence[Model]) -> Document:
+    label = next((offer.label for offer in offers if offer.label), identity.hex()[:12])
+    return {
+        "name": names.get(identity, label),
+        "model_hash": identity.hex(),
+        "workers": len(offers),
+        "free": sum(not any(offer.prices) for offer in offers),
+        "prompt": _range(offer.prices.prompt for offer in offers),
+        "completion": _range(offer.prices.completion for offer in offers),
+        "tokens_per_s": _speeds(offers),
+    }
 
 
 def _by_identity(entries: Iterable[Entry]) -> dict[bytes, list[Model]]:
@@ -186,7 +280,7 @@ def _model(
         "size_bytes": local.size_bytes if local else None,
         "quantisation": local.quantisation if local else None,
         "parameters": local.parameters if local else None,
-        "context": local.context if local else max(offer.context for offer in offers),
+        "context": local.context if local else max((each.context for each in offers), default=0),
         "licence": local.licence if local else None,
         "tools": local.tools if local else None,
         "vision": False if local else None,
@@ -195,6 +289,7 @@ def _model(
         "downloaded_bytes": local.size_bytes if local else 0,
         "fits": None,
         "fit": None,
+        "why": None,
         "workers": len(offers),
         "price_range": _price_range(offers),
         "tokens_per_s": _speeds(offers),
@@ -203,9 +298,12 @@ def _model(
 
 def _price_range(offers: Sequence[Model]) -> Document | None:
     """Of the completion class, nano per 1,000 tokens."""
-    if not offers:
-        return None
-    each = sorted(offer.prices.completion for offer in offers)
+    return _range(offer.prices.completion for offer in offers) if offers else None
+
+
+def _range(asked: Iterable[int]) -> Document:
+    """Least, middle and most of prices, nano per 1,000 tokens."""
+    each = sorted(asked)
     middle = int(statistics.median_low(each))
     return {
         name: prices((0, 0, price, 0))["completion"]

@@ -31,6 +31,7 @@ from scripts import parties, serving, settings
 from scripts.api import client as control
 from scripts.bench.report import Aim, Bench, Result, middle
 from scripts.failure import Failed
+from scripts.library import Library
 from scripts.parties import Party, Plan
 
 PROMPT: Final = "Write a short paragraph about moths and the silk they make."
@@ -170,7 +171,7 @@ async def _subjects(
 ) -> list[Subjects]:
     """The network twice and the engine, in turn, after one unmeasured answer of each."""
     subjects: list[Subjects] = []
-    async with serving.opened(settings.Worker()) as (engine, _):
+    async with serving.opened(settings.Worker(), Library(client.home)) as (engine, _):
         loaded = await engine.load(base.Plan(context=2_048))
         if not isinstance(loaded, Loaded):
             raise Failed("failed", f"The engine did not load: {loaded.fault.name}.")

@@ -30,7 +30,7 @@ COMMANDS = {
     "peers": "Show who is on the network.",
     "circuits": "Show this node's circuits, and its guards.",
     "id": "Show who this node is.",
-    "models": "Show which models can be asked.",
+    "prices": "Show what answers cost now.",
     "earnings": "Show what this node's worker has earned.",
     "page": "Open the chat page in a browser.",
     "demo": "Run a small network on this machine and ask it a question.",
@@ -91,6 +91,16 @@ GROUPS = {
             "remove": "Stop it, and take the unit away.",
         },
     ),
+    "models": (
+        "Which models there are, which fit this machine, and fetching them.",
+        {
+            "list": "Show every model: on offer, on this machine, in a catalogue.",
+            "show": "Show all that is known of a model.",
+            "pull": "Fetch a model.",
+            "rm": "Delete a model that was fetched.",
+            "add": "Take in a signed catalogue.",
+        },
+    ),
     "worker": (
         "What this node does for others with its model, and what it leaves to you.",
         {
@@ -145,7 +155,7 @@ GROUPS = {
 """Commands of two words."""
 
 SECTIONS = {
-    "Ask": ("ask", "chat", "page", "models"),
+    "Ask": ("ask", "chat", "page", "models", "prices"),
     "This node": (
         "up",
         "down",
@@ -157,6 +167,7 @@ SECTIONS = {
         "config",
         "key",
         "service",
+        "worker",
     ),
     "The network": ("network", "peers", "circuits", "dht"),
     "Money": ("wallet", "credits", "lanes", "earnings", "receipts", "mint"),
@@ -181,6 +192,7 @@ PLACES = {
     "lanes watch": "money:watch",
     "receipts list": "receipts:list_",
     "sim list": "sim:list_",
+    "models list": "models:list_",
     "config set": "config:set_",
 }
 """Where a command is, if not in its own or its group's module under its own name."""
@@ -190,7 +202,7 @@ MODULES = {
     "down": "up",
     "peers": "status",
     "circuits": "status",
-    "models": "status",
+    "prices": "models",
 }
 """Commands that live beside another one."""
 
@@ -220,7 +232,7 @@ def build() -> App:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    words = _common_last(list(sys.argv[1:] if argv is None else argv))
+    words = _with_usual(_common_last(list(sys.argv[1:] if argv is None else argv)))
     if listing := _listing(words):
         out(listing)
         return 0
@@ -252,6 +264,13 @@ def _listing(words: list[str]) -> str | None:
             return overview.group(name, *GROUPS[name])
         case _:
             return None
+
+
+def _with_usual(words: list[str]) -> list[str]:
+    """`tussah models` alone means `tussah models list`."""
+    is_alone = words[:1] == ["models"] and (len(words) == 1 or words[1] in ("--json", "--home"))
+    is_alone = is_alone or (words[:1] == ["models"] and words[1].startswith("--home="))
+    return [words[0], "list", *words[1:]] if is_alone else words
 
 
 def _shown_default(value: object) -> str | None:

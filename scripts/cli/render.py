@@ -112,7 +112,64 @@ def nodes(document: Document) -> None:
 def models(document: Document) -> None:
     """The `models` document, a line each."""
     rows = [_model(model) for model in _list(document, "models")]
-    _draw([("MODEL", "WORKERS", "CONTEXT", "HERE"), *rows], header=True)
+    _draw([("MODEL", "WORKERS", "CONTEXT", "SIZE", "HERE", "FITS"), *rows], header=True)
+
+
+def model(document: Document) -> None:
+    """The `model` document."""
+    size = document["size_bytes"]
+    mixed = _map(document, "histogram")
+    rows: list[Row] = [
+        ("model", f"{document['name']}"),
+        ("", str(document["title"])),
+        ("pinned", f"tussah ask --model {document['pin']}"),
+        ("licence", str(document["licence"])),
+        ("size", f"{_bytes(size)}, {document['bits_per_weight']} bits a weight"),
+        ("", ", ".join(f"{kind} {_bytes(part)}" for kind, part in mixed.items())),
+        ("context", f"{document['context']} tokens, {document['kv_bytes_per_token']} bytes each"),
+        ("here", str(document["path"] or f"{_bytes(document['downloaded_bytes'])} of it")),
+        ("fits", f"{document['fits'] or 'unknown'}: {document['why']}"),
+        ("offered", f"by {count(document['workers'], 'worker')}"),
+    ]
+    rows += [("source", source) for source in _strings(document["sources"])]
+    _draw(rows)
+
+
+def added(document: Document) -> None:
+    """The `catalogue` document: what was taken in."""
+    rows: list[Row] = [("key", str(document["key"])), ("issued", str(document["issued_at"]))]
+    rows += [("model", _name(name)) for name in _strings(document["models"])]
+    _draw(rows)
+
+
+def prices(document: Document) -> None:
+    """The `prices` document, a line each."""
+    rows = [_priced(each) for each in _list(document, "models")]
+    if not rows:
+        out("no worker offers a model now\n")
+        return
+    head = ("MODEL", "WORKERS", "FREE", "ANSWER (TON FOR 1,000)", "PROMPT", "TOKENS/S")
+    _draw([head, *rows], header=True)
+
+
+def _priced(each: Mapping[str, object]) -> Row:
+    speeds = each["tokens_per_s"]
+    middle = str(speeds["p50"]) if isinstance(speeds, Mapping) else "-"
+    return (
+        _name(each["name"]),
+        str(each["workers"]),
+        str(each["free"]),
+        _span(_map(each, "completion")),
+        _span(_map(each, "prompt")),
+        middle,
+    )
+
+
+def _span(prices: Mapping[str, object]) -> str:
+    """`0`, or the least, middle and most."""
+    each = [ton(round(_number(prices[name]))) for name in ("min", "median", "max")]
+    short = [amount.removesuffix(" TON") for amount in each]
+    return short[0] if len(set(short)) == 1 else " / ".join(short)
 
 
 def settings(document: Document) -> None:
@@ -503,8 +560,20 @@ def _guard(guard: Mapping[str, object]) -> Row:
 
 
 def _model(model: Mapping[str, object]) -> Row:
-    local = str(model["local"])
-    return _name(model["name"]), str(model["workers"]), str(model["context"]), local
+    size = "-" if model["size_bytes"] is None else _bytes(model["size_bytes"])
+    return (
+        _name(model["name"]),
+        str(model["workers"]),
+        str(model["context"]),
+        size,
+        str(model["local"]),
+        str(model["fits"] or "-"),
+    )
+
+
+def _bytes(size: object) -> str:
+    assert isinstance(size, int)
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
 # --- drawing ---

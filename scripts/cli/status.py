@@ -1,4 +1,4 @@
-"""`tussah status`, `peers`, `circuits`, `models`: what the node knows."""
+"""`tussah status`, `peers`, `circuits`: what the node knows."""
 
 from scripts.api import client
 from scripts.cli.client import reach
@@ -43,16 +43,6 @@ def circuits(*, common: Common = PLAIN) -> int:
         from scripts.cli import render
 
         render.circuits(document)
-    return 0
-
-
-def models(*, common: Common = PLAIN) -> int:
-    """Show every model that is on offer or on this machine."""
-    document = _get("/models", common)
-    if document is not None:
-        from scripts.cli import render
-
-        render.models(document)
     return 0
 
 

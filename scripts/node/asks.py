@@ -15,7 +15,6 @@ from ledger import tariff
 from ledger.money import Nano
 from p2p.errors import LocalError
 from p2p.onion.shaping import Shaping
-from scripts import serving
 from scripts.api import status as statuses
 from scripts.api.answer import Terms
 from scripts.api.asking import Wish
@@ -79,7 +78,7 @@ class Asks:
     def _policy(self, wish: Wish, deadline_s: float) -> Policy:
         settings, money, treasury = self._site.settings, self._site.policy, self._roles.treasury
         return Policy(
-            known=serving.known(settings.worker),
+            known=self._site.known(),
             memory=self._memory,
             relays=settings.ask.relays if wish.relays is None else wish.relays,
             shaping=self._shaping(wish),

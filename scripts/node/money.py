@@ -102,7 +102,7 @@ class Money:
 
     async def earnings(self, by: By) -> Document:
         """What it has earned."""
-        return await takeouts.earned(self._treasury(), by)
+        return await takeouts.earned(self._treasury(), by, self._site.known())
 
     async def deposit(self, amount: str | None) -> Document:
         """Where coins for it go."""

@@ -10,7 +10,7 @@ import trio
 from inference import fit, limits
 from inference.engine import base
 from inference.engine.base import Engine, EngineState, Plan
-from inference.fit import Fit, Unfit, Wish
+from inference.fit import Fit, Unfit
 from inference.keeping import Keeper
 from inference.limits import Verdict
 from inference.machine import Machine
@@ -30,7 +30,6 @@ from scripts.funds import Treasury
 from scripts.node.manners import Manners
 from scripts.node.site import FLAGS, Site
 from scripts.serving import Model
-from scripts.settings import Worker as WorkerSettings
 
 TILL_SECONDS: Final = 0.2
 """Between looks at whether a mint can pay this worker, at its start."""
@@ -239,7 +238,7 @@ class Roles:
     async def _work(self) -> None:
         site = self._site
         funds.check_prices(site.settings, site.profile)
-        async with serving.opened(site.settings.worker) as (engine, model):
+        async with serving.opened(site.settings.worker, site.library) as (engine, model):
             self.model, self.engine = model, engine
             await self._allowed()
             service, keeper = await self._load(engine, model)
@@ -327,7 +326,7 @@ class Roles:
 
     def _plan(self, model: Model) -> Plan:
         """How to load the model here. Raises `Failed` if it does not fit."""
-        wish = wish_of(self._site.settings.worker, model.context)
+        wish = serving.wish_of(self._site.settings.worker, model.context)
         if model.need is None:
             return Plan(context=wish.context, slots=wish.slots or 1)
         machine = self.manners.machine or Machine(cores=1)
@@ -340,14 +339,3 @@ class Roles:
         return found.plan
 
     _PARTS: Final = {"relay": _relay, "worker": _work, "mint": _mint, "wallet": _fund}
-
-
-def wish_of(chosen: WorkerSettings, trained: int) -> Wish:
-    """What the settings ask for; a model has no more context than it was trained for."""
-    return Wish(
-        context=min(chosen.context, trained) if trained else chosen.context,
-        slots=None if chosen.slots == "auto" else int(chosen.slots),
-        vram_share=chosen.max_vram,
-        ram_share=chosen.max_ram,
-        threads=chosen.threads,
-    )

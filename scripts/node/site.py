@@ -5,16 +5,18 @@ from typing import Final, final
 
 import trio
 
+from inference.market import Known
 from ledger.policy import DEV, MAIN, Policy
 from p2p.entropy import SystemEntropy
 from p2p.identity import Identity
 from p2p.node import Node
 from p2p.overlay.advert import Role
 from p2p.overlay.listing import Entry
-from scripts import networks
+from scripts import networks, serving
 from scripts.api.status import Alert
 from scripts.failure import Failed
 from scripts.home import SEED_BYTES, Home
+from scripts.library import Library
 from scripts.networks import Profile
 from scripts.settings import Settings
 
@@ -40,6 +42,7 @@ class Site:
         self.node: Node | None = None
         self.api_port: int | None = None
         """Where the local API listens; None: nowhere."""
+        self.library = Library(home)
         self.stopping = trio.Event()
         self.started = time.time()
         self.joined = False
@@ -78,6 +81,10 @@ class Site:
     def entries(self) -> list[Entry]:
         """Everybody it knows of."""
         return self.running().directory.usable(EVERYBODY)
+
+    def known(self) -> tuple[Known, ...]:
+        """The models that people have names for here."""
+        return serving.known(self.settings.worker, self.library)
 
     async def watch_join(self) -> None:
         """Note when somebody has given it the directory."""

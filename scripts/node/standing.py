@@ -141,7 +141,7 @@ class Standing:
     def peers(self) -> Document:
         """Whom it knows."""
         site = self._site
-        node, known = site.running(), serving.known(site.settings.worker)
+        node, known = site.running(), site.known()
         directory, acquaintances = node.directory.status(), node.acquaintances()
         return listing.peers(site.entries(), directory, known, time.time(), acquaintances)
 
@@ -154,8 +154,10 @@ class Standing:
         """What can be asked."""
         model = self._roles.model
         local = [model.local] if model and model.local else []
-        known = serving.known(self._site.settings.worker)
-        return listing.models(self._site.entries(), known, local)
+        site, machine = self._site, self._roles.manners.machine
+        known = site.known()
+        wish = serving.wish_of(site.settings.worker)
+        return listing.models(site.entries(), known, local, site.library.shelf(machine, wish))
 
     def up(self) -> Document:
         """The `up` document: what `tussah up` says once the node is there."""

@@ -10,6 +10,8 @@ import jsonschema
 import pytest
 import trio
 
+from inference import download
+from inference.catalogue import Item, Source
 from inference.client import (
     AskFailed,
     Bought,
@@ -41,10 +43,11 @@ from p2p.onion.shaping import Shape
 from p2p.wire import Endpoint
 from scripts import identity, sharing
 from scripts import receipts as receipt_lines
-from scripts.api import dht, earnings, money, working
+from scripts.api import dht, earnings, listing, money, working
 from scripts.api.answer import Terms
 from scripts.api.money import Coins, Funds, LaneView, Move
 from scripts.api.status import WorkerState
+from scripts.library import Shelved
 from scripts.version import document as version
 from tests.ledger.test_backup import KEPT
 
@@ -316,11 +319,91 @@ MANNERS = working.Limits(
 """A worker on a laptop that was unplugged."""
 
 
+LUNA = Item(
+    base="luna",
+    quant="q4_1",
+    title="Luna",
+    licence="MIT",
+    rank=1,
+    size=10_000_000,
+    sha256=b"\xab" * 32,
+    template_sha256=b"t" * 32,
+    histogram={"q4_1": 10_000_000},
+    context=4_096,
+    need=Need(10_000_000, 1_024, 4, 20_000_000),
+    chunks=(bytes(32), bytes(32)),
+    sources=(Source(kind="https", url="https://moths.example/luna.gguf"),),
+)
+
+PRICES = {
+    "schema": "tussah/prices/1",
+    "models": [
+        {
+            "name": LUNA.name,
+            "model_hash": LUNA.identity.hex(),
+            "workers": 3,
+            "free": 0,
+            "prompt": {"min": 0, "median": 0, "max": 0},
+            "completion": {"min": 1_000_000, "median": 1_500_000, "max": 2_000_000},
+            "tokens_per_s": {"p50": 20, "p90": 30},
+        }
+    ],
+}
+
+
+class FakeShelf:
+    """One model, which comes in two steps."""
+
+    def __init__(self):
+        self.licence = "MIT"
+        self.refuses = self.raises = None
+        self.asked, self.pulled, self.added = [], [], []
+
+    def prices(self):
+        return PRICES
+
+    async def models(self):
+        shelved = Shelved(item=LUNA, held=5, path=None, fit=plan(LAPTOP, LUNA.need, Wish()))
+        return listing.models([], (), [], [shelved])
+
+    async def model(self, name):
+        self.asked.append(name)
+        if self.refuses:
+            raise self.refuses
+        return self._document()
+
+    def _document(self):
+        item = replace(LUNA, licence=self.licence)
+        fit = plan(LAPTOP, item.need, Wish())
+        return listing.model(Shelved(item=item, held=0, path=None, fit=fit), workers=2)
+
+    async def pull(self, name, told):
+        for done in (5_000_000, 10_000_000):
+            told(download.Progress(done=done, total=10_000_000, rate=1e6))
+        if self.raises:
+            raise self.raises
+        self.pulled.append(name)
+        return self._document()
+
+    def remove(self, name):
+        return {"schema": "tussah/removed/1", "name": LUNA.name, "freed_bytes": LUNA.size}
+
+    def add(self, data, signature, key):
+        self.added.append((data, signature, key))
+        return {
+            "schema": "tussah/catalogue/1",
+            "key": "ab" * 32,
+            "issued_at": "2026-01-01T00:00:00Z",
+            "models": [LUNA.name],
+        }
+
+
 class FakeOperator:
     """A node that says what a test wants."""
 
     def __init__(self):
         self.lookups = FakeLookups()
+        self.shelf = FakeShelf()
         self.script = list(events_of(["Luna", ", ", "atlas", "."]))
         self.raises = None
         self.last_word = AskFailed(
@@ -370,7 +453,7 @@ class FakeOperator:
         return {"schema": "tussah/circuits/1"}
 
     def models(self):
-        return {"schema": "tussah/models/1"}
+        return listing.models([], (), [])
 
     def limits(self):
         return working.limits(self.manners)

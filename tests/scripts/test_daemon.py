@@ -3,13 +3,18 @@
 import os
 import re
 import socket
+import threading
 from functools import partial
+from hashlib import sha256
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 import trio
 from starlette.routing import Route
 
+from inference.catalogue import DOMAIN
 from p2p.entropy import SystemEntropy
+from p2p.identity import Identity
 from p2p.overlay.advert import Role
 from p2p.wire import Endpoint
 from scripts import daemon, networks
@@ -169,7 +174,7 @@ def test_process_that_is_to_serve_no_model_does_not_start(home, model, why):
 
 
 async def test_part_that_fails_inside_is_an_alert_without_detail(home, start, monkeypatch, capsys):
-    def broken(settings):
+    def broken(settings, library):
         raise ZeroDivisionError("planted secret")
 
     monkeypatch.setattr(daemon.serving, "opened", broken)
@@ -289,3 +294,96 @@ async def test_node_that_serves_nothing_cannot_be_told_to(home, start):
     with pytest.raises(Failed, match="serves no model") as failed:
         await post(home, "/worker/pause", {})
     assert failed.value.failure.code == "invalid_setting"
+
+
+# --- models ---
+
+SIGNER = Identity(b"s" * 32)
+MODEL = b"GGUF" * 5_000
+
+
+@pytest.fixture
+def web():
+    """A server of one file, which knows no Range; its address."""
+
+    class Files(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("content-length", str(len(MODEL)))
+            self.end_headers()
+            self.wfile.write(MODEL)
+
+        def log_message(self, *_):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Files)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/luna.gguf"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def moths(url):
+    """A catalogue of one model, and its signature."""
+    digest = sha256(MODEL).hexdigest()
+    text = f"""
+version = 1
+issued = 2026-01-01T00:00:00Z
+[[model]]
+base = "luna"
+quant = "q4_1"
+title = "Luna"
+licence = "MIT"
+rank = 5
+bytes = {len(MODEL)}
+sha256 = "{digest}"
+chunks = "{digest}"
+template_sha256 = "{"ab" * 32}"
+histogram = {{ q4_1 = {len(MODEL)} }}
+context = 512
+source = [{{ kind = "https", url = "{url}" }}]
+[model.memory]
+weights = 1000
+kv_per_token = 10
+layers = 1
+parameters = 2000
+vocabulary = 10
+embedding_length = 4
+"""
+    return text, SIGNER.sign(DOMAIN + text.encode()).hex()
+
+
+async def test_a_model_is_named_fetched_shown_and_removed(home, start, web, validate):
+    await start()
+    text, signature = moths(web)
+    body = {"catalogue": text, "signature": signature, "key": SIGNER.public.hex()}
+    validate(await post(home, "/models/add", body), "catalogue")
+    before = await post(home, "/models/show", {"name": "luna"})
+    validate(before, "model")
+    assert (before["path"], before["fits"], before["downloaded_bytes"]) == (None, "cpu", 0)
+
+    def pulled():
+        return list(client.stream(home.socket, "POST", "/models/pull", {"name": "luna"}))
+
+    with trio.fail_after(PATIENCE):
+        events = await trio.to_thread.run_sync(pulled)
+    assert events[-1][0] == "done"
+    validate(events[-1][1], "model")
+    assert events[-2][1]["done_bytes"] == len(MODEL)
+    (file,) = home.models.iterdir()
+    assert (str(file), file.read_bytes()) == (events[-1][1]["path"], MODEL)
+    listed = await get(home, "/models")
+    validate(listed, "models")
+    here = {each["name"]: each["local"] for each in listed["models"]}
+    assert here[before["name"]] == "ready"
+
+    validate(await post(home, "/models/remove", {"name": "luna"}), "removed")
+    assert list(home.models.iterdir()) == []
+    validate(await get(home, "/prices"), "prices")
+    with pytest.raises(Failed, match="No catalogue here names") as failed:
+        await trio.to_thread.run_sync(
+            lambda: list(client.stream(home.socket, "POST", "/models/pull", {"name": "mothra"}))
+        )
+    assert failed.value.failure.code == "model_not_found"

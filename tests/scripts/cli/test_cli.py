@@ -128,7 +128,7 @@ def test_wrong_use_is_exit_2_with_advice_on_stderr_and_a_document_on_stdout(shel
 
 @pytest.mark.parametrize(
     "words",
-    [["status"], ["peers"], ["circuits"], ["models"], ["dht", "config"], ["down"]],
+    [["status"], ["peers"], ["circuits"], ["models"], ["prices"], ["dht", "config"], ["down"]],
     ids=" ".join,
 )
 def test_no_running_node_is_exit_3(shell, words, validate):
@@ -661,12 +661,13 @@ def test_lists_for_people(capsys):
         "offers": [{"model": model}],
     }
     render.peers({"peers": [peer]})
-    render.models({"models": [{"name": model, "workers": 1, "context": 2048, "local": "absent"}]})
+    offered = {"name": model, "workers": 1, "context": 2048, "size_bytes": None, "fits": None}
+    render.models({"models": [{**offered, "local": "absent"}]})
     assert capsys.readouterr().out == (
         "ID        ROLES   ADDRESS  VIA        MODEL\n"
         "cdcdcdcd  worker  relayed  link, DHT  moth@q4:abababababab\n"
-        "MODEL                 WORKERS  CONTEXT  HERE\n"
-        "moth@q4:abababababab  1        2048     absent\n"
+        "MODEL                 WORKERS  CONTEXT  SIZE  HERE    FITS\n"
+        "moth@q4:abababababab  1        2048     -     absent  -\n"
     )
 
 
