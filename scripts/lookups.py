@@ -3,6 +3,7 @@
 The DHT is this node's own, or one that is visited for the question alone.
 """
 
+import re
 import string
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator
@@ -120,6 +121,13 @@ def parse_id(text: str, listed: Iterable[AdnlId] = ()) -> bytes:
 
     Raises `Failed` (`invalid_request`).
     """
+    if PEER_ID.fullmatch(text):
+        raise Failed(
+            "invalid_request",
+            f"{text} is libp2p's PeerId, by which this DHT finds nobody.",
+            "`tussah peers` lists nodes by their ids; `tussah id` shows both of this node.",
+            param="id",
+        )
     digits = text.lower()
     if set(digits) <= set(string.hexdigits):
         found = [one for one in listed if one.hex().startswith(digits)]
@@ -133,6 +141,10 @@ def parse_id(text: str, listed: Iterable[AdnlId] = ()) -> bytes:
         return parse_adnl(text)
     except ValueError as error:
         raise _no_id(text, str(error)) from error
+
+
+PEER_ID: Final = re.compile(r"12D3KooW[1-9A-HJ-NP-Za-km-z]{44}|Qm[1-9A-HJ-NP-Za-km-z]{44}")
+"""As libp2p writes whom it speaks to; the DHT of this network knows nobody by that."""
 
 
 def _no_id(text: str, why: str) -> Failed:

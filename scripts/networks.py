@@ -9,10 +9,11 @@ import base64
 import ipaddress
 import json
 import re
+import string
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import final
+from typing import Final, final
 
 from p2p import codec
 from p2p.entropy import Entropy, SystemEntropy
@@ -384,8 +385,14 @@ def parse_invite(text: str) -> Profile:
             )
         return _from_invite(codec.unpack(_decoded(text.removeprefix(SCHEME)), MAX_INVITE))
     except (ValueError, TypeError, CodecError, Failed) as error:
-        message = f"This is no invitation: {str(error).rstrip('.')}."
+        cut = isinstance(error, CodecError)
+        why = "it is cut short, or mistyped" if cut else str(error).rstrip(".")
+        message = f"This is no invitation: {why}."
         raise Failed("invalid_invite", message, "Copy the whole line, without spaces.") from error
+
+
+LETTERS: Final = frozenset(string.ascii_letters + string.digits + "-_")
+"""What an invitation is written with, behind its scheme."""
 
 
 def _encoded(packed: bytes) -> str:
@@ -394,7 +401,13 @@ def _encoded(packed: bytes) -> str:
 
 def _decoded(text: str) -> bytes:
     """What `_encoded` wrote; nothing else stands for it. Raises `ValueError`."""
-    packed = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    strange = sorted({each for each in text if each not in LETTERS})
+    if strange:
+        raise ValueError(f"it has {strange[0]!r}, which no invitation has")
+    try:
+        packed = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except ValueError as error:
+        raise ValueError("its end is missing") from error
     if _encoded(packed) != text:
         raise ValueError("its last letter is another")
     return packed

@@ -46,6 +46,7 @@ def _peer(entry: Entry, names: dict[bytes, str], acquaintances: Acquaintances) -
         "stake_nano": None,
         "assurance": ASSURANCE[max((model.assurance for model in advert.models), default=0)],
         "udp": [address(endpoint) for endpoint in advert.fields.udp],
+        "live": entry.live,
         "link": "up" if entry.id in acquaintances.links else "none",
         "dht": entry.id in acquaintances.dht,
         "overlay": _place(entry.id, acquaintances),

@@ -233,10 +233,13 @@ def build() -> App:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     words = _with_usual(_common_last(list(sys.argv[1:] if argv is None else argv)))
-    if listing := _listing(words):
+    ending = partial(fail, home=locate(_home_of(words), os.environ), as_json=_is_json(words))
+    bare = _without_common(words)
+    if listing := _listing(bare):
+        if _is_json(words) and bare == _without_help(bare):
+            return ending(_unsaid(bare))
         out(listing)
         return 0
-    ending = partial(fail, home=locate(_home_of(words), os.environ), as_json=_is_json(words))
     try:
         status = build()(
             words, exit_on_error=False, print_error=False, result_action="return_value"
@@ -256,7 +259,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _listing(words: list[str]) -> str | None:
     """What is shown for no command, or for a group of them alone."""
-    match [word for word in words if word not in ("--help", "-h")]:
+    match _without_help(words):
         case []:
             about = COMMANDS | {name: text for name, (text, _) in GROUPS.items()}
             return overview.whole(ABOUT, about, SECTIONS)
@@ -271,6 +274,31 @@ def _with_usual(words: list[str]) -> list[str]:
     is_alone = words[:1] == ["models"] and (len(words) == 1 or words[1] in ("--json", "--home"))
     is_alone = is_alone or (words[:1] == ["models"] and words[1].startswith("--home="))
     return [words[0], "list", *words[1:]] if is_alone else words
+
+
+def _unsaid(words: list[str]) -> Failure:
+    """For a program that names no command, or only the group of one."""
+    of = " ".join(["tussah", *words])
+    known = GROUPS[words[0]][1] if words else [*COMMANDS, *GROUPS]
+    return Failure(
+        code="usage", message=f"{of} needs a command.", advice=f"Known: {', '.join(known)}."
+    )
+
+
+def _without_help(words: list[str]) -> list[str]:
+    return [word for word in words if word not in ("--help", "-h")]
+
+
+def _without_common(words: list[str]) -> list[str]:
+    """The words but for `--json` and `--home DIR`, as far as they are options."""
+    options, rest = _options(words)
+    kept: list[str] = []
+    skips = False
+    for word in options:
+        if not (skips or word == "--json" or word.startswith("--home")):
+            kept.append(word)
+        skips = word == "--home"
+    return [*kept, *rest]
 
 
 def _shown_default(value: object) -> str | None:

@@ -528,6 +528,8 @@ def _peer(peer: Mapping[str, object]) -> Row:
 
 def _ways(peer: Mapping[str, object]) -> Iterator[str]:
     """What this node has to do with a peer, beside reading of it in the directory."""
+    if not peer["live"]:
+        yield "silent of late"
     if peer["link"] == "up":
         yield "link"
     if peer["dht"]:

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from p2p.entropy import SystemEntropy
-from p2p.identity import format_adnl
+from p2p.identity import Identity, format_adnl, peer_id
 from p2p.wire import Endpoint
 from scripts import daemon, lookups, networks
 from scripts.api.dht import Wish
@@ -176,3 +176,10 @@ def test_what_is_no_id_is_said(text, why):
         lookups.parse_id(text, [bytes.fromhex(ID), bytes.fromhex("ab" * 31 + "cd")])
     assert failed.value.failure.code == "invalid_request"
     assert len(failed.value.failure.message) < 200
+
+
+def test_a_peer_id_of_libp2p_is_refused_with_what_to_give_instead():
+    text = peer_id(Identity(b"m" * 32).public)
+    with pytest.raises(Failed, match="PeerId, by which this DHT finds nobody") as failed:
+        lookups.parse_id(text)
+    assert "tussah id" in failed.value.failure.advice

@@ -330,7 +330,8 @@ function places(peers) {
     const group = peers.filter((peer) => kind(peer) === role).slice(0, MOST);
     group.forEach((peer, at) => {
       const angle = (2 * Math.PI * at) / group.length - Math.PI / 2 + radius / 50;
-      found.set(peer.id, { role, x: radius * Math.cos(angle), y: radius * Math.sin(angle) });
+      const silent = peer.live === false;
+      found.set(peer.id, { role, silent, x: radius * Math.cos(angle), y: radius * Math.sin(angle) });
     });
   }
   return found;
@@ -347,7 +348,7 @@ function chart(peers) {
     parts.push(draw("line", { x1: from.x, y1: from.y, x2: to.x, y2: to.y }));
     from = to;
   }
-  for (const [id, { role, x, y }] of found) parts.push(spot(id, role, x, y, way.includes(id)));
+  for (const [id, place] of found) parts.push(spot(id, place, way.includes(id)));
   parts.push(draw("circle", { class: "you", r: 4 }));
   for (const [at, id] of way.entries()) parts.push(name(at, way.length - 1, found.get(id)));
   find("#map svg").replaceChildren(...parts);
@@ -362,9 +363,10 @@ function name(at, end, { x, y }) {
   return draw("text", { x: x * far, y: y * far + down }, word);
 }
 
-function spot(id, role, x, y, isOn) {
-  const circle = draw("circle", { class: isOn ? `${role} on` : role, cx: x, cy: y, r: isOn ? 4 : 3 });
-  circle.append(draw("title", {}, `${role} ${short(id)}`));
+function spot(id, { role, silent, x, y }, isOn) {
+  const kinds = [role, ...(isOn ? ["on"] : []), ...(silent ? ["silent"] : [])];
+  const circle = draw("circle", { class: kinds.join(" "), cx: x, cy: y, r: isOn ? 4 : 3 });
+  circle.append(draw("title", {}, `${role} ${short(id)}${silent ? ", silent of late" : ""}`));
   return circle;
 }
 

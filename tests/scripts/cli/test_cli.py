@@ -96,6 +96,33 @@ def test_mistyped_name_gets_a_suggestion(shell, words, near):
 
 
 @pytest.mark.parametrize(
+    ("words", "known"), [([], "ask, chat"), (["dht"], "get, put, find-node, config")], ids=str
+)
+def test_programs_that_name_no_command_are_told_which_there_are(shell, validate, words, known):
+    status, document = shell.document(*words)
+    validate(document, "error")
+    assert (status, document["error"]["code"]) == (2, "usage")
+    assert known in document["error"]["advice"]
+    status, out, err = shell(*words)
+    assert (status, err) == (0, "")
+    assert out.startswith("Usage: tussah ")
+
+
+@pytest.mark.parametrize(
+    ("end", "why"),
+    [
+        ("lwOl!W90", "it has '!', which no invitation has"),
+        ("lwOlb", "its end is missing"),
+        ("lwOlbW90", "it is cut short, or mistyped"),
+    ],
+)
+def test_what_is_wrong_with_an_invitation_is_said_in_words(shell, end, why):
+    status, _, err = shell("network", "join", f"tussah://{end}")
+    assert status == 2
+    assert f"This is no invitation: {why}. Copy the whole line" in err
+
+
+@pytest.mark.parametrize(
     "words",
     [
         ["ask", "--relays", "many", "x"],
@@ -655,6 +682,7 @@ def test_lists_for_people(capsys):
         "roles": ["worker"],
         "addresses": [],
         "reach": "relayed",
+        "live": False,
         "link": "up",
         "dht": True,
         "overlay": "none",
@@ -664,8 +692,8 @@ def test_lists_for_people(capsys):
     offered = {"name": model, "workers": 1, "context": 2048, "size_bytes": None, "fits": None}
     render.models({"models": [{**offered, "local": "absent"}]})
     assert capsys.readouterr().out == (
-        "ID        ROLES   ADDRESS  VIA        MODEL\n"
-        "cdcdcdcd  worker  relayed  link, DHT  moth@q4:abababababab\n"
+        "ID        ROLES   ADDRESS  VIA                        MODEL\n"
+        "cdcdcdcd  worker  relayed  silent of late, link, DHT  moth@q4:abababababab\n"
         "MODEL                 WORKERS  CONTEXT  SIZE  HERE    FITS\n"
         "moth@q4:abababababab  1        2048     -     absent  -\n"
     )

@@ -60,7 +60,8 @@ def peers(path):
     roles = [["relay"], ["relay"], ["worker"], ["relay"], ["relay", "mint"]]
     rows = [(id_, ["relay"]) for id_ in relays] + [(worker, ["worker"])]
     rows += [(id_, roles[at % len(roles)]) for at, id_ in enumerate(others)]
-    return {"schema": "tussah/peers/1", "peers": [{"id": id_, "roles": r} for id_, r in rows]}
+    found = [{"id": id_, "roles": r, "live": id_ != others[0]} for id_, r in rows]
+    return {"schema": "tussah/peers/1", "peers": found}
 
 
 WORKER = {
@@ -242,6 +243,7 @@ async def test_the_way_of_the_question_has_names_on_the_map(visit):
         page.wait_for_selector("#map line")
         names = page.locator("#map svg text").all_text_contents()
         assert names == ["guard", "2", "3", "worker"]
+        assert page.locator("#map .silent title").text_content() == "relay 404040, silent of late"
 
     await visit(visitor)
 
