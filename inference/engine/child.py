@@ -21,7 +21,7 @@ from typing import Final, NoReturn, final
 
 from inference import gguf
 from inference.chat import Template
-from inference.engine import frames, tools
+from inference.engine import frames, tools, tuning
 from inference.engine.base import (
     MAX_SCORES,
     EngineState,
@@ -38,7 +38,7 @@ from inference.engine.base import (
     Voice,
 )
 from inference.engine.batch import Batcher, Draw, Part, Step, rows_beside
-from inference.engine.llama import LlamaDevice, Replay
+from inference.engine.llama import LlamaDevice, Replay, cores, usual_threads
 from inference.gguf import Capability
 from inference.schema import Unusable
 from p2p.codec import Unframer
@@ -233,7 +233,7 @@ class Child:
         device = LlamaDevice.open(self._path, plan, self._inbox.aborted)
         if isinstance(device, Failed):
             return device
-        prompt_rate, answer_rate = _benchmark(device, min(plan.batch, plan.context // 2))
+        prompt_rate, answer_rate = _measured(device, plan)
         self._device = device
         self._batcher = Batcher(
             context=device.context,
@@ -354,7 +354,25 @@ def _read(path: Path) -> Capability:
         return gguf.describe(gguf.parse(view))
 
 
-def _benchmark(device: LlamaDevice, room: int) -> tuple[float, float]:
+def _measured(device: LlamaDevice, plan: Plan) -> tuning.Rates:
+    """How fast it is, with the threads that are best if the plan names none.
+
+    Where bits must be equal the usual number stays: on long contexts they depend on it.
+    """
+    room, usual = min(plan.batch, plan.context // 2), plan.threads or usual_threads()
+    tried = (usual,) if plan.threads or plan.strict else tuning.candidates(cores(), usual)
+    measured: dict[int, tuning.Rates] = {}
+    until = time.monotonic() + tuning.BUDGET
+    for count in tried:
+        if not measured or time.monotonic() < until:
+            device.use_threads(tuning.Threads(prompt=count, answer=count))
+            measured[count] = _benchmark(device, room)
+    threads, rates = tuning.choose(measured)
+    device.use_threads(threads)
+    return rates
+
+
+def _benchmark(device: LlamaDevice, room: int) -> tuning.Rates:
     """Tokens/s of a prompt and of an answer; leaves the cache to be emptied by the next step."""
     prompt: Tokens = (1,) * min(BENCHMARK_PROMPT, room)
     greedy = Draw(sampling=Sampling(nonce=bytes(16), temperature=0), answer=(), logprobs=0)
@@ -364,7 +382,9 @@ def _benchmark(device: LlamaDevice, room: int) -> tuple[float, float]:
     for index in range(BENCHMARK_ANSWER):
         device.run(_alone(len(prompt) + index, (1,), greedy))
     ended = time.perf_counter()
-    return len(prompt) / (between - started), BENCHMARK_ANSWER / (ended - between)
+    return tuning.Rates(
+        prompt=len(prompt) / (between - started), answer=BENCHMARK_ANSWER / (ended - between)
+    )
 
 
 def _alone(keep: int, tokens: Tokens, draw: Draw) -> Step:

@@ -20,6 +20,7 @@ from llama_cpp import llama_cpp as low
 from inference.engine import sample
 from inference.engine.base import STRICT_ROWS, Failed, Fault, Plan, Score, Scored, Tokens
 from inference.engine.batch import Draw, Drawn, Outcome, Part, Step
+from inference.engine.tuning import Threads
 
 STRUCT_SIZES: Final = {
     low.llama_model_params: 80,
@@ -225,6 +226,7 @@ class LlamaDevice:
         self._model = model
         self._plan = plan
         self._context: low.llama_context_p | None = None
+        self._threads: Threads | None = None
         self._abort = low.ggml_abort_callback(lambda _data: aborted())
         self._batch = _Batch.of(plan.batch)
         self._computed = [0] * plan.slots
@@ -321,7 +323,17 @@ class LlamaDevice:
         low.llama_batch_free(self._batch.raw)
         low.llama_model_free(self._model)
 
+    def use_threads(self, threads: Threads) -> None:
+        """Compute with so many from now on."""
+        self._threads = threads
+        self._set_threads()
+
     # --- the context ---
+
+    def _set_threads(self) -> None:
+        if self._threads is not None:
+            answer, prompt = self._threads.answer, self._threads.prompt
+            low.llama_set_n_threads(self._known_context(), answer, prompt)
 
     def _renew(self) -> bool:
         """A fresh context, instead of one that may be broken. False if there is no memory."""
@@ -332,6 +344,7 @@ class LlamaDevice:
         if self._context is None:
             return False
         low.llama_set_abort_callback(self._context, self._abort, ctypes.c_void_p(0))
+        self._set_threads()
         return True
 
     def _known_context(self) -> low.llama_context_p:
@@ -526,8 +539,12 @@ def _kernel_rows(plan: Plan) -> int:
     return min(plan.ubatch, STRICT_ROWS) if plan.strict else plan.ubatch
 
 
+def cores() -> int:
+    """Logical processors."""
+    return os.cpu_count() or 1
+
+
 def usual_threads() -> int:
     """All logical processors of a small machine, half of a bigger one's: there are two to a core,
     and the second of a core brings little."""
-    count = os.cpu_count() or 1
-    return max(min(count, 4), count // 2)
+    return max(min(cores(), 4), cores() // 2)
