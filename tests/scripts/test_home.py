@@ -145,3 +145,21 @@ def test_file_is_written_whole_or_not_at_all(home):
     write_private(target, "two")
     assert target.read_text() == "two"
     assert [path.name for path in home.path.iterdir() if path.is_file()] == ["file"]
+
+
+@pytest.mark.parametrize("step", ["os.fsync", "pathlib.Path.rename"])
+def test_who_is_killed_while_a_file_is_written_has_the_old_one(home, monkeypatch, step):
+    """Settings, networks and keys are written so; what was begun lies beside them, no harm."""
+    home.prepare()
+    write_private(home.config, "[ask]\nrelays = 2\n")
+
+    def die(*_):
+        raise SystemExit(9)
+
+    monkeypatch.setattr(step, die)
+    with pytest.raises(SystemExit):
+        write_private(home.config, "[ask]\nrel")
+    assert home.config.read_text() == "[ask]\nrelays = 2\n"
+    monkeypatch.undo()
+    write_private(home.config, "[ask]\nrelays = 1\n")
+    assert home.config.read_text() == "[ask]\nrelays = 1\n"

@@ -477,11 +477,19 @@ async function order(action, body) {
 find("#pause").addEventListener("click", () => order("pause", { seconds: 3600 }));
 find("#resume").addEventListener("click", () => order("resume", {}));
 
+// What 1,000 tokens of an answer cost at the worker in the middle.
+function price(model) {
+  const range = model?.price_range;
+  if (!range) return "";
+  return range.median ? `${ton(Math.round(range.median))} a thousand tokens` : "free";
+}
+
 function models(list) {
   offers = new Map(list.filter(({ tussah }) => tussah).map(({ id, tussah }) => [id, tussah.workers]));
   const select = find("#model");
   const chosen = select.value;
-  select.replaceChildren(...list.map(({ id }) => make("option", { value: id, textContent: id.split(":")[0] })));
+  select.replaceChildren(...list.map(({ id, tussah }) =>
+    make("option", { value: id, textContent: [id.split(":")[0], price(tussah)].filter(Boolean).join(" · ") })));
   select.value = list.some(({ id }) => id === chosen) ? chosen : "auto";
 }
 

@@ -106,6 +106,10 @@ def town(api, priced, scripted):
         return status(operator.alerts, operator.serving)
 
     operator.alerts, operator.serving = [], None
+    price = {"min": 40_000_000, "median": 50_000_000, "max": 60_000_000}
+    models = [{"name": "luna@q4", "workers": 2, "price_range": price}]
+    models += [{"name": "moth@q4", "workers": 0, "price_range": None}]
+    operator.models = lambda: {"schema": "tussah/models/1", "models": models}
     operator.status = stand
     operator.pieces = list(ANSWER)
     scripted(lambda: [chosen, offered, progress, *_pieces(operator.pieces), done])
@@ -209,6 +213,9 @@ async def test_an_answer_streams_in_with_its_cost_and_who_knows_what(town, visit
             ["mint", "no", "no", "no", "part"],
         ]
         assert page.locator("#map line").count() == 4
+        names = page.locator("#map svg text").all_text_contents()
+        assert names == ["guard", "2", "3", "worker"]
+        assert page.locator("#map .silent title").text_content() == "relay 404040, silent of late"
         assert "21 relays, 6 workers" in page.inner_text("#network")
         assert "0.7923 TON" in page.inner_text("#money")
         assert overflow(page) == []
@@ -224,6 +231,8 @@ async def test_how_well_to_hide_is_chosen_with_what_it_costs_and_among_whom(town
         page.locator("#level", has_text="even rate").wait_for()
         page.locator("#level", has_text="among 84 clients").wait_for()
         assert "one of 6 workers" in page.inner_text("#level")
+        options = page.locator("#model option").all_text_contents()
+        assert options == ["auto", "luna@q4 · 0.05 TON a thousand tokens", "moth@q4"]
         page.select_option("#model", "luna@q4")
         assert "one of 2 workers" in page.inner_text("#level")
         page.select_option("#privacy", "none")
@@ -235,17 +244,6 @@ async def test_how_well_to_hide_is_chosen_with_what_it_costs_and_among_whom(town
     await visit(visitor)
     ((request, wish),) = town.operator.asked
     assert (request.model, wish.relays, wish.shaping) == ("luna@q4", 0, 0)
-
-
-async def test_the_way_of_the_question_has_names_on_the_map(visit):
-    def visitor(page):
-        ask(page)
-        page.wait_for_selector("#map line")
-        names = page.locator("#map svg text").all_text_contents()
-        assert names == ["guard", "2", "3", "worker"]
-        assert page.locator("#map .silent title").text_content() == "relay 404040, silent of late"
-
-    await visit(visitor)
 
 
 async def test_a_worker_is_paused_and_goes_on(town, visit):
@@ -287,16 +285,6 @@ async def test_coins_are_added_by_a_code_that_wallets_read(town, visit, funds):
     await visit(visitor)
 
 
-async def test_questions_to_begin_with_are_asked_at_a_click(town, visit):
-    def visitor(page):
-        page.locator("#ideas button").first.click()
-        page.wait_for_selector("#talk .cost")
-        assert page.is_hidden("#ideas")
-
-    await visit(visitor)
-    assert town.operator.asked[0][0].messages[0].content == "Name three moths that spin silk."
-
-
 async def test_a_conversation_is_sent_whole_and_forgotten_when_told(town, visit):
     def visitor(page):
         ask(page)
@@ -304,12 +292,14 @@ async def test_a_conversation_is_sent_whole_and_forgotten_when_told(town, visit)
         ask(page, "And the moth?")
         page.locator("#talk .cost").nth(1).wait_for()
         page.click("#fresh")
-        ask(page, "Anew?")
+        page.locator("#ideas button").first.click()  # a question to begin with
         page.wait_for_selector("#talk .cost")
+        assert page.is_hidden("#ideas")
 
     await visit(visitor)
     lengths = [len(request.messages) for request, _ in town.operator.asked]
     assert lengths == [1, 3, 1]
+    assert town.operator.asked[-1][0].messages[0].content == "Name three moths that spin silk."
 
 
 async def test_what_a_worker_writes_is_text(town, visit):
