@@ -7,7 +7,7 @@ from the chain, transaction by transaction, with fees.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final, final
 
@@ -96,6 +96,16 @@ class External:
     def finished(self) -> bool:
         """Whether nothing more will happen to it."""
         return self.fate in (Fate.DONE, Fate.DEAD)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Also:
+    """A further lane that an external is about: one transfer of a wallet may fund many."""
+
+    lane: bytes
+    kind: Kind
+    balance: Nano
+    """What was on it when the external was made."""
 
 
 @final
@@ -232,7 +242,7 @@ class Externals:
         if whole or head.time > external.until + FOLLOW:
             await self._store.write(lambda c: _record(c, external.hash, story))
             self._forget(external)
-            self._announce(external)
+            self._announce(external, await self._store.read(lambda c: also(c, external.hash)))
         elif external.fate is Fate.MADE:
             await self._store.write(lambda c: _finish(c, external.hash, Fate.SEEN))
             self._announce(external)
@@ -241,9 +251,9 @@ class Externals:
         self._sent.pop(external.hash, None)
         self._refused.pop(external.hash, None)
 
-    def _announce(self, external: External | None) -> None:
+    def _announce(self, external: External | None, others: Sequence[Also] = ()) -> None:
         if external is not None and external.lane:
-            self._touched[external.lane] = None
+            self._touched |= dict.fromkeys((external.lane, *(other.lane for other in others)))
         self._news.set()
         self._news = trio.Event()
 
@@ -364,6 +374,25 @@ def load(connection: Connection, message: bytes) -> External:
     return _external(row)
 
 
+def add(connection: Connection, message: bytes, other: Also) -> None:
+    """Have an external that was kept be about another lane, too."""
+    connection.execute(
+        "INSERT INTO chain_also VALUES (?, ?, ?, ?)",
+        (message, other.lane, other.kind.value, other.balance.value),
+    )
+
+
+def also(connection: Connection, message: bytes) -> list[Also]:
+    """The further lanes that an external is about."""
+    rows = connection.execute(
+        "SELECT lane, kind, balance FROM chain_also WHERE msg = ? ORDER BY lane", (message,)
+    )
+    return [
+        Also(lane=blob(lane), kind=Kind(text(kind)), balance=nano(balance))
+        for lane, kind, balance in rows
+    ]
+
+
 def run_errand(connection: Connection, key: bytes, external: External) -> None:
     """Keep an external that a person asked for under a key of its own."""
     post(connection, external)
@@ -388,17 +417,42 @@ def pending(connection: Connection, dest: Account) -> list[External]:
 
 def busy(connection: Connection, lane: bytes) -> bool:
     """Whether something about a lane is still on its way, so that a look at it may mislead."""
-    query = "SELECT 1 FROM chain_msg WHERE state IN ('made', 'seen') AND lane = ?"
-    return first(connection, query, lane) is not None
+    query = (
+        "SELECT 1 FROM chain_msg m WHERE state IN ('made', 'seen') AND (lane = ? OR EXISTS"
+        " (SELECT 1 FROM chain_also a WHERE a.msg = m.hash AND a.lane = ?))"
+    )
+    return first(connection, query, lane, lane) is not None
 
 
-def about(connection: Connection, lane: bytes) -> list[External]:
-    """Every external about a lane, the oldest first."""
-    rows = connection.execute(
-        f"SELECT {_COLUMNS} FROM chain_msg WHERE lane = ? ORDER BY made_at, rowid",  # noqa: S608
+def about(connection: Connection, lane: bytes) -> list[tuple[External, tuple[Caused, ...]]]:
+    """Every external about a lane, the oldest first, with what it caused for that lane.
+
+    Of a transfer that funded several, the first has all but what the others took in: summed over
+    lanes, each transaction and fee counts once.
+    """
+    own = connection.execute(
+        f"SELECT {_COLUMNS} FROM chain_msg WHERE lane = ?",  # noqa: S608
         (lane,),
     )
-    return [_external(row) for row in rows]
+    shared = connection.execute(
+        "SELECT m.hash, a.lane, dest, a.kind, boc, until, after_lt, a.balance, made_at, state, fees"
+        " FROM chain_also a JOIN chain_msg m ON m.hash = a.msg WHERE a.lane = ?",
+        (lane,),
+    )
+    found = sorted(map(_external, (*own, *shared)), key=lambda external: external.made_at)
+    return [_part(connection, external) for external in found]
+
+
+def _part(connection: Connection, external: External) -> tuple[External, tuple[Caused, ...]]:
+    whole, others = caused(connection, external.hash), also(connection, external.hash)
+    if not others:
+        return external, tuple(whole)
+    lanes = {other.lane for other in others}
+    mine = external.lane in lanes
+    part = [
+        one for one in whole if (one.account == external.lane if mine else one.account not in lanes)
+    ]
+    return replace(external, fees=sum((one.fees for one in part), ZERO)), tuple(part)
 
 
 def caused(connection: Connection, message: bytes) -> list[Caused]:

@@ -122,10 +122,7 @@ def stories(connection: Connection) -> tuple[LaneStory, ...]:
 
 def told(connection: Connection, lane: bytes) -> tuple[Told, ...]:
     """What was done about a lane, the oldest first; empty bytes: about none."""
-    return tuple(
-        (external, tuple(externals.caused(connection, external.hash)))
-        for external in externals.about(connection, lane)
-    )
+    return tuple(externals.about(connection, lane))
 
 
 def short(lane: bytes) -> str:

@@ -4,6 +4,8 @@ Each becomes an `External` in the same write that makes it true, so nothing leav
 would not know of.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final, final
 
 import trio
@@ -17,7 +19,7 @@ from ledger.chain.clock import ChainClock
 from ledger.chain.records import normalized_hash
 from ledger.chain.wallet import Transfer
 from ledger.contracts import cells
-from ledger.externals import External, Externals, Kind
+from ledger.externals import Also, External, Externals, Kind
 from ledger.keys import Master
 from ledger.lane import Account, LaneRow, Op, Order, PayeeLane
 from ledger.money import ZERO, Nano
@@ -39,6 +41,46 @@ WALLET_FEES: Final = Nano(15_000_000)
 _KINDS: Final = {Op.CLAIM: Kind.CLAIM, Op.CLOSE: Kind.CLOSE}
 
 
+MOST_TOGETHER: Final = 24
+"""transfers in one message: each causes a transaction, and all of them are followed"""
+
+EACH_FEES: Final = Nano(5_000_000)
+"""What a wallet must hold besides for each further transfer of a message; it burns a third."""
+
+
+@final
+@dataclass(slots=True, eq=False)
+class _Wish:
+    """A transfer to a lane that waits for the wallet."""
+
+    kind: Kind
+    row: LaneRow
+    transfer: Transfer
+    also: Work[None] | None
+    message: bytes = b""
+    error: Insufficient | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether somebody has sent it with others, or found that the wallet is too empty."""
+        return bool(self.message) or self.error is not None
+
+    def result(self) -> bytes:
+        """The hash of the external. Raises `Insufficient`."""
+        if self.error is not None:
+            raise self.error
+        return self.message
+
+
+def _may_join(chosen: Sequence[_Wish], wish: _Wish) -> bool:
+    """Deposits and top-ups of different lanes go together; the rest, each alone."""
+    if not chosen:
+        return True
+    together = {Kind.OPEN, Kind.TOP_UP}
+    lanes = {each.row.lane for each in chosen}
+    return {chosen[0].kind, wish.kind} <= together and wish.row.lane not in lanes
+
+
 @final
 class Orders:
     """The way from a node to the chain."""
@@ -57,6 +99,8 @@ class Orders:
         self._clock = clock
         self._externals = on_their_way
         self._turn = trio.Lock()
+        self._wishes: list[_Wish] = []
+        """Transfers to lanes that wait for the wallet."""
         self.wallet = wallet.address(master.wallet.public, chain.network)
 
     async def deposit(self, row: LaneRow, also: Work[None] | None = None) -> bytes:
@@ -151,33 +195,83 @@ class Orders:
     async def _send(
         self, kind: Kind, row: LaneRow, transfer: Transfer, also: Work[None] | None
     ) -> bytes:
-        async with self._turn:
-            external = await self._prepared(kind, row, transfer)
+        """With whatever else waits for the wallet meanwhile: one message funds many lanes."""
+        wish = _Wish(kind=kind, row=row, transfer=transfer, also=also)
+        self._wishes.append(wish)
+        try:
+            async with self._turn:
+                while not wish.over:
+                    await self._grant()
+        finally:
+            if wish in self._wishes:  # cancelled, or the chain is away: nothing has happened
+                self._wishes.remove(wish)
+        return wish.result()
 
-            def keep(connection: Connection) -> None:
-                if also is not None:
-                    also(connection)
-                externals.post(connection, external)
+    async def _grant(self) -> None:
+        """Send what waits, the longest first, as far as the wallet reaches."""
+        holds = await self._ready()
+        chosen = self._chosen(holds)
+        if not chosen:
+            return
+        first = chosen[0]
+        external = self._transfer(first.kind, first.row, [w.transfer for w in chosen], holds)
 
+        def keep(connection: Connection) -> None:
+            for wish in chosen:
+                if wish.also is not None:
+                    wish.also(connection)
+            externals.post(connection, external)
+            for wish in chosen[1:]:
+                other = Also(lane=wish.row.lane, kind=wish.kind, balance=wish.row.balance)
+                externals.add(connection, external.hash, other)
+
+        with trio.CancelScope(shield=True):  # a commit: who waits must hear that it was made
             await self._store.write(keep)
+        for wish in chosen:
+            wish.message = external.hash
+        self._wishes = [wish for wish in self._wishes if not wish.over]
         self._externals.kick()
-        return external.hash
+
+    def _chosen(self, holds: Contract | None) -> list["_Wish"]:
+        """What is sent together; the first of those that wait is told if it cannot be."""
+        chosen: list[_Wish] = []
+        total = ZERO
+        for wish in self._wishes[:]:
+            try:
+                spare = EACH_FEES * len(chosen)
+                _check_affordable(holds, total + wish.transfer.value + spare)
+            except Insufficient as error:
+                if not chosen:
+                    wish.error = error
+                    self._wishes.remove(wish)
+                continue
+            if len(chosen) < MOST_TOGETHER and _may_join(chosen, wish):
+                chosen.append(wish)
+                total += wish.transfer.value
+        return chosen
 
     async def _prepared(self, kind: Kind, row: LaneRow | None, transfer: Transfer) -> External:
-        """A wallet's transfers are numbered, so one at a time is on its way."""
+        holds = await self._ready()
+        _check_affordable(holds, transfer.value)
+        return self._transfer(kind, row, [transfer], holds)
+
+    async def _ready(self) -> Contract | None:
+        """The wallet, once nothing of it is on its way: its transfers are numbered."""
         await self._externals.idle(self.wallet)
         await self._clock.hear()
-        holds = await self._chain.account(self.wallet)
-        _check_affordable(holds, transfer.value)
-        return self._transfer(kind, row, transfer, holds)
+        return await self._chain.account(self.wallet)
 
     def _transfer(
-        self, kind: Kind, row: LaneRow | None, transfer: Transfer, holds: Contract | None
+        self,
+        kind: Kind,
+        row: LaneRow | None,
+        transfers: Sequence[Transfer],
+        holds: Contract | None,
     ) -> External:
         until = int(self._clock.now) + LIFE
         boc = wallet.transfer(
             self._master.wallet,
-            [transfer],
+            transfers,
             network=self._chain.network,
             seqno=wallet.seqno(None if holds is None else holds.data),
             valid_until=until,

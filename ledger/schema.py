@@ -7,7 +7,7 @@ owes. Rows that money hangs on are never deleted before the chain shows that the
 from collections.abc import Mapping
 from typing import Final
 
-VERSION: Final = 5
+VERSION: Final = 6
 """`PRAGMA user_version` of a store with these tables."""
 
 NODE: Final = """
@@ -179,6 +179,18 @@ CREATE TABLE guarded (               -- lanes of friends that are watched, with 
 ) STRICT, WITHOUT ROWID;
 """
 
+BATCHES: Final = """
+CREATE TABLE chain_also (            -- further lanes that one transfer of the wallet is about
+    msg BLOB NOT NULL REFERENCES chain_msg (hash),
+    lane BLOB NOT NULL,
+    kind TEXT NOT NULL,
+    balance INTEGER NOT NULL,        -- of the lane when the message was made
+    PRIMARY KEY (msg, lane)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX chain_also_by_lane ON chain_also (lane);
+"""
+
 PINS: Final = """
 CREATE TABLE pin (                   -- the keyset that an epoch's credits are bought with
     mint BLOB NOT NULL,
@@ -287,5 +299,5 @@ ALTER TABLE lane ADD COLUMN lt INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE lane ADD COLUMN returned INTEGER NOT NULL DEFAULT 0;
 """
 
-UPGRADES: Final[Mapping[int, str]] = {1: PINS + _MOVED, 2: _ENDS, 3: PEOPLE, 4: FRIENDS}
+UPGRADES: Final[Mapping[int, str]] = {1: PINS + _MOVED, 2: _ENDS, 3: PEOPLE, 4: FRIENDS, 5: BATCHES}
 """What makes of a store of each version one of the next."""

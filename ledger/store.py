@@ -368,7 +368,9 @@ def _prepared(connection: apsw.Connection) -> apsw.Connection:
     return connection
 
 
-_WHOLE: Final = schema.NODE + schema.PEOPLE + schema.FRIENDS + schema.PINS + schema.MINT
+_WHOLE: Final = "".join(
+    (schema.NODE, schema.PEOPLE, schema.FRIENDS, schema.BATCHES, schema.PINS, schema.MINT)
+)
 
 
 def _migrate(connection: apsw.Connection) -> None:

@@ -36,11 +36,7 @@ def spent(cost: Document) -> str:
 
 COMMAND = re.compile(
     r"\btussah (?=(?:up|down|ask|status|peers|circuits|id|models|network|dht|wallet|credits|lanes"
-<<<<<<< HEAD
-    r"|receipts|localchain|chat|config|doctor|earnings|key|logs|page|prices|service|top|worker)"
-=======
-    r"|earnings|mint|receipts|localchain|chat|config|doctor|key|logs|page|service|top)"
->>>>>>> a3e0a56 (cli: advice of earnings and mint names the home, too)
+    r"|receipts|localchain|chat|config|doctor|earnings|key|logs|mint|page|prices|service|top|worker)"
     r"\b(?! --worker|[a-z ]* --help))"
 )
 """A command that is advised about the node at hand: not one for help, nor for another node."""

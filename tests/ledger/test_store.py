@@ -220,7 +220,7 @@ async def test_a_store_of_an_older_version_is_made_one_of_this(path: Path):
 
 OLDER = """
 ALTER TABLE lane DROP COLUMN lt; ALTER TABLE lane DROP COLUMN returned;
-DROP TABLE errand; DROP TABLE owner; DROP TABLE bill; DROP TABLE guarded;
+DROP TABLE errand; DROP TABLE owner; DROP TABLE bill; DROP TABLE guarded; DROP TABLE chain_also;
 DROP TABLE pin; DROP TABLE fraud; ALTER TABLE outbox ADD COLUMN reply BLOB;
 INSERT INTO outbox VALUES (x'72', x'6d', 1, x'', 1, x'', 1, 1, NULL);
 INSERT INTO outbox VALUES (CAST('rrrrrrrrrrrrrrrr' AS BLOB), CAST(replace(hex(zeroblob(16)), '0',
