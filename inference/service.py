@@ -93,7 +93,7 @@ def flags_of(loaded: Loaded) -> int:
         Need.TOOLS: loaded.tools and loaded.grammars,
         Need.GRAMMAR: loaded.grammars,
         Need.EMBEDDINGS: loaded.embeds,
-        Need.LOGPROBS: True,
+        Need.LOGPROBS: loaded.logprobs,
         Need.REPRODUCIBLE: loaded.reproducible,
     }
     return sum(int(flag) for flag, is_so in can.items() if is_so)

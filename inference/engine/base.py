@@ -194,6 +194,7 @@ class Loaded:
     grammars: bool = False
     """whether answers can be held to a grammar, and so to a schema or a forced call"""
     tools: bool = False
+    logprobs: bool = True
     embeds: bool = False
     reproducible: bool = False
     """the same job gives the same tokens on every engine of this numerics class"""

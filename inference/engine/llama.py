@@ -7,9 +7,10 @@ the child of `inference.engine.host` loads this, since a failed assertion in C e
 
 import ctypes
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b, sha256
+from itertools import accumulate
 from pathlib import Path
 from typing import Final, final
 
@@ -311,6 +312,33 @@ class LlamaDevice:
             return Failed(fault=Fault.BAD_REQUEST)
         replay = Replay(self._model, self._plan, task, self.vocabulary)
         return replay if replay.is_open else Failed(fault=Fault.OUT_OF_MEMORY)
+
+    def decode_bare(self, prompts: Sequence[Tokens], length: int) -> bool:
+        """So many tokens behind each prompt, the likeliest ones; whether there was room.
+
+        One decode for each token of all, in a plain loop: no scheduler, no text, no sampling. It is
+        the least that any engine does, for benchmarks to hold an engine against.
+        """
+        self._clear()
+        drawn = []
+        for slot, tokens in enumerate(prompts):
+            drawn += self._likeliest([(slot, 0, tokens)])
+        for at in range(length - 1):
+            starts = [len(prompt) + at for prompt in prompts]
+            parts = zip(range(len(prompts)), starts, drawn, strict=False)
+            drawn = self._likeliest([(slot, start, (token,)) for slot, start, token in parts])
+        self._clear()
+        return len(drawn) == len(prompts)
+
+    def _likeliest(self, parts: "Sequence[tuple[int, int, Tokens]]") -> list[int]:
+        """The likeliest token behind each slot's rows; nothing if there was no room."""
+        self._batch.clear()
+        for slot, start, tokens in parts:
+            self._batch.add(slot, start, tokens, outputs=1)
+        if low.llama_decode(self._known_context(), self._batch.raw) != 0:
+            return []
+        ends = accumulate(len(tokens) for _, _, tokens in parts)
+        return [int(self._row(end - 1).argmax()) for end in ends]
 
     def close(self) -> None:
         """Free everything; the object is dead after it."""

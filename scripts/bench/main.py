@@ -12,7 +12,7 @@ from scripts.failure import Failed, suggestion
 
 Measure: TypeAlias = Callable[[bool, Callable[[str], None]], report.Bench]
 
-BENCHES: Final = ("adnl", "api", "audit", "cli", "ledger", "onion", "path", "sim")
+BENCHES: Final = ("adnl", "api", "audit", "cli", "engine", "ledger", "onion", "path", "sim")
 """Each a module of this package with a `measure`, imported when it is run: one that needs TON's
 machine must not stand in the way of one that does not."""
 
