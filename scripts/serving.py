@@ -13,8 +13,11 @@ import trio
 
 from inference import gguf
 from inference.catalogue import Item
+from inference.engine import upstream
 from inference.engine.base import Engine
 from inference.engine.host import HostedEngine
+from inference.engine.http import Server
+from inference.engine.upstream import UpstreamEngine
 from inference.fit import Need, Wish
 from inference.hardware import Sensors
 from inference.market import Known
@@ -56,6 +59,10 @@ class Model:
 
 def known(settings: Worker, library: Library) -> tuple[Known, ...]:
     """The models that people have names for; where the fake engine is set, its model too."""
+    if settings.upstream and settings.upstream_model:
+        own = upstream.identity(settings.upstream_model)
+        name = settings.upstream_model.lower()
+        return *library.known(), Known(base=name, quant="none", file=own, identity=own)
     if settings.engine != FAKE:
         return library.known()
     fake = _fake_identity(settings.seed)
@@ -79,7 +86,9 @@ def _fake_identity(seed: int) -> bytes:
 
 def check(settings: Worker, library: Library) -> None:
     """Raise `Failed` for a model that is not there or is none, before a node starts to serve it."""
-    if settings.engine != FAKE:
+    if settings.upstream:
+        _server(settings)
+    elif settings.engine != FAKE:
         if find_spec("llama_cpp") is None:
             message = "No model can run here: llama.cpp is not installed."
             raise Failed("failed", message, EXTRA)
@@ -90,7 +99,10 @@ def check(settings: Worker, library: Library) -> None:
 @asynccontextmanager
 async def opened(settings: Worker, library: Library) -> AsyncIterator[tuple[Engine, Model]]:
     """An engine, not loaded yet, and its model. Raises `Failed` if there is no such model."""
-    if settings.engine == FAKE:
+    if settings.upstream:
+        async with _upstream(settings) as opened_upstream:
+            yield opened_upstream
+    elif settings.engine == FAKE:
         async with _fake(settings) as opened_fake:
             yield opened_fake
     else:
@@ -109,6 +121,46 @@ async def _fake(settings: Worker) -> AsyncIterator[tuple[Engine, Model]]:
         await nursery.start(engine.run)
         yield engine, Model(identity=identity, quant=0, label=FAKE, local=None)
         nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def _upstream(settings: Worker) -> AsyncIterator[tuple[Engine, Model]]:
+    server = _server(settings)
+    engine = UpstreamEngine(server, model=settings.upstream_model)
+    names = await engine.models()
+    if not names:
+        raise _unserved(settings, "it does not answer GET /v1/models")
+    name = settings.upstream_model or names[0]
+    if name not in names:
+        raise _unserved(settings, f"it has no model {name}, only {', '.join(names[:8])}")
+    label = name.encode()[-MAX_LABEL:].decode("utf-8", "ignore")
+    async with trio.open_nursery() as nursery:
+        await nursery.start(engine.run)
+        yield engine, Model(identity=upstream.identity(name), quant=0, label=label, local=None)
+        nursery.cancel_scope.cancel()
+
+
+def _server(settings: Worker) -> Server:
+    """Where the server is. Raises `Failed` for what is none, or too far away."""
+    try:
+        server = Server.of(settings.upstream)
+    except ValueError as error:
+        raise _unserved(settings, str(error)) from error
+    if not server.is_near and not settings.upstream_remote:
+        raise _unserved(
+            settings,
+            "it is not on this machine or in the network at home, so that strangers' prompts would "
+            "go to others; worker.upstream_remote = true allows it",
+        )
+    return server
+
+
+def _unserved(settings: Worker, why: str) -> Failed:
+    return Failed(
+        "failed",
+        f"The server {settings.upstream} cannot be served: {why}.",
+        "Set worker.upstream to http://HOST:PORT of one that speaks OpenAI's protocol.",
+    )
 
 
 @asynccontextmanager

@@ -182,6 +182,14 @@ class Worker:
     """tokens a second of the fake engine; 0: as fast as they are read."""
     seed: int = _integer(0, low=0, high=2**63 - 1)
     """Seed of the fake engine."""
+    upstream: str = ""
+    """http://HOST:PORT of a server that speaks OpenAI's protocol and computes instead, as
+    llama-server, Ollama and vLLM do. Its answers cannot be audited."""
+    upstream_model: str = ""
+    """Which of its models; empty: the first that it lists."""
+    upstream_remote: bool = False
+    """Also a server elsewhere than on this machine or in the network at home: it reads the prompts
+    of strangers, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -117,7 +117,7 @@ class UpstreamEngine:
                 await trio.sleep(LOOK_EVERY)
                 if self._state is EngineState.EMPTY:
                     continue
-                misses = 0 if await self._models() else misses + 1
+                misses = 0 if await self.models() else misses + 1
                 self._state = EngineState.LOADING if misses >= MISSES else EngineState.READY
 
     @property
@@ -130,7 +130,7 @@ class UpstreamEngine:
     async def load(self, plan: Plan) -> Loaded | Failed:
         """See what the server has, and measure how fast it is, once."""
         started = time.perf_counter()
-        models = await self._models()
+        models = await self.models()
         if not models:
             return Failed(fault=Fault.UPSTREAM)
         self._model = self._chosen or models[0]
@@ -325,7 +325,7 @@ class UpstreamEngine:
 
     # --- the server ---
 
-    async def _models(self) -> list[str]:
+    async def models(self) -> list[str]:
         """The ids of its models; none if it does not answer."""
         try:
             with trio.move_on_after(LOOK_EVERY):

@@ -307,7 +307,7 @@ def _bench(records: Sequence[Record], *, quick: bool, answers: int, is_builtin: 
     return Bench(
         bench="audit",
         quick=quick,
-        rounds=1,
+        rounds=answers,
         results=results,
         aims=judged(results, bounds),
         notes=notes,

@@ -1,7 +1,7 @@
 """A bare decode loop in a process of its own: reads `streams length` a line, says the seconds.
 
-Run as `python -m scripts.bench.bare MODEL STREAMS CONTEXT`; what the engine's benchmark is held
-against, in the same configuration.
+Run as `python -m scripts.bench.bare MODEL STREAMS CONTEXT THREADS`; what the engine's benchmark is
+held against, in the same configuration.
 """
 
 import json
@@ -15,11 +15,11 @@ from inference.engine.base import Failed, Plan
 WORDS: Final = "Write down what you know of wild silk, moths and the number {}. " * 4
 
 
-def main(path: Path, streams: int, context: int) -> int:
+def main(path: Path, plan: Plan) -> int:
     """Answer lines on standard input until it ends."""
     from inference.engine.llama import LlamaDevice
 
-    device = LlamaDevice.open(path, Plan(context=context, slots=streams), lambda: False)
+    device = LlamaDevice.open(path, plan, lambda: False)
     if isinstance(device, Failed):
         return 1
     for line in sys.stdin:
@@ -34,4 +34,6 @@ def main(path: Path, streams: int, context: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))
+    streams, context, threads = map(int, sys.argv[2:])
+    wanted = Plan(slots=streams, context=context, threads=threads)
+    sys.exit(main(Path(sys.argv[1]), wanted))

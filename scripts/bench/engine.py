@@ -37,7 +37,12 @@ from scripts.failure import Failed
 
 STREAMS: Final = (1, 4, 8, 16)
 CONTEXT: Final = 512
-TOKENS, QUICK_TOKENS = 96, 24
+
+THREADS: Final = max(1, (os.cpu_count() or 2) // 2)
+"""one to a core, for all subjects: two on one core wait for each other, and more on a busy machine
+wait for everybody"""
+
+TOKENS, QUICK_TOKENS = 96, 12
 
 LONG: Final = "Silk is a natural fibre that moths make in three days of work. " * 26
 """a prompt of some 400 tokens, whose reading is what the first token waits for"""
@@ -64,10 +69,10 @@ def measure(quick: bool, say: Say) -> Bench:
     path = catalogue.builtin_path()
     if path is None:
         raise Failed("failed", "The built-in model is not installed.", "See docs/operating.md.")
-    rounds = 1 if quick else 3
+    rounds = 3
     length = QUICK_TOKENS if quick else TOKENS
     results = trio.run(_all, path, rounds, length, say)
-    rows, notes = foreign.measured(path, length, results, say)
+    rows, notes = foreign.measured(path, length, THREADS, results, say)
     return Bench(
         bench="engine",
         quick=quick,
@@ -83,7 +88,7 @@ def measure(quick: bool, say: Say) -> Bench:
 
 
 async def _all(path: Path, rounds: int, length: int, say: Say) -> list[Result]:
-    plan = Plan(context=CONTEXT, slots=max(STREAMS))
+    plan = Plan(context=CONTEXT, slots=max(STREAMS), threads=THREADS)
     with _bare(path, max(STREAMS), CONTEXT) as bare:
         async with _engine(path, plan) as subject:
             results = []
@@ -172,7 +177,8 @@ class Bare:
 
 @contextmanager
 def _bare(path: Path, streams: int, context: int) -> Iterator[Bare]:
-    command = [sys.executable, "-m", "scripts.bench.bare", str(path), str(streams), str(context)]
+    command = [sys.executable, "-m", "scripts.bench.bare", str(path)]
+    command += [str(streams), str(context), str(THREADS)]
     environment = {**os.environ, "GOMP_SPINCOUNT": "1000", "PYTHONPATH": _root()}
     with subprocess.Popen(  # noqa: S603 - our own program
         command,

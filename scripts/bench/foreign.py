@@ -26,7 +26,7 @@ START_WAIT: Final = 120.0
 
 
 def measured(
-    path: Path, length: int, ours: Sequence[Result], say: Callable[[str], None]
+    path: Path, length: int, threads: int, ours: Sequence[Result], say: Callable[[str], None]
 ) -> tuple[list[Result], list[str]]:
     """Rows against it, or a note why there are none."""
     missing = [name for name in NEEDS if importlib.util.find_spec(name) is None]
@@ -36,7 +36,7 @@ def measured(
             "llama-server neither: no binary of it comes with a package"
         ]
     rows = []
-    with server(path, context=512 * max(STREAMS)) as port:
+    with server(path, context=512 * max(STREAMS), threads=threads) as port:
         _seconds(port, 1, 4)
         for count in STREAMS:
             rate = count * length / _seconds(port, count, length)
@@ -55,12 +55,13 @@ def measured(
 
 
 @contextmanager
-def server(path: Path, *, context: int) -> Iterator[int]:
+def server(path: Path, *, context: int, threads: int) -> Iterator[int]:
     """A `llama_cpp.server` on loopback, at the port that it gives."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = int(probe.getsockname()[1])
     command = [sys.executable, "-m", "llama_cpp.server", "--model", str(path)]
     options = ["--host", "127.0.0.1", "--port", str(port), "--n_ctx", str(context)]
+    options += ["--n_threads", str(threads)]
     environment = {**os.environ, "GOMP_SPINCOUNT": "1000"}
     with subprocess.Popen(  # noqa: S603 - an installed package's
         [*command, *options, "--verbose", "false"],

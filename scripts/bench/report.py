@@ -61,7 +61,8 @@ def _judged(row: Result, bound: Bound) -> Aim:
     value = row.ratio if bound.of_ratio else row.value
     assert value is not None
     aim = f">= {bound.least:g}" if bound.most is None else f"<= {bound.most:g}"
-    met = (bound.least or 0.0) <= value <= (bound.most or value)
+    most = value if bound.most is None else bound.most
+    met = (bound.least or 0.0) <= value <= most
     return Aim(name=row.name, aim=f"ratio {aim}" if bound.of_ratio else aim, met=met)
 
 

@@ -29,6 +29,7 @@ def up(
     host: str | None = None,
     port: int | None = None,
     model: str | None = None,
+    upstream: str | None = None,
     changes: Annotated[tuple[str, ...], Parameter(name="--set")] = (),
     detach: bool = False,
     common: Common = PLAIN,
@@ -53,6 +54,8 @@ def up(
         TCP and UDP port to listen on.
     model
         What to serve: path of a GGUF file, or auto.
+    upstream
+        http://HOST:PORT of a server that speaks OpenAI's protocol, to serve what it computes.
     changes
         NAME=VALUE of any setting; may be repeated.
     detach
@@ -65,6 +68,7 @@ def up(
         "node.host": host,
         "node.port": port,
         "worker.model": model,
+        "worker.upstream": upstream,
         **dict(_change(change) for change in changes),
     }
     home = common.home
