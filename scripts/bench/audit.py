@@ -286,12 +286,12 @@ def _bench(records: Sequence[Record], *, quick: bool, answers: int, is_builtin: 
     honest = [record for record in records if record.subject.is_honest]
     cheats = [record for record in records if not record.subject.is_honest]
     results = [
-        Result(name="honest_failed", value=float(_wrong(honest)), unit=""),
-        Result(name="cheats_passed", value=float(_wrong(cheats)), unit=""),
+        Result(name="honest_failed", value=float(_wrong(honest)), unit="workers"),
+        Result(name="cheats_passed", value=float(_wrong(cheats)), unit="workers"),
         Result(
             name="honest_suspended",
             value=float(sum(record.suspended for record in honest)),
-            unit="",
+            unit="answers",
         ),
         *(row for record in records for row in _rows(record)),
     ]
@@ -326,10 +326,11 @@ def _rows(record: Record) -> list[Result]:
     name = record.subject.name
     equal = round(record.equal / record.tokens, 4) if record.tokens else 0.0
     rows = [
-        Result(name=f"{name}_mean_margin", value=round(record.mean, 5), unit=""),
-        Result(name=f"{name}_worst_answer", value=round(record.worst, 5), unit=""),
-        Result(name=f"{name}_tokens_equal", value=equal, unit=""),
+        Result(name=f"{name}_mean_margin", value=round(record.mean, 5), unit="margin"),
+        Result(name=f"{name}_worst_answer", value=round(record.worst, 5), unit="margin"),
+        Result(name=f"{name}_tokens_equal", value=equal, unit="x"),
     ]
     if record.banned_at is not None:
-        rows.append(Result(name=f"{name}_banned_after", value=float(record.banned_at), unit="1"))
+        banned = float(record.banned_at)
+        rows.append(Result(name=f"{name}_banned_after", value=banned, unit="answers"))
     return rows

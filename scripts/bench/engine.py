@@ -356,4 +356,4 @@ async def _audit_cost(subject: Subject, rounds: int, length: int) -> Result:
         scored = await subject.engine.score(task)
         assert isinstance(scored, Scored)
         ratios.append((time.perf_counter() - between) / (between - began))
-    return Result(name="audit_cost_ratio", value=middle(ratios), unit="")
+    return Result(name="audit_cost_ratio", value=middle(ratios), unit="x")
