@@ -44,11 +44,13 @@ class Mouth:
             for leaving in self._twist(circuit, message):
                 self._face.send(circuit, stream, codec.frame(leaving))
 
-    def accept(self, incoming: Incoming, offer: bytes, *, rate: int = 0) -> None:
+    def accept(
+        self, incoming: Incoming, offer: bytes, *, rate: int = 0, resumable: bool = False
+    ) -> None:
         """As `Face.accept`."""
         want = incoming.request.removeprefix(PLAIN)
         signed = self._offering(want, offer.removeprefix(PLAIN))
-        self._face.accept(incoming, PLAIN + signed, rate=rate)
+        self._face.accept(incoming, PLAIN + signed, rate=rate, resumable=resumable)
 
     def close(self, circuit: CircuitId) -> None:
         """As `Face.close`."""
