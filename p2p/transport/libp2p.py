@@ -42,7 +42,7 @@ from p2p.core import Source
 from p2p.entropy import Entropy
 from p2p.errors import Closed, Rejected, RemoteError, Unreachable
 from p2p.identity import PEER_ID_PREFIX, AdnlId, Identity, short_id
-from p2p.transport import frames, reach
+from p2p.transport import courtesies, frames, reach
 from p2p.transport.carrier import CarrierStatistics, Listener, Meet, Tap
 from p2p.transport.links import End, Links
 from p2p.wire import Endpoint, Link
@@ -207,7 +207,7 @@ class Libp2pCarrier:
         task_status: "TaskStatus[bool]" = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """All of one connection, until what it brought has been taken."""
-        connection = _Connection(tcp, dialled=expected is not None)
+        connection = _Connection(tcp, dialled=expected is not None, public=self._identity.public)
         end: End | None = None
         try:
             async with trio.open_nursery() as nursery:
@@ -318,12 +318,13 @@ _READ: Final = 65_536
 _STRANGER_PAUSE: Final = 0.1
 """seconds between two streams that a peer opens: beyond, its own connection waits."""
 
-_NO_SUCH_PROTOCOL: Final = b"\x13/multistream/1.0.0\n\x03na\n"
-"""multistream-select's answer to any proposal. js-libp2p, which asks every peer for a ping, takes
-it as a sign of life, and a reset without it as the end of the connection."""
+_COURTESIES: Final = (courtesies.PING, courtesies.IDENTIFY)
 
-_REFUSAL_PAUSE: Final = 1.0
-"""seconds that a peer has to read it: a reset discards what is unread. So ten such streams wait."""
+_CHOICE_TIME: Final = 5
+"""seconds that a peer has to name a protocol that is to be had: so fifty such streams wait"""
+
+_READ_PAUSE: Final = 1.0
+"""seconds that a peer has to read what it was told: a reset discards what is unread"""
 
 _MAX_BUFFERED: Final = 1_048_576
 """bytes of all streams of a connection that may wait to be read: four of yamux's windows."""
@@ -345,8 +346,9 @@ def _library() -> Iterator[None]:
 class _Connection:
     """libp2p's protocols on one TCP connection. Raises only `RemoteError` and `Unreachable`."""
 
-    def __init__(self, tcp: trio.SocketStream, *, dialled: bool) -> None:
+    def __init__(self, tcp: trio.SocketStream, *, dialled: bool, public: bytes = b"") -> None:
         self.dialled = dialled
+        self._public = public
         self._pipe = _Pipe(tcp)
         self._secure: ISecureConn | None = None
         self._stream: YamuxStream | None = None
@@ -405,19 +407,38 @@ class _Connection:
                 await trio.sleep(_STRANGER_PAUSE)
 
     async def _meet(self, stream: YamuxStream) -> None:
-        """The first stream that asks for the link's protocol is the link; refuse all others."""
+        """The first stream that asks for the link's protocol is the link; others are courtesies."""
         with suppress(Closed), _library():
-            if self.dialled or self._stream is not None:
-                await stream.write(_NO_SUCH_PROTOCOL)
-                await trio.sleep(_REFUSAL_PAUSE)
-            else:
-                await _agree(stream, PROTOCOL, dialled=False)
-                if self._stream is None:
+            match await self._asked(stream):
+                case courtesies.PING:
+                    await _echo(stream)
+                case courtesies.IDENTIFY:
+                    await stream.write(self._about())
+                    await stream.close()
+                case _ if self._stream is None:
                     self._stream = stream
                     self._opened.set()
                     return
+                case _:
+                    pass
+            await trio.sleep(_READ_PAUSE)
         with suppress(Closed), _library():
             await stream.reset()
+
+    async def _asked(self, stream: YamuxStream) -> str:
+        """The protocol that a stream of the peer's is for, of those that are to be had."""
+        wants_link = not self.dialled and self._stream is None
+        names = [PROTOCOL] if wants_link else []
+        chosen, _ = await Multiselect(
+            dict.fromkeys([*names, *map(TProtocol, _COURTESIES)])
+        ).negotiate(MultiselectCommunicator(stream), _CHOICE_TIME)
+        return str(chosen)
+
+    def _about(self) -> bytes:
+        """What identify tells: nothing that a peer who dialled does not know."""
+        ours, theirs = self.endpoints()
+        listening = [] if self.dialled else [ours]
+        return courtesies.about(self._public, [PROTOCOL, *_COURTESIES], listening, theirs)
 
     async def read(self) -> list[bytes]:
         """The bodies of the frames that come next, at least one. Never cancelled, then used on."""
@@ -462,6 +483,18 @@ class _Connection:
     def close(self) -> None:
         """Give the socket back; twice is harmless."""
         self._pipe.stream.socket.close()
+
+
+async def _echo(stream: YamuxStream) -> None:
+    """Give each ping back, until the peer has enough, or has had many."""
+    for _ in range(courtesies.PINGS):
+        data = b""
+        while len(data) < courtesies.PING_SIZE:
+            more = await stream.read(courtesies.PING_SIZE - len(data))
+            if not more:
+                return
+            data += more
+        await stream.write(data)
 
 
 async def _agree(channel: ReadWriteCloser, protocol: TProtocol, *, dialled: bool) -> None:

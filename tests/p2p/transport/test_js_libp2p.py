@@ -82,7 +82,7 @@ def js(nursery):
     return JsPeer(nursery)
 
 
-async def test_js_libp2p_opens_a_link_and_answers_a_query(node, js):
+async def test_js_libp2p_pings_identifies_opens_a_link_and_answers_a_query(node, js):
     js.dial(node, node.identity.peer_id)
     link = await node.spy.up()
 
@@ -100,6 +100,12 @@ async def test_js_libp2p_opens_a_link_and_answers_a_query(node, js):
         "encryption": "/noise",
         "multiplexer": "/yamux/1.0.0",
         "protocol": "/tussah/link/1",
+        "pinged": True,
+        "identified": {
+            "agent": "tussah/1",
+            "peer": node.identity.peer_id,
+            "protocols": ["/ipfs/id/1.0.0", "/ipfs/ping/1.0.0", "/tussah/link/1"],
+        },
         "answered": 1,
     }
 
@@ -118,7 +124,7 @@ async def test_js_libp2p_returns_two_mebibytes_in_pieces_of_its_own(node, js):
     assert node.carrier.statistics().closed == 0
 
 
-async def test_the_monitor_of_js_libp2p_takes_a_refused_ping_for_a_sign_of_life(node, js):
+async def test_the_monitor_of_js_libp2p_has_its_pings_answered(node, js):
     js.dial(node, node.identity.peer_id)
     link = await node.spy.up()
 

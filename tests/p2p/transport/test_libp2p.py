@@ -17,7 +17,7 @@ from p2p import codec, defaults
 from p2p.entropy import seeded
 from p2p.errors import Closed, LocalError
 from p2p.identity import Identity
-from p2p.transport import frames, libp2p, links, reach
+from p2p.transport import courtesies, frames, libp2p, links, reach
 from p2p.transport.libp2p import Libp2pCarrier
 from p2p.wire import FRAME, MAX_FRAMES, Endpoint, Kind, Message, pack
 
@@ -465,16 +465,58 @@ async def test_a_farewell_ends_the_link_without_offence(node, rogue):
 
 
 async def test_other_streams_of_a_peer_are_refused_and_the_link_goes_on(node, rogue, monkeypatch):
-    monkeypatch.setattr(libp2p, "_REFUSAL_PAUSE", 0.05)
+    monkeypatch.setattr(libp2p, "_CHOICE_TIME", 0.05)
     link = await rogue.link(node)
     muxed = rogue.connection._stream.muxed_conn
     for _ in range(3):
         stream = await muxed.open_stream()
         with pytest.raises(MultiselectClientError, match="protocol not supported"):
-            await libp2p._agree(stream, "/ipfs/ping/1.0.0", dialled=True)
+            await libp2p._agree(stream, "/ipfs/kad/1.0.0", dialled=True)
         await until_raises(MuxedStreamError, stream.read, 1)
     await rogue.write(frame(Kind.MESSAGE, 0, b"still here"))
     assert await node.receive() == [(link, Message(Kind.MESSAGE, 0, b"still here"))]
+
+
+async def test_a_stranger_s_pings_come_back_and_no_more_than_some(node, rogue, monkeypatch):
+    monkeypatch.setattr(libp2p, "_READ_PAUSE", 0.1)
+    await rogue.link(node)
+    stream = await rogue.connection._stream.muxed_conn.open_stream()
+    await libp2p._agree(stream, courtesies.PING, dialled=True)
+    for number in range(courtesies.PINGS):
+        await stream.write(bytes([number]) * 32)
+        assert await stream.read(32) == bytes([number]) * 32
+    await stream.write(bytes(32))
+    await until_raises(MuxedStreamError, stream.read, 1)
+
+
+async def test_who_dialled_is_told_what_it_knows(node, rogue):
+    await rogue.link(node)
+    stream = await rogue.connection._stream.muxed_conn.open_stream()
+    await libp2p._agree(stream, courtesies.IDENTIFY, dialled=True)
+    told = await stream.read(500)
+    assert (told[0] & 0x7F) + (told[1] << 7) == len(told) - 2
+    assert node.identity.public in told
+    assert courtesies.multiaddr(node.endpoint) in told
+    assert told.count(b"/tussah/link/1") == 1
+
+
+def test_identify_is_as_libp2p_s_own_protobuf_reads_it():
+    from libp2p.identity.identify.pb.identify_pb2 import Identify
+
+    here, there = Endpoint("192.0.2.7", 4001), Endpoint("2001:db8::1", 65535)
+    told = courtesies.about(b"k" * 32, ["/a", "/b" * 80], [here], there)
+    size, start = told[0] & 0x7F | told[1] << 7, 2
+    assert len(told) == start + size
+    read = Identify.FromString(told[start:])
+    assert read.public_key == b"\x08\x01\x12\x20" + b"k" * 32
+    assert list(read.protocols) == ["/a", "/b" * 80]
+    assert list(read.listen_addrs) == [bytes.fromhex("04c0000207060fa1")]
+    assert read.observed_addr == b"\x29" + there_packed() + b"\x06\xff\xff"
+    assert read.agent_version == read.protocol_version == courtesies.VERSION
+
+
+def there_packed():
+    return bytes.fromhex("20010db8000000000000000000000001")
 
 
 async def test_a_peer_may_try_other_protocols_before_the_links(libp2p_net, node, rogue):
@@ -491,7 +533,7 @@ def try_identify_first(connection, then):
         await muxed.event_started.wait()
         stream = await muxed.open_stream()
         with pytest.raises(Exception, match="not supported"):
-            await libp2p._agree(stream, "/ipfs/id/1.0.0", dialled=True)
+            await libp2p._agree(stream, "/ipfs/kad/1.0.0", dialled=True)
         await then(muxed)
 
     return open_stream

@@ -8,6 +8,8 @@
 
 import { noise } from '@chainsafe/libp2p-noise'
 import { yamux } from '@chainsafe/libp2p-yamux'
+import { identify } from '@libp2p/identify'
+import { ping } from '@libp2p/ping'
 import { tcp } from '@libp2p/tcp'
 import { decode, encode } from '@msgpack/msgpack'
 import { multiaddr } from '@multiformats/multiaddr'
@@ -88,12 +90,15 @@ const node = await createLibp2p({
   transports: [tcp()],
   connectionEncrypters: [noise()],
   streamMuxers: [yamux()],
-  // Asks for a ping, which no node of Tussah has, as it would by default every 10 s.
+  services: { identify: identify({ runOnConnectionOpen: false }), ping: ping() },
+  // Asks for a ping, as it would by default every 10 s.
   connectionMonitor: { pingInterval: 200 }
 })
 try {
   const own = node.peerId.publicKey.raw
   const connection = await node.dial(multiaddr(address))
+  const pinged = await node.services.ping.ping(multiaddr(address))
+  const told = await node.services.identify.identify(connection)
   const stream = await connection.newStream(PROTOCOL)
   stream.send(frame(HELLO, 0, encode([1, Number(network), own, 0])))
   const { greeting, answered } = await serve(stream, connection)
@@ -103,6 +108,8 @@ try {
     encryption: connection.encryption,
     multiplexer: connection.multiplexer,
     protocol: stream.protocol,
+    pinged: pinged >= 0,
+    identified: { agent: told.agentVersion, peer: told.peerId.toString(), protocols: told.protocols },
     answered
   }))
 } finally {
