@@ -1,5 +1,5 @@
 # `make demo` asks a real model a private question on this machine; `make test` is the gate.
-.PHONY: help setup demo test browser compiled quick test-slow test-js fuzz check lint types format lock clean
+.PHONY: help setup demo test browser compiled quick test-slow test-js fuzz loopback soak check lint types format lock clean
 
 BIN := .venv/bin
 JS := .venv/js
@@ -10,6 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 N ?= 1000000
 MINUTES ?= 10
 FIRST ?= 1000
+SEED ?= 1
 # As typed: make would expand a $$ in it.
 override Q := $(value Q)
 export Q
@@ -52,6 +53,9 @@ $(JS)/node_modules/.package-lock.json: tests/p2p/transport/js/package-lock.json 
 
 fuzz: setup ## send a node of ADNL N datagrams (1000000) that are wrong in every way
 	TUSSAH_FUZZ=$(N) $(BIN)/pytest -q -n 0 -m slow tests/p2p/adnl/test_fuzz.py
+
+loopback: setup ## twenty processes on real UDP, held against the same nodes simulated
+	$(BIN)/python -m simulations.agreement --seed $(SEED)
 
 soak: setup ## draw seeds of money under faults for MINUTES (10); what fails is shrunk and kept
 	$(BIN)/python -m simulations.soak --minutes $(MINUTES) --first $(FIRST)

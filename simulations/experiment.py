@@ -73,8 +73,9 @@ class Run:
     log: Annotated[
         str, Form(r"off|digest|full|sample:(0?\.\d+|1(\.0*)?)", "off, digest, full or sample:0.01")
     ] = "digest"
-    level: Literal["L1", "L2"] = "L1"
-    """L1: the discrete-event world; L2: the production driver under a virtual clock"""
+    level: Literal["L1", "L2", "L3"] = "L1"
+    """L1: the discrete-event world; L2: the production driver under a virtual clock; L3: a process
+    a node, on loopback, in real time"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

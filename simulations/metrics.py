@@ -91,6 +91,7 @@ METRICS: Final[Mapping[str, Metric]] = {
     "degree": Metric(_V, "share", "of anonymity: entropy over its maximum"),
     "caught_hop": Metric(_V, "", "hops behind an attacker at which its cell is refused"),
     "true_positive": Metric(_P, "share", "pairs that a correlator rightly joins"),
+    "late_s": Metric(_V, "s", "a wake of this machine behind its time, in a run in real time"),
     "fault_count": Metric(_C, "", "faults that were done, by kind"),
 }
 """Add a line for what a new scenario measures."""
@@ -146,10 +147,20 @@ class Window(NamedTuple):
 
 @final
 class Meter:
-    """Keeps series of what it is told, each at the instant that `clock` gives: Unix seconds."""
+    """Keeps series of what it is told, each at the instant that `clock` gives: Unix seconds.
 
-    def __init__(self, clock: Callable[[], float], *, bucket: float = 1.0) -> None:
+    `sink` hears the name, the value and the label of all of it.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        *,
+        bucket: float = 1.0,
+        sink: Callable[[str, float, str], object] | None = None,
+    ) -> None:
         self.bucket = bucket
+        self._sink = sink
         self._clock = clock
         self._series: dict[Key, Series] = {}
 
@@ -184,6 +195,8 @@ class Meter:
         )
 
     def _add(self, name: str, value: float, label: str) -> None:
+        if self._sink is not None:
+            self._sink(name, value, label)
         key = Key(name, label)
         series = self._series.get(key)
         if series is None:

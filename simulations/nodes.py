@@ -68,7 +68,16 @@ class Town:
     It is the effects: it boots nodes, lets dials end, and hears what the others do not.
     """
 
-    def __init__(self, census: Census, entropy: Entropy, ground: Ground | None = None) -> None:
+    def __init__(
+        self,
+        census: Census,
+        entropy: Entropy,
+        ground: Ground | None = None,
+        *,
+        model: Model = MODEL,
+    ) -> None:
+        """`model`: what workers say that they serve."""
+        self._model = model
         ground = ground or plain(entropy, Network(entropy.fork("udp")))
         self._census = census
         self._entropy = entropy
@@ -95,9 +104,9 @@ class Town:
         listening = {address(node): node for node in range(census.nodes) if self._listens(node)}
         self._dialling = Dialling(self.names, listening, self.links)
 
-    def public(self, node: int) -> bytes:
-        """A node's Ed25519 key."""
-        return self._identities[node].public
+    def identity(self, node: int) -> Identity:
+        """Who a node is."""
+        return self._identities[node]
 
     def rebuild(self, node: int) -> Stack:
         """A node's stack as it is after a start: of its identity, and nothing else it knew."""
@@ -140,7 +149,7 @@ class Town:
         waits = {Transport.UDP: PORT} if role and not listens else {}
         core.start(now, listens, listens, waits)
         if role:
-            models = (MODEL,) if Role.WORKER in role else ()
+            models = (self._model,) if Role.WORKER in role else ()
             core.publish(now, Fields(roles=role, models=models))
 
     def _listens(self, node: int) -> bool:

@@ -16,6 +16,7 @@ from p2p.transport.fabric import EPOCH, on_grid
 from simulations import data, scenarios, stats
 from simulations.experiment import Experiment
 from simulations.log import Checkpoint, EventLog, Record
+from simulations.loopback import Loopback
 from simulations.machine import processor_s, resident_bytes
 from simulations.metrics import Meter, Row, Summary
 from simulations.scenarios import Audit, Scenario, Setting, Violation
@@ -99,8 +100,12 @@ class Trial:
         self.audit = Audit()
         self._scenario: Scenario | None = None
         log = _log(exp.run.log, sink)
-        self.scenario = self._scenario = scenarios.build(
-            Setting(exp=exp, entropy=seeded(seed), meter=self.meter, log=log, audit=self.audit)
+        setting = Setting(
+            exp=exp, entropy=seeded(seed), meter=self.meter, log=log, audit=self.audit
+        )
+        real = exp.run.level == "L3"
+        self.scenario = self._scenario = (
+            Loopback(exp, seed, self.meter) if real else scenarios.build(setting)
         )
 
     @property

@@ -84,6 +84,31 @@ class Stage(Protocol[C]):
         """Take a node down in the middle of whatever it does."""
 
 
+class Playing(Stage[C], Protocol[C]):
+    """A stage that can be run: any of the worlds."""
+
+    def run(self, until: float, max_records: int | None = None) -> bool:
+        """Run to an instant; see `World.run`."""
+
+    def statistics(self) -> FabricStatistics:
+        """A snapshot of the network's counters."""
+
+
+class WorldKind(Protocol[C]):
+    """What makes a world of cores: `World` and `TrioWorld` do."""
+
+    def __call__(
+        self,
+        cores: Sequence[C],
+        network: Fabric,
+        log: EventLog | None,
+        effects: "WorldEffects[C]",
+        *,
+        naming: Naming | None = None,
+        datagrams: Fabric | None = None,
+    ) -> Playing[C]: ...
+
+
 class WorldEffects(Protocol[C]):
     """What events do outside the cores. State kept per node only: nodes run in any order."""
 

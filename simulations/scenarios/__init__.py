@@ -14,6 +14,8 @@ from simulations.experiment import Experiment
 from simulations.log import EventLog
 from simulations.metrics import Meter
 from simulations.reading import WrongExperiment, unknown
+from simulations.seat import Seat
+from simulations.world import WorldKind
 
 MAX_VIOLATIONS: Final = 1_000
 """violations of one run that are kept; more say nothing new."""
@@ -93,6 +95,8 @@ class Setting:
     """None: no log is wanted. A scenario whose nodes name each other otherwise than by index sets
     its `resolve` before the first record."""
     audit: Audit = field(default_factory=Audit)
+    world: WorldKind[Seat] | None = None
+    """What runs the nodes of a message seam instead of what the level says: level L3 needs it."""
 
 
 def build(setting: Setting) -> Scenario:

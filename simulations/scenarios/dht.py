@@ -101,8 +101,8 @@ class Dht:
         self._flooders = _flooders(exp, entropy)
         self._contents: dict[int, bytes] = {}
         self._people.start(warm=exp.nodes.start == "warm")
-        kind = World if exp.run.level == "L1" else TrioWorld
-        self._world: World[Seat] | TrioWorld[Seat] = kind(
+        kind = setting.world or (World[Seat] if exp.run.level == "L1" else TrioWorld[Seat])
+        self._world = kind(
             [member.seat for member in self._people.members],
             under_weather(exp, entropy, land.datagrams),
             self.log,

@@ -69,7 +69,7 @@ class Scan:
         """The nodes that a message names, by id or by key, but the client itself."""
         found = {}
         for node in range(CLIENT):
-            names = (town.names.id(node), town.public(node))
+            names = (town.names.id(node), town.identity(node).public)
             if any(name in message for message in self.said for name in names):
                 found[node] = None
         return list(found)
@@ -115,7 +115,7 @@ def by_link(town, world):
 
 
 def by_datagram(town, world):
-    first = Seed(town.public(0), address_list([address(0)], int(EPOCH)))
+    first = Seed(town.identity(0).public, address_list([address(0)], int(EPOCH)))
 
     async def look_up(core):
         await core.dht.find_nodes(town.names.id(WORKER))
