@@ -143,7 +143,8 @@ class Renewing:
         """One bad credit refuses all: halves tell which, as the mint does not."""
         if err.code is Code.BUSY:
             raise Refused(err)
-        self._size = max(1, size // 2)
+        if err.code is not Code.STALE_KEYSET:
+            self._size = max(1, size // 2)
         if size > 1 or err.code is Code.STALE_KEYSET:
             await self._store.write(lambda c: coins.refused(c, rid))
             return

@@ -301,6 +301,27 @@ async def test_passphrase_in_a_file_opens_it_unattended(home, paying, start, tmp
     await until(node, lambda status: status["money"]["credits_nano"] is not None)
 
 
+async def test_restored_wallet_is_looked_after_until_all_is_found(home, paying, start):
+    """The chain is away: it waits, and says so; a stop begins it anew."""
+    home.path.joinpath("wallet.key").unlink(missing_ok=True)
+    vault.restored(home, " ".join(keystore.make(seeded(1)).words), "", seeded(2))
+    node = await start()
+    status = await until(node, lambda status: status["alerts"])
+    assert "restoring" in [alert["code"] for alert in status["alerts"]]
+    assert home.restoring.exists()
+
+
+async def test_store_of_another_wallet_is_refused(home, paying, start, nursery):
+    async with trio.open_nursery() as inner:
+        node = await inner.start(partial(daemon.run, wanted(home), home=home))
+        await until(node, lambda status: status["money"]["credits_nano"] is not None)
+        inner.cancel_scope.cancel()
+    vault.keep(home, keystore.make(seeded(1)), "", seeded(2), replace=True)
+    alert = await alert_of(await start())
+    assert alert["code"] == "wallet"
+    assert "belongs to another wallet" in alert["message"]
+
+
 async def test_damaged_wallet_key_is_an_alert_and_stays(home, paying, start):
     write_private(home.wallet, "moth\n")
     node = await start()
@@ -402,6 +423,38 @@ def secrets_of(home):
     seeds = [master.secret, master.credit_seed, master.mint_master, " ".join(keys.words).encode()]
     seeds += [master.sub("tussah.payee"), *([home.seed()] if home.seed() else [])]
     return [form for seed in seeds for form in (seed.hex(), seed.hex()[:16], repr(seed))]
+
+
+@pytest.mark.slow
+async def test_words_alone_bring_back_credits_through_a_node(
+    home, profile, start, tmp_path, nursery
+):
+    chain_home, buyer = Home(tmp_path / "chain"), Home(tmp_path / "buyer")
+    run = partial(localchain.run, Wanted(port=0, block_time=BLOCK_TIME), home=chain_home)
+    chain = await nursery.start(run)
+    paying = replace(profile, chain=chain.as_profile, mints=(profile.bootstrap[0].id,))
+    for at in (home, buyer):
+        networks.save(at, paying, replace=True)
+    wallet = funds.persistent_account(buyer, NETWORK)
+    await call(chain_home, "POST", "/fund", {"account": wallet.hex(), "nano": 10**9})
+    await start(node__roles="relay,mint", worker__allow_direct=True)
+    async with trio.open_nursery() as inner:
+        run = partial(daemon.run, wanted(buyer, ask__relays=0), home=buyer)
+        node = await inner.start(run)
+        await until(node, lambda status: status["money"]["wallet_nano"] == 10**9)
+        await until(node, lambda status: status["network"]["mints"] == 1)
+        bought = await call(buyer, "POST", "/credits/buy", {"bundle": "S"})
+        inner.cancel_scope.cancel()
+
+    words, again = " ".join(vault.opened(buyer).words), Home(tmp_path / "again")
+    vault.restored(again, words, "", seeded(1))
+    networks.save(again, paying, replace=True)
+    node = await start(again, ask__relays=0)
+    value = bought["credits"]["value_nano"]
+    await until(node, lambda status: status["money"]["credits_nano"] == value)
+    await until(node, lambda status: "restoring" not in [a["code"] for a in status["alerts"]])
+    (lane,) = (await call(again, "GET", "/lanes"))["lanes"]
+    assert lane["state"] in ("open", "closing", "closed")
 
 
 async def test_purchase_from_chain_to_credits(home, profile, start, tmp_path, nursery, validate):
