@@ -46,6 +46,7 @@ from p2p.onion.handshake import (
     Target,
 )
 from p2p.onion.handshake import Ended as EndCreate
+from p2p.onion.keeping import Keeping
 from p2p.onion.link import LinkCore, Port, Side
 from p2p.onion.links import Links
 from p2p.onion.overview import CircuitView, circuit_view
@@ -79,10 +80,7 @@ class CircuitCore:
         self._count = 0
         self._circuits: dict[int, Circuit] = {}
         self._waiting: dict[AdnlId, dict[CircuitId, None]] = {}
-        self._sessions: dict[bytes, CircuitId] = {}
-        """Circuits to us that may be gone on with."""
-        self._kept = 0
-        """Bytes of answers that are kept, at most."""
+        self._keeping = Keeping()
         self.sent = 0
         """Cells of our own circuits that were sealed."""
         self.received = 0
@@ -101,7 +99,7 @@ class CircuitCore:
             "unsent": sum(circuit.streams.queued for circuit in self._circuits.values()),
             "left": self.left,
             "broken": self.broken,
-            "sessions": len(self._sessions),
+            "sessions": len(self._keeping),
             "kept": sum(circuit.streams.kept for circuit in self._circuits.values()),
         }
 
@@ -428,7 +426,7 @@ class CircuitCore:
         self, now: float, link: LinkCore, number: int, create: EndCreate, claim: Claim
     ) -> None:
         """An asker comes by another way. Who cannot prove that is told no more than strangers."""
-        circuit_id = self._sessions.get(claim.session)
+        circuit_id = self._keeping.find(claim.session)
         circuit = None if circuit_id is None else self._circuits[circuit_id]
         key = _NOBODY if circuit is None or circuit.secrets is None else circuit.secrets.key
         port = self._links.open(link, Side.ANSWERED, circuit_id or 0, number)
@@ -478,11 +476,9 @@ class CircuitCore:
         answered: Answered,
     ) -> None:
         """A circuit to us stands over this link."""
-        if circuit.secrets is not None:
-            self._sessions.pop(circuit.secrets.session, None)
+        before = None if circuit.secrets is None else circuit.secrets.session
         circuit.opened(port, answered)
-        if circuit.streams.keeps:
-            self._sessions[answered.session] = circuit_id
+        self._keeping.stands(circuit_id, circuit, before)
         self._admission.counts["ok"] += 1
         self._timers.set(Key(Due.AGE, circuit_id), now + defaults.CIRCUIT_LIFE)
         self._links.send_handshake(port, Command.CREATED, answered.reply)
@@ -497,12 +493,6 @@ class CircuitCore:
     def _is_paced(self, port: Port) -> bool:
         link = self._links.numbered(port.link)
         return link is not None and link.pacer is not None
-
-    def _check_broken(self) -> None:
-        """Of more than 64 broken circuits the oldest are given up."""
-        broken = [circuit_id for circuit_id, each in self._circuits.items() if _waits(each)]
-        for circuit_id in broken[: -defaults.KEPT_CIRCUITS]:
-            self._end(CircuitId(circuit_id), Lost(CircuitId(circuit_id), None))
 
     # --- inside ---
 
@@ -616,20 +606,7 @@ class CircuitCore:
         circuit.used = now
         self._links.send(now, port, Command.CELL, circuit.seal(cell))
         if circuit.streams.keeps and isinstance(circuit, EndCircuit):
-            self._keep(len(cell.data))
-
-    def _keep(self, size: int) -> None:
-        """Of more than 64 MiB of answers the oldest are kept no longer; counted when it may be."""
-        self._kept += size
-        if self._kept <= defaults.KEPT_BYTES:
-            return
-        keeping = [each for each in self._circuits.values() if isinstance(each, EndCircuit)]
-        self._kept = sum(each.streams.kept for each in keeping)
-        for each in keeping:
-            if self._kept <= defaults.KEPT_BYTES * 3 // 4:
-                break
-            self._kept -= each.streams.kept
-            each.streams.forget()
+            self._keeping.grew(len(cell.data), self._circuits.values())
 
     def _await_slot(self, circuit_id: int, circuit: Circuit) -> None:
         due = None if circuit.shape is None else circuit.shape.due
@@ -719,8 +696,8 @@ class CircuitCore:
         circuit.broken = True
         if isinstance(circuit, ClientCircuit):
             self._events.append(Broken(circuit_id, hop, code))
-        else:
-            self._check_broken()
+        elif (oldest := self._keeping.waits(circuit_id)) is not None:
+            self._end(oldest, Lost(oldest, None))
 
     def _end(self, circuit_id: CircuitId, event: Event) -> None:
         if not _is_left(self._forget(circuit_id)):
@@ -732,8 +709,8 @@ class CircuitCore:
             self._timers.clear(Key(due, circuit_id))
         if isinstance(circuit, ClientCircuit):
             self._unwait(circuit_id, circuit)
-        elif circuit.secrets is not None:
-            self._sessions.pop(circuit.secrets.session, None)
+        else:
+            self._keeping.forget(circuit_id, circuit)
         return circuit
 
     def _unwait(self, circuit_id: CircuitId, circuit: ClientCircuit) -> None:
@@ -757,10 +734,6 @@ _DUES = (
 
 _NOBODY = bytes(32)
 """The key that a proof for an unknown session is held against, for the time it takes."""
-
-
-def _waits(circuit: Circuit) -> bool:
-    return isinstance(circuit, EndCircuit) and circuit.broken
 
 
 def _is_left(circuit: Circuit) -> bool:

@@ -145,8 +145,11 @@ class Streams:
         state = self._streams.get(STREAM)
         if state is None or state.kept is None or received > state.sent:
             raise OnionError("what was not sent, or is not kept, is not sent again")
-        if ended and state.end_at is None:
+        end_at = state.end_at
+        if ended and end_at is None:
             raise OnionError("an END that was not sent")
+        if end_at is not None and not ended and received > end_at:
+            raise OnionError("bytes behind an END that has not come")
         again = bytes(state.kept[received:])
         del state.kept[received:]
         self._queued += len(again)
@@ -160,8 +163,6 @@ class Streams:
         """What was sent, to be sent again, with the END in its place."""
         if state.end_at is None or ended:
             return [_Piece(STREAM, Kind.DATA, again)] if again else []
-        if received > state.end_at:
-            raise OnionError("bytes behind an END that has not come")
         cut, state.end_at = state.end_at - received, None
         pieces = [_Piece(STREAM, Kind.END, again[:cut])]
         return pieces + ([_Piece(STREAM, Kind.DATA, again[cut:])] if again[cut:] else [])

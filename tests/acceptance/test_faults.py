@@ -184,6 +184,16 @@ def test_any_relay_may_be_killed_while_an_answer_runs():
             assert answer["privacy"]["resumed"] == 1
             assert asking.longest < PAUSE
         assert guard not in answer["privacy"]["path"]
+
+        # a relay that stands still: its machine answers for it, so that no connection ends
+        until(lambda: is_quiet(network))
+        asking = Asking(client, seed=5).begun(5)
+        frozen = forwarding(network)[0]
+        frozen.process.send_signal(signal.SIGSTOP)
+        answer = asking.answer()
+        frozen.process.send_signal(signal.SIGCONT)
+        assert answer["answer"] == whole["answer"]
+        assert 4.0 < asking.longest < PAUSE
         assert no_errors(network)
 
 
