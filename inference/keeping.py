@@ -77,7 +77,7 @@ class Keeper:
         """Put the model away whenever nobody has needed it for long enough."""
         while self._idle is not None:
             await trio.sleep(min(LOOK_EVERY, self._idle))
-            if not is_idle():
+            if self._loading is not None or not is_idle():
                 self.use()
             elif trio.current_time() - self._last_use >= self._idle:
                 await self.put_away()

@@ -48,6 +48,19 @@ async def test_work_keeps_it_in_memory(engine, nursery, autojump_clock):
     assert keeper.away
 
 
+async def test_a_model_that_loads_for_somebody_is_not_put_away_meanwhile(
+    engine, nursery, autojump_clock
+):
+    """Loading takes longer than it may be idle, and the prompt is not there yet."""
+    keeper = Keeper(engine, Plan(), idle=1.0, seconds=3.0)
+    nursery.start_soon(keeper.watch, lambda: True)
+    await trio.sleep(5.0)
+    assert keeper.away
+    await keeper.fetch()
+    await trio.sleep(0.5)
+    assert not keeper.away
+
+
 async def test_who_comes_together_waits_for_one_load(engine, nursery, autojump_clock):
     keeper = Keeper(engine, Plan(), seconds=3.0)
     await keeper.put_away()
