@@ -229,3 +229,35 @@ def test_a_payee_cannot_drain_the_payer_by_claiming_often():
     assert before - w.balance() <= 3 * TON
     assert w.balance(PAYEE) == 3 * TON - 50 * CLAIM_COST
     assert w.balance(PAYER) == 0
+
+
+YEAR = 365 * DAY
+
+
+def test_storage_of_decades_is_paid_and_locks_nothing():
+    w = World().open(TON)
+    w.now += 50 * YEAR
+    accepted(w, w.claim(TON // 2))
+    assert w.balance(PAYEE) == TON // 2 - CLAIM_COST
+    accepted(w, w.close(TON // 2))
+    assert w.state is None
+    assert w.balance(PAYER) > TON // 2 - 4 * TON // 10
+
+
+def test_storage_debt_ends_with_the_next_top_up():
+    """A lane that holds its reserve alone is empty after four years: nobody's coins are in it."""
+    w = World().open(RESERVE)
+    w.now += 10 * YEAR
+    for order in (w.claim(TON), w.close(0)):
+        assert not isinstance(order, list), "there is nothing to be claimed, and nothing to pay by"
+    w.send(PAYER, TON, cells.top_up_body())
+    left = w.balance()
+    assert left > TON - 6 * TON // 100
+    accepted(w, w.claim(TON // 2))
+    assert w.balance(PAYEE) == TON // 2 - CLAIM_COST
+    w.start_close()
+    assert w.state.close_at
+    w.now += w.config.close_delay + 1
+    w.finish()
+    assert w.state is None
+    assert w.balance(PAYER) > left - TON // 2 - TON // 50
