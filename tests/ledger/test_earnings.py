@@ -73,6 +73,15 @@ def test_sessions_are_put_together_by_day_and_by_model():
     assert (models[2].answers, models[2].earned) == (0, Nano(200))
 
 
+def test_what_no_mint_will_pay_any_more_is_not_on_its_way():
+    connection = store([session(1, day=5, paid=3, shown=9)])
+    (group,) = earnings.earnings(connection, By.DAY)
+    assert group.unsettled == Nano(600)
+    connection.execute("UPDATE taking SET done = 1")
+    (group,) = earnings.earnings(connection, By.DAY)
+    assert (group.unsettled, group.earned) == (ZERO, Nano(300))
+
+
 @given(
     st.lists(
         st.tuples(
