@@ -489,6 +489,7 @@ class CircuitCore:
         self._gone(now, circuit_id, DESTROYED, killed=True, code=SILENT)
         if port is not None:
             self._links.destroy(now, port, DestroyReason.OTHER)
+            self._links.doubt(now, port)
 
     def _is_paced(self, port: Port) -> bool:
         link = self._links.numbered(port.link)

@@ -339,6 +339,7 @@ class OnionCore:
         link = self._links.at(source)
         if link is None:
             return
+        link.heard = now
         if not datagram or len(datagram) % FRAME_SIZE:
             self._links.strike(link, "not whole frames")
         else:

@@ -254,6 +254,8 @@ class LinkCore:
         self.fair_listed = Bucket(*defaults.FAIR_LISTED)
         self.written = 0.0
         """When the last write left."""
+        self.heard = 0.0
+        """When anything last came."""
         self.silence = 0.0
         """Seconds without a write until PADDING."""
         self.pacer: Pacer | None = None

@@ -77,6 +77,7 @@ class Links:
         self._count += 1
         link = LinkCore(self._count, source, peer, dialled=dialled, entropy=self._entropy)
         link.counted_listed = listed
+        link.heard = now
         self._unlisted += not listed
         self._by_number[link.number] = self._by_source[source] = link
         self._by_peer.setdefault(peer, []).append(link)
@@ -165,6 +166,15 @@ class Links:
             link.condemned = True
             self.condemned.append(link)
             self.events.append(CloseLink(link.source, reason))
+
+    def doubt(self, now: float, port: Port) -> None:
+        """Nothing comes on a circuit that should: if nothing at all does, the link is dead.
+
+        As after a change of address, of which TCP hears nothing for a long time.
+        """
+        link = self._by_number.get(port.link)
+        if link is not None and link.heard + defaults.CIRCUIT_QUIET <= now:
+            self.condemn(link, "silent")
 
     def idle(self, now: float, link: LinkCore, *, keep: bool) -> None:
         """The link's idle time is over: say so unless it is to be kept, and count anew."""

@@ -16,10 +16,11 @@ from inference.asking import (
     AskCore,
     State,
 )
-from inference.asking_effects import Leave, Open, Upload
+from inference.asking_effects import Leave, Open, Resume, Upload
 from inference.blame import PATIENCE
 from inference.engine.base import ChatMessage
 from inference.market import BAN, COOL_LOST, COOL_REFUSED, Known, Memory, Reason
+from inference.mending import MEND_PAUSE, MEND_WAIT
 from inference.protocol import (
     PLAIN,
     Abort,
@@ -70,6 +71,7 @@ class Asker:
         self.events = []
         self.opens = []
         self.left = []
+        self.resumes = []
         self.upload = None
         self.do(lambda core, now: core.start(now))
 
@@ -94,6 +96,8 @@ class Asker:
                 self.opens.append(event)
                 path = [*RELAYS, event.worker][-1 - self.policy.relays :]
                 self.do(lambda core, now: core.opening(now, event.attempt, path))
+            case Resume():
+                self.resumes.append(event)
             case Upload():
                 self.upload = event
             case Leave():
@@ -179,6 +183,22 @@ class Asker:
     def loses(self, hop, code=FailCode.NEXT_LOST):
         attempt = self.attempt
         self.do(lambda core, now: core.lost(now, attempt, hop, code))
+
+    def breaks(self, hop, code=FailCode.NEXT_LOST):
+        attempt = self.attempt
+        self.do(lambda core, now: core.broken(now, attempt, hop, code))
+        return self
+
+    def fails_again(self, hop, status):
+        attempt = self.attempt
+        self.do(lambda core, now: core.unresumed(now, attempt, hop, status))
+        return self
+
+    def goes_on(self, path=RELAYS):
+        attempt, worker = self.attempt, self.opens[-1].worker
+        self.do(lambda core, now: core.resuming(now, attempt, [*path, worker]))
+        self.do(lambda core, now: core.resumed(now, attempt))
+        return self
 
     def receipt(self, text="", written=0, signer=None, **changes):
         session = protocol.session_of(self.offered.removeprefix(PLAIN))
@@ -793,6 +813,94 @@ def test_a_circuit_lost_within_the_answer(asker, hop, said, code):
     ask.loses(hop, said)
     assert (ask.last.code, ask.last.text) == (code, "wild silk")
     assert ask.policy.memory.sizes()["cooling"] == (code == "worker_lost")
+
+
+# --- circuits that are replaced ---
+
+OTHERS = tuple(bytes([n]) * 32 for n in (104, 105, 106))
+
+
+def test_an_answer_goes_on_over_another_circuit(asker):
+    ask = asker().streaming().says(ANSWER).breaks(0)
+    (resume,) = ask.resumes
+    assert (resume.attempt, resume.worker) == (ask.attempt, ask.worker.id)
+    assert resume.suspects == (RELAYS[1],)
+    ask.goes_on(OTHERS).says(Chunk(first=2, ids=(3,), text=".")).bills("wild silk.", 3)
+    assert isinstance(ask.last, Done)
+    assert (ask.last.text, ask.last.resumed) == ("wild silk.", 1)
+    assert ask.last.path[:3] == OTHERS
+    assert len(ask.opens) == 1
+
+
+def test_after_a_silence_every_relay_is_gone_around(asker):
+    ask = asker().streaming().breaks(None, onion.SILENT)
+    assert ask.resumes[0].suspects == RELAYS
+
+
+def test_a_path_that_fails_is_followed_by_another_in_a_moment(asker):
+    ask = asker().streaming().says(ANSWER).breaks(None, 0)
+    assert ask.resumes[0].suspects == (RELAYS[0],)
+    ask.fails_again(1, Hop.UNREACHABLE)
+    assert len(ask.resumes) == 1
+    ask.wait(MEND_PAUSE)
+    assert ask.resumes[1].suspects == (RELAYS[0], RELAYS[2])
+    ask.fails_again(None, None)
+    ask.wait(MEND_PAUSE)
+    assert len(ask.resumes) == 3
+    assert not isinstance(ask.last, AskFailed)
+
+
+def test_an_answer_whose_circuit_is_not_replaced_in_time_is_lost(asker):
+    ask = asker().streaming().says(ANSWER).breaks(0)
+    ask.wait(MEND_WAIT)
+    assert (ask.last.code, ask.last.text) == ("circuit_lost", "wild silk")
+    assert ask.left == [ask.attempt]
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_two_relays_that_cannot_reach_the_worker_are_believed(asker, said):
+    ask = asker().streaming()
+    if said:
+        ask.says(ANSWER)
+    first = ask.opens[-1].worker
+    ask.breaks(2)
+    assert ask.resumes
+    ask.fails_again(2, Hop.UNREACHABLE)
+    if said:
+        assert ask.last.code == "worker_lost"
+    else:
+        assert ask.opens[-1].worker != first
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_a_worker_that_has_forgotten_is_lost_unless_nothing_had_come(asker, said):
+    ask = asker().streaming()
+    if said:
+        ask.says(ANSWER)
+    ask.breaks(1).fails_again(3, Hop.REFUSED)
+    if said:
+        assert ask.last.code == "worker_lost"
+    else:
+        assert len(ask.opens) == 2
+        assert ask.opens[0].worker == ask.opens[1].worker
+
+
+def test_a_prompt_that_was_on_its_way_goes_on(asker):
+    """It is whole while the circuit is being replaced: the worker's silence counts from then."""
+    ask = asker().listed().opened().breaks(0).uploaded().goes_on()
+    ask.wait(25.0)
+    ask.says(ANSWER).bills("wild silk", 2)
+    assert isinstance(ask.last, Done)
+
+
+def test_what_comes_of_a_circuit_that_was_left_does_nothing(asker):
+    ask = asker().streaming().says(ANSWER).breaks(0)
+    ask.do(lambda core, now: core.stop(now))
+    events = len(ask.events)
+    ask.goes_on().fails_again(2, Hop.UNREACHABLE)
+    ask.wait(20.0)
+    assert len(ask.events) == events
+    assert len(ask.resumes) == 1
 
 
 def test_a_circuit_lost_before_the_answer_is_built_anew(asker):

@@ -195,6 +195,41 @@ def test_silent_relay_is_gone_around_within_seconds(asked):
     assert asked.heard == ANSWER
 
 
+def test_dead_line_to_the_guard_is_given_up_and_the_guard_dialled_anew(make_net):
+    """As when a laptop has another address: TCP goes on believing, and no other relay is there."""
+    asked = Asked(make_net(), relays=3)
+    net, guard = asked.net, asked.path[0]
+    asked.ask()
+    asked.net.run(0.5)
+    asked.answer(ANSWER[:2_000])
+    net.run(0.5)
+    (old,) = asked.client.links
+    ends = (asked.client, guard)
+    net.cut = lambda now, sender, receiver, data: (
+        None if sender in ends and receiver in ends else data
+    )
+    net.until(lambda: asked.client.said(Broken))
+    assert old not in asked.client.links
+    net.cut = None
+    asked.resume()
+    asked.answer(ANSWER[2_000:], end=True)
+    net.until(lambda: asked.client.said(Ended))
+    assert asked.heard == ANSWER
+
+
+def test_silence_of_another_relay_costs_no_link(asked):
+    net = asked.net
+    asked.ask()
+    net.run(0.5)
+    mute = asked.path[2]
+    net.cut = lambda now, sender, receiver, data: None if sender is mute else data
+    net.call(asked.path[0], lambda core, now: None)
+    other = net.open(asked.client, net.path(asked.path[0], asked.relays[3], asked.worker))
+    net.until(lambda: asked.client.said(Broken))
+    assert asked.client.links
+    assert other
+
+
 def test_long_silence_of_a_worker_that_is_there_breaks_nothing(asked):
     asked.ask()
     asked.net.run(300.0)
