@@ -308,11 +308,20 @@ K = TypeVar("K", bound=bytes)
 
 @final
 class Memory:
-    """Whom this process does not ask again for a while; one per node, shared by all its asks."""
+    """Whom this node does not ask again for a while; one per node, shared by all its asks.
 
-    def __init__(self) -> None:
+    `banned` are the bans that an earlier process left.
+    """
+
+    def __init__(self, banned: Mapping[bytes, float] | None = None) -> None:
         self._cooling: dict[AdnlId, float] = {}
         self._banned: dict[bytes, float] = {}
+        for group, until in (banned or {}).items():
+            _remember(self._banned, group, until)
+
+    def bans(self) -> dict[bytes, float]:
+        """Until when which operators are not asked."""
+        return dict(self._banned)
 
     def refused(self, now: float, worker: AdnlId) -> None:
         """A worker said no: it may be busy still."""

@@ -10,7 +10,6 @@ import trio
 
 from inference import client as asker
 from inference.client import Answer, AskRequest, Done, Policy
-from inference.market import Memory
 from ledger import tariff
 from ledger.money import Nano
 from p2p.errors import LocalError
@@ -18,6 +17,7 @@ from p2p.onion.shaping import Shaping
 from scripts.api import status as statuses
 from scripts.api.answer import Terms
 from scripts.api.asking import Wish
+from scripts.bans import Bans
 from scripts.failure import Failed
 from scripts.node.roles import Roles
 from scripts.node.site import Site
@@ -32,7 +32,7 @@ class Asks:
     def __init__(self, site: Site, roles: Roles) -> None:
         self._site = site
         self._roles = roles
-        self._memory = Memory()
+        self._bans = Bans(site.home)
         self._quiet = trio.Event()
         self.running = 0
         """Requests under way."""
@@ -67,6 +67,7 @@ class Asks:
         try:
             yield
         finally:
+            self._bans.keep()
             self.running -= 1
             self._ended += 1
             if not self.running and self._site.stopping.is_set():
@@ -79,7 +80,7 @@ class Asks:
         settings, money, treasury = self._site.settings, self._site.policy, self._roles.treasury
         return Policy(
             known=self._site.known(),
-            memory=self._memory,
+            memory=self._bans.memory,
             relays=settings.ask.relays if wish.relays is None else wish.relays,
             shaping=self._shaping(wish),
             swift=settings.ask.swift if wish.swift is None else wish.swift,
