@@ -72,6 +72,7 @@ METRICS: Final[Mapping[str, Metric]] = {
     "loss_ticks": Metric(_V, "ticks", "lost by an honest party in an attack on a session"),
     "spends": Metric(_C, "", "what a mint says to credits: locked, or why not"),
     "open_offers": Metric(_L, "", "offers of a worker that nobody has taken up"),
+    "queue_bytes": Metric(_L, "bytes", "cells queued in the node that has most of them"),
     "messages": Metric(_C, "", "payloads sent, by protocol"),
     "bytes": Metric(_C, "bytes", "sent, with what packets add, by protocol"),
     "dropped": Metric(_C, "", "payloads that came nowhere, by reason"),

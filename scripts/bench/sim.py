@@ -38,6 +38,9 @@ LARGE_SECONDS: Final = 3.0
 FULL: Final = 30
 """nodes with the whole stack, each of which stands for seven of them that ask"""
 
+FULL_LARGE_SECONDS: Final = 2.0
+"""virtual seconds of a thousand of them, who join; docs/reports/full-nodes.md has them at work"""
+
 WAKES: Final = 100_000
 """wakes of a bare loop"""
 
@@ -80,13 +83,19 @@ def measure(quick: bool, say: Callable[[str], None]) -> Bench:
     say(f"{rounds} runs of {SMALL} nodes for {SECONDS:g} virtual seconds, bare loops between them")
     small, loops = _small(rounds)
     results = _rates(small, loops)
-    results.append(_full(say))
+    say(f"{FULL} full nodes for {SECONDS:g} virtual seconds")
+    done = run(_town(FULL, SECONDS))
+    results.append(
+        Result(name="full_node_events_per_cpu_second_30", value=round(done.rate, 1), unit="1/s")
+    )
     notes = [*NOTES, *_absent(loops)]
     if quick:
-        notes.append(f"{LARGE} nodes are left out: --quick")
+        notes.append(f"{LARGE} nodes, and {SMALL} full ones, are left out: --quick")
     else:
         say(f"{LARGE} nodes for {LARGE_SECONDS:g} virtual seconds")
         results += _large(loops["heapq"])
+        say(f"{SMALL} full nodes for {FULL_LARGE_SECONDS:g} virtual seconds")
+        results += _full()
     return Bench(
         bench="sim",
         quick=quick,
@@ -147,13 +156,21 @@ def _large(loop: list[float]) -> list[Result]:
     ]
 
 
-def _full(say: Callable[[str], None]) -> Result:
-    say(f"{FULL} full nodes for {SECONDS:g} virtual seconds")
-    exp = load({"name": "bench-town", "scenario": "town"}).with_(
-        {"run.nodes": FULL, "run.until": SECONDS}
+def _full() -> list[Result]:
+    done = run(_town(SMALL, FULL_LARGE_SECONDS))
+    return [
+        Result(name="events_per_cpu_second_1000_full", value=round(done.rate, 1), unit="1/s"),
+        Result(
+            name="cpu_seconds_per_virtual_second_1000_full", value=round(done.cost, 3), unit="s"
+        ),
+        Result(name="build_seconds_1000_full", value=round(done.build_s, 2), unit="s"),
+    ]
+
+
+def _town(nodes: int, seconds: float) -> Experiment:
+    return load({"name": "bench-town", "scenario": "town"}).with_(
+        {"run.nodes": nodes, "run.until": seconds}
     )
-    done = run(exp)
-    return Result(name="full_node_events_per_cpu_second_30", value=round(done.rate, 1), unit="1/s")
 
 
 # --- one run ---

@@ -5,7 +5,7 @@ next honest hop, since every hop checks every cell: there the circuit ends.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Final, TypeAlias, final
+from typing import Final, Protocol, TypeAlias, final
 
 from p2p.core import Core, Event, Send, Source
 from p2p.entropy import Entropy
@@ -39,6 +39,13 @@ def drop(frame: bytes) -> Sequence[bytes]:
     return []
 
 
+class Plotting(Protocol):
+    """What becomes of the frames of a node in an attacker's hands."""
+
+    def apply(self, frame: bytes) -> Sequence[bytes]:
+        """What leaves in the place of a frame."""
+
+
 @final
 class Plot:
     """Which cell of all that meddlers send is twisted, and how; one at a time."""
@@ -54,8 +61,8 @@ class Plot:
         self._twist, self._after = twist, after
 
     def apply(self, frame: bytes) -> Sequence[bytes]:
-        """What leaves in the place of a cell."""
-        if self._twist is None:
+        """What leaves in the place of a frame; only cells are meddled with."""
+        if self._twist is None or frame[4] != Command.CELL:
             return [frame]
         if self._after:
             self._after -= 1
@@ -69,7 +76,7 @@ class Plot:
 class Meddler:
     """A core in the hands of an attacker. Its commands are the core's."""
 
-    def __init__(self, core: Core, plot: Plot) -> None:
+    def __init__(self, core: Core, plot: Plotting) -> None:
         self._core = core
         self._plot = plot
 
@@ -104,15 +111,12 @@ class Meddler:
         frames = [
             leaving
             for start in range(0, len(message.payload), FRAME_SIZE)
-            for leaving in self._leaving(message.payload[start : start + FRAME_SIZE])
+            for leaving in self._plot.apply(message.payload[start : start + FRAME_SIZE])
         ]
         if not frames:
             return []
         data = pack(Message(message.kind, message.number, b"".join(frames)))
         return [Send(send.to, data)]
-
-    def _leaving(self, frame: bytes) -> Sequence[bytes]:
-        return self._plot.apply(frame) if frame[4] == Command.CELL else [frame]
 
 
 _ONION: Final = bytes([Kind.ONION])

@@ -14,7 +14,7 @@ DUPLICATES = replace(SMALL, kinds=(Kind.DUPLICATE, Kind.SLOW), rate=0.5)
 LOSSES = replace(SMALL, kinds=(Kind.DROP, Kind.CLOG), rate=0.5)
 REPEATS = replace(SMALL, kinds=(Kind.DUPLICATE, Kind.DROP), rate=0.5)
 DAMAGE = replace(SMALL, kinds=(Kind.TRUNCATE, Kind.CORRUPT), rate=0.5)
-OLD_DISKS = replace(SMALL, kinds=(Kind.ERASE, Kind.CRASH), rate=0.5, asks=5, until=60.0)
+OLD_DISKS = replace(SMALL, kinds=(Kind.ERASE, Kind.CRASH), rate=0.15, asks=5, until=60.0)
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ PLANTED = (
     Planted("refund_twice", "I1", SMALL, 0, 0),
     Planted("no_nonce", "I2", DUPLICATES, 80, 3),
     Planted("ticks_ahead", "I4", SMALL, 0, 0),
-    Planted("nullifiers_in_memory", "I5", OLD_DISKS, 73, 5),
+    Planted("nullifiers_in_memory", "I5", OLD_DISKS, 90, 2),
     Planted("forgotten_timeout", "I6", LOSSES, 21, 2),
     Planted("lock_again", "I7", REPEATS, 19, 1),
     Planted("unchecked_length", "I11", DAMAGE, 0, 1),

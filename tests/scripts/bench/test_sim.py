@@ -16,6 +16,9 @@ NAMES = {
     "cpu_seconds_per_virtual_second_10000",
     "build_seconds_10000",
     "peak_mb_10000",
+    "events_per_cpu_second_1000_full",
+    "cpu_seconds_per_virtual_second_1000_full",
+    "build_seconds_1000_full",
 }
 
 
@@ -23,7 +26,7 @@ NAMES = {
 def _small(monkeypatch):
     """Figures of this mean nothing; it only takes less time."""
     small = {"SMALL": 20, "LARGE": 30, "FULL": 5, "WAKES": 2_000, "SECONDS": 1.0}
-    for name, value in {**small, "LARGE_SECONDS": 0.5}.items():
+    for name, value in {**small, "LARGE_SECONDS": 0.5, "FULL_LARGE_SECONDS": 0.5}.items():
         monkeypatch.setattr(sim, name, value)
 
 

@@ -1,12 +1,16 @@
 """Full nodes as an experiment."""
 
+from contextlib import nullcontext
+
 import pytest
 
 from p2p.entropy import seeded
 from p2p.transport.fabric import EPOCH
 from simulations import scenarios
+from simulations.adversary.slow_reader import HELD
 from simulations.experiment import load
 from simulations.log import EventLog
+from simulations.memo import Seals
 from simulations.metrics import Meter
 from simulations.reading import WrongExperiment
 from simulations.scenarios import Setting
@@ -47,3 +51,47 @@ def test_questions_are_answered_through_the_whole_stack():
 def test_town_without_a_path_is_refused():
     with pytest.raises(WrongExperiment, match="5 nodes"):
         build(**{"run.nodes": 4})
+
+
+@pytest.mark.slow
+def test_seals_that_are_remembered_change_nothing(monkeypatch):
+    kept, _ = build()
+    kept.run(EPOCH + 15.0)
+    monkeypatch.setattr(Seals, "kept", lambda self: nullcontext())
+    plain, _ = build()
+    plain.run(EPOCH + 15.0)
+    assert kept.log.digest == plain.log.digest
+    for core in (*kept.nodes, *plain.nodes):
+        core.finish()
+
+
+@pytest.mark.slow
+def test_who_reads_nothing_fills_a_window_of_each_relay_and_no_more():
+    clients = {"run.nodes": 10, "run.until": 22.0}
+    scenario, meter = build(adversary=[{"kind": "slow_reader", "nodes": [8]}], **clients)
+    scenario.run(EPOCH + 22.0)
+    found = {str(one.key): one for one in meter.summary()}
+    most = found["queue_bytes{relay}"].quantiles[100]
+    assert 0 < most <= HELD
+    assert found["ask_outcome{answer}"].total >= 5
+    for core in scenario.nodes:
+        core.finish()
+
+
+@pytest.mark.slow
+def test_a_flood_of_circuits_leaves_others_their_answers():
+    clients = {"run.nodes": 10, "run.until": 22.0}
+    flood = {"kind": "flooder", "nodes": [8], "rate": 20.0, "seconds": 6.0}
+    scenario, meter = build(adversary=[flood], **clients)
+    scenario.run(EPOCH + 22.0)
+    found = {str(one.key): one for one in meter.summary()}
+    assert found["ask_outcome{answer}"].total >= 5
+    for core in scenario.nodes:
+        core.finish()
+
+
+def test_attackers_of_a_town_are_its_clients():
+    with pytest.raises(WrongExperiment, match="from 6 to 8"):
+        build(adversary=[{"kind": "slow_reader", "nodes": [1]}])
+    with pytest.raises(WrongExperiment, match="adversary tempter"):
+        build(adversary=[{"kind": "tempter"}])
