@@ -291,6 +291,11 @@ def known(name: str) -> str:
     return name
 
 
+def parse(name: str, text: str) -> object:
+    """A value of a setting, out of what a person wrote. Raises `Failed` (`invalid_setting`)."""
+    return value(_merge(Settings(), "", {known(name): (text, "as given")}), name)
+
+
 def value(settings: Settings, name: str) -> object:
     """What a setting is, by its dotted name."""
     found: object = settings

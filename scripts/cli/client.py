@@ -13,6 +13,9 @@ from scripts.cli.words import at_home
 from scripts.failure import Document, Failed, parse
 from scripts.home import Home
 
+MOST_LOG = 16 * 1024 * 1024
+"""bytes of a log that a start goes on with: months of a quiet node"""
+
 
 def reach(home: Home) -> Path:
     """The control socket of the running node.
@@ -53,6 +56,7 @@ def start_detached(home: Home, options: list[str]) -> Document:
     home.prepare()
     command = [sys.executable, "-P", "-m", "scripts.cli.main", "up", *options]
     command += ["--json", "--home", str(home.path)]
+    _turn_over(home.log)
     log = os.open(home.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     with os.fdopen(log, "ab") as log_file:
         process = subprocess.Popen(  # noqa: S603 - our own program
@@ -65,6 +69,12 @@ def start_detached(home: Home, options: list[str]) -> Document:
     assert process.stdout is not None
     with process.stdout as pipe:
         return _first_word(pipe.readline(), home)
+
+
+def _turn_over(log: Path) -> None:
+    """Begin a new log if the old one is long; the one before the old is forgotten."""
+    if log.exists() and log.stat().st_size > MOST_LOG:
+        log.replace(log.with_name(f"{log.name}.1"))
 
 
 def _first_word(line: bytes, home: Home) -> Document:

@@ -74,10 +74,7 @@ def set_(name: str, value: str, /, *, common: Common = PLAIN) -> int:
     value
         true or false, a number, text, or words with commas between them.
     """
-    chosen, _ = settings.load(
-        flags={settings.known(name): value}, environ={}, file=Path(os.devnull)
-    )
-    _change(common.home, name, settings.value(chosen, name))
+    _change(common.home, name, settings.parse(name, value))
     return _changed(name, common)
 
 

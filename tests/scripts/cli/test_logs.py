@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from scripts.cli import logs
+from scripts.cli import client, logs
 
 LINES = [
     {"timestamp": "2026-11-29T10:00:00Z", "level": "info", "event": "node.up", "relays": 3},
@@ -82,3 +82,14 @@ def test_the_setting_says_where_the_log_is(shell, tmp_path):
     (tmp_path / "mine.log").write_text('{"event": "mine"}\n')
     shell("config", "set", "log.file", str(tmp_path / "mine.log"))
     assert shell("logs")[1] == "mine\n"
+
+
+def test_a_long_log_is_turned_over_when_a_node_starts(shell, log):
+    before = log.read_text()
+    client._turn_over(log)
+    assert log.read_text() == before
+    with log.open("r+b") as file:
+        file.truncate(client.MOST_LOG + 1)
+    client._turn_over(log)
+    assert not log.exists()
+    assert log.with_name("node.log.1").stat().st_size == client.MOST_LOG + 1
