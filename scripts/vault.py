@@ -68,11 +68,17 @@ def made(home: Home, entropy: Entropy) -> Keys:
 def keep(
     home: Home, keys: Keys, passphrase: str, entropy: Entropy, *, replace: bool = False
 ) -> None:
-    """Write the file; durable before this returns.
+    """Write the file; durable before this returns. Raises `Failed` if the disk does not take it.
 
     Raises `FileExistsError` for a wallet that is there, unless it may be replaced.
     """
-    write_private(home.wallet, keystore.seal(keys, passphrase, entropy), replace=replace)
+    try:
+        write_private(home.wallet, keystore.seal(keys, passphrase, entropy), replace=replace)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        message = f"{home.wallet} cannot be written: {os.strerror(error.errno or 0)}."
+        raise Failed("failed", message, "See to the disk; what was there is as it was.") from error
 
 
 def restored(

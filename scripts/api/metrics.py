@@ -37,6 +37,7 @@ class Snapshot:
         yield from self._network()
         yield from self._circuits()
         yield from self._worker()
+        yield from self._money()
 
     def _network(self) -> Iterator[Metric]:
         state = self.state
@@ -76,6 +77,34 @@ class Snapshot:
         if purse is not None:
             earned = purse.totals.earned.value
             yield CounterMetricFamily("tussah_earned_nano", "Nanotons earned.", earned)
+
+    def _money(self) -> Iterator[Metric]:
+        purse = self.state.purse
+        if purse is None:
+            return
+        totals = purse.totals
+        held = {
+            "credits": totals.credits.value,
+            "set_aside": totals.credits.in_flight,
+            "due": totals.due,
+            "owed": totals.owed,
+            "spent_today": totals.spent_today,
+        }
+        if purse.balance is not None:
+            held["wallet"] = purse.balance
+        if purse.minted is not None:
+            held["outstanding"] = purse.minted.outstanding
+            coins = {"issued": purse.minted.issued, "redeemed": purse.minted.redeemed}
+            family = GaugeMetricFamily(
+                "tussah_mint_credits", "Credits of keysets that live.", labels=["what"]
+            )
+            for what, count in coins.items():
+                family.add_metric([what], count)
+            yield family
+        nano = GaugeMetricFamily("tussah_nano", "Nanotons, by where they are.", labels=["what"])
+        for what, amount in held.items():
+            nano.add_metric([what], amount.value)
+        yield nano
 
 
 def _by(name: str, about: str, label: str, counts: Mapping[str, int]) -> CounterMetricFamily:

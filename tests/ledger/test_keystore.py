@@ -41,8 +41,12 @@ def test_file_is_what_the_format_says():
     assert plain == b"m" * 32 + b"luna atlas " * 11 + b"luna atlas"
 
 
-def test_usual_costs_are_what_is_promised():
-    file = sealed(passes=keystore.PASSES, memory=keystore.MEMORY)
+def test_usual_costs_are_what_is_promised(monkeypatch):
+    """Not paid here: a second of a core."""
+    paid = []
+    monkeypatch.setattr(argon2id, "kdf", lambda *given, **costs: paid.append(costs) or bytes(32))
+    file = keystore.seal(KEYS, PHRASE, seeded(1))
+    assert paid == [{"opslimit": 3, "memlimit": 256 << 20}]
     assert file[5:17] == (3).to_bytes(4, "little") + (256 << 20).to_bytes(8, "little")
 
 

@@ -138,7 +138,7 @@ async def test_those_that_were_spent_are_told_from_the_rest(scene):
             )
         await other.write(lambda c: c.execute("UPDATE credit SET state = 'found'"))
         keep = await scene.store.read(
-            lambda c: list(c.execute("SELECT i FROM credit WHERE j IN (12, 20) ORDER BY i"))
+            lambda c: list(c.execute("SELECT i FROM credit WHERE j <> 12 ORDER BY i"))
         )
         for (i,) in keep:  # these alone are not spent
             await scene.store.write(
@@ -147,8 +147,7 @@ async def test_those_that_were_spent_are_told_from_the_rest(scene):
         await scene.renewed()
         scene.renewing._store, scene.store = other, other
         await scene.renewed()
-        kept = worth([12, 12, 20, 20])
-        assert (await scene.coins())[1] == kept
+        assert (await scene.coins())[1] == BUNDLE - worth([12, 12])
         assert (await scene.coins("spent"))[1] == BUNDLE
         assert (await scene.coins("found"))[1] == Nano(0)
         await scene.balances(BUNDLE)

@@ -9,7 +9,6 @@ import trio
 
 from ledger.keys import Master
 from ledger.mintkeys import MintKeys
-from ledger.money import ZERO
 from ledger.payee import Payee
 from ledger.payment import CannotPay, PayTerms, Unpaid
 from ledger.policy import DEV
@@ -25,6 +24,8 @@ from tests.ledger.parties import NOW, WORKER
 from tests.ledger.street import FakeLanes, Ground
 from tests.ledger.test_fault_points import Line
 from tests.ledger.village import TICK
+
+POLICY = replace(DEV, bundle="S", float_cap=TICK * 1_360)
 
 FIRST, SECOND, OTHER = (Identity(letter * 32) for letter in (b"1", b"2", b"3"))
 
@@ -75,7 +76,9 @@ async def town(monkeypatch, autojump_clock):
         master = Master(b"A" * 32)
         lanes = FakeLanes(ground, stores[0], master, seeded(1))
         town.purse = Purse(
-            *(town, stores[0], lanes, master, DEV), mints=[FIRST.id, SECOND.id], entropy=seeded(2)
+            *(town, stores[0], lanes, master, POLICY),
+            mints=[FIRST.id, SECOND.id],
+            entropy=seeded(2),
         )
         await nursery.start(town.purse.run)
         yield town
@@ -115,21 +118,37 @@ def terms(number, mints):
     )
 
 
-async def test_credits_at_hand_are_spent_before_others_are_bought(town):
+async def test_credits_at_hand_are_spent_first_up_to_a_days_limit(town):
+    """What is under way counts in full; so does what is held at any mint, against the float."""
     await town.purse.buy(mint=SECOND.id)
     payment = await town.purse.prepare(terms(1, [FIRST, SECOND]))
     assert payment.mint == SECOND.id
     assert set(town.asked) == {SECOND.id}
+    with pytest.raises(CannotPay, match="are never held at a time") as caught:
+        await town.purse.buy("L", mint=FIRST.id)
+    assert caught.value.reason is Unpaid.NO_CREDITS
+
+    most = town.purse._per_day = TICK * 100
+    await town.purse.prepare(terms(2, [SECOND]))
+    with pytest.raises(CannotPay, match=f"{most} may be spent a day") as caught:
+        await town.purse.prepare(terms(3, [SECOND]))
+    assert caught.value.reason is Unpaid.LIMIT
+    town.purse.release(payment)
+    await town.purse.prepare(terms(4, [SECOND]))
 
 
-async def test_a_mint_that_is_down_is_passed_over(town):
+async def test_a_mint_that_is_down_is_passed_over_and_one_not_shared_is_not_asked(town):
     town.down = {FIRST.id}
-    payment = await town.purse.prepare(terms(1, [FIRST, SECOND]))
+    payment = await town.purse.prepare(terms(1, [OTHER, FIRST, SECOND]))
     assert payment.mint == SECOND.id
     town.down = {FIRST.id, SECOND.id}
     with pytest.raises(CannotPay) as caught:
-        await town.purse.prepare(replace(terms(2, [FIRST, SECOND]), ticks=1_000))
+        await town.purse.prepare(replace(terms(2, [FIRST, SECOND]), ticks=300))
     assert caught.value.reason is Unpaid.MINT_DOWN
+    with pytest.raises(CannotPay) as caught:
+        await town.purse.prepare(terms(3, [OTHER]))
+    assert caught.value.reason is Unpaid.NO_MINT
+    assert OTHER.id not in town.asked
 
 
 async def test_a_purchase_that_nobody_agrees_to_is_not_tried_elsewhere(town):
@@ -140,31 +159,3 @@ async def test_a_purchase_that_nobody_agrees_to_is_not_tried_elsewhere(town):
         await town.purse.prepare(terms(1, [FIRST, SECOND]), refuse)
     assert caught.value.reason is Unpaid.NOT_AGREED
     assert town.asked == [FIRST.id]
-
-
-async def test_only_mints_that_both_sides_take_are_used(town):
-    assert (await town.purse.prepare(terms(1, [OTHER, SECOND]))).mint == SECOND.id
-    with pytest.raises(CannotPay) as caught:
-        await town.purse.prepare(terms(2, [OTHER]))
-    assert caught.value.reason is Unpaid.NO_MINT
-    assert OTHER.id not in town.asked
-
-
-async def test_what_is_held_counts_over_all_mints(town):
-    await town.purse.buy("L", mint=FIRST.id)
-    with pytest.raises(CannotPay, match="are never held at a time") as caught:
-        await town.purse.buy("L", mint=SECOND.id)
-    assert caught.value.reason is Unpaid.NO_CREDITS
-    assert (await town.purse.holdings()).value > ZERO
-
-
-async def test_no_more_is_spent_in_a_day_than_was_allowed(town):
-    """What is under way counts in full; a day later there is room again."""
-    most = town.purse._per_day = TICK * 100
-    payment = await town.purse.prepare(terms(1, [FIRST]))
-    await town.purse.prepare(terms(2, [FIRST]))
-    with pytest.raises(CannotPay, match=f"{most} may be spent a day") as caught:
-        await town.purse.prepare(terms(3, [FIRST]))
-    assert caught.value.reason is Unpaid.LIMIT
-    town.purse.release(payment)
-    await town.purse.prepare(terms(4, [FIRST]))

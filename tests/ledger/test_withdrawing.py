@@ -3,6 +3,7 @@
 import pytest
 import trio
 
+from ledger import orders
 from ledger.externals import Fate
 from ledger.lane import Account
 from ledger.money import ZERO, Nano
@@ -71,7 +72,10 @@ async def test_coins_for_nobody_come_back_if_they_may(autojump_clock):
         assert await payer.balance() > START - Nano(10_000_000)
 
 
-async def test_a_withdrawal_that_the_chain_never_takes_is_dead_and_pays_nothing(autojump_clock):
+async def test_a_withdrawal_that_the_chain_never_takes_is_dead_and_pays_nothing(
+    autojump_clock, monkeypatch
+):
+    monkeypatch.setattr(orders, "LIFE", 10)
     async with two() as (_, payer, _):
         payer.wire.deaf = True
         message = await payer.lanes.withdraw(FRIEND, TON, bounce=False, key=KEY)

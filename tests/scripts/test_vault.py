@@ -106,7 +106,7 @@ def test_full_disk_leaves_the_old_wallet(home, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     other = Keys(words=KEYS.words, master=KEYS.master)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(Failed, match=r"No space.*as it was"):
         vault.keep(home, other, "luna", seeded(1), replace=True)
     assert vault.opened(home).words == KEYS.words
 

@@ -1,11 +1,13 @@
 """What Prometheus reads of a node."""
 
+from dataclasses import replace
+
 from prometheus_client.parser import text_string_to_metric_families as families
 
 from inference.worker import WorkerStatistics
 from scripts.api.metrics import Snapshot
 from scripts.api.status import WorkerState
-from tests.scripts.api.test_documents import state, zeros
+from tests.scripts.api.test_documents import PURSE, state, zeros
 
 WORKING = WorkerState(state="serving", statistics=zeros(WorkerStatistics, answered=7))
 
@@ -35,6 +37,19 @@ def test_a_worker_is_one_thing_at_a_time():
     states = {name[1]: value for name, value in told.items() if name[0] == "tussah_worker_state"}
     assert [name for name, value in states.items() if value] == [WORKING.state]
     assert told["tussah_answers_total",] == 7
+
+
+def test_money_is_told_by_where_it_is():
+    told = read(purse=PURSE)
+    nano = {name[1]: value for name, value in told.items() if name[0] == "tussah_nano"}
+    totals, minted = PURSE.totals, PURSE.minted
+    assert nano["due"] == totals.due.value
+    assert nano["credits"] == totals.credits.value.value
+    assert nano["outstanding"] == minted.outstanding.value
+    assert told["tussah_mint_credits", "redeemed"] == minted.redeemed
+    unseen = read(purse=replace(PURSE, balance=None, minted=None))
+    assert {("tussah_nano", "wallet"), ("tussah_nano", "outstanding")}.isdisjoint(unseen)
+    assert not [name for name in read() if name[0] == "tussah_nano"]
 
 
 def test_nothing_names_a_node_or_an_address():
