@@ -30,8 +30,10 @@ DAY: Final = 86_400.0
 
 COOL_REFUSED: Final = 10 * MINUTE
 COOL_LOST: Final = 60 * MINUTE
+COOL_SUSPECTED: Final = DAY
 BAN: Final = 30 * DAY
-"""seconds without being asked: after a refusal, after a loss, and after a lie (whole operator)."""
+"""seconds without being asked: after a refusal, a loss, an audit that leaves a doubt, and after a
+lie or an audit that leaves none (whole operator)."""
 
 MAX_ANSWER: Final = 131_072
 """tokens of an answer whose asker names no limit, whatever a context allows."""
@@ -330,6 +332,10 @@ class Memory:
     def lost(self, now: float, worker: AdnlId) -> None:
         """A worker fell silent or went away."""
         _remember(self._cooling, worker, now + COOL_LOST)
+
+    def suspected(self, now: float, worker: AdnlId) -> None:
+        """An audit found its answers odd, on too few tokens for a ban."""
+        _remember(self._cooling, worker, now + COOL_SUSPECTED)
 
     def lied(self, now: float, group: bytes) -> None:
         """A worker signed something false or broke the protocol: its operator is banned."""

@@ -146,7 +146,18 @@ def settings_of(prompt: Prompt, want: Want) -> Settings | Refusal:
     max_tokens = given.get(Setting.MAX_TOKENS)
     if max_tokens is not None and max_tokens > want.max_tokens:
         return Refusal(Refuse.BAD_REQUEST, int(Setting.MAX_TOKENS))
-    sampling = Sampling(
+    return Settings(
+        max_tokens=max_tokens,
+        logprobs=given.get(Setting.LOGPROBS, 0),
+        parallel=bool(given.get(Setting.PARALLEL_TOOLS, 1)),
+        sampling=sampling_of(prompt),
+    )
+
+
+def sampling_of(prompt: Prompt) -> Sampling:
+    """How its answer's tokens are drawn, bias apart."""
+    given = prompt.settings
+    return Sampling(
         nonce=prompt.nonce,
         temperature=given.get(Setting.TEMPERATURE, 800),
         top_p=given.get(Setting.TOP_P, 950),
@@ -154,12 +165,6 @@ def settings_of(prompt: Prompt, want: Want) -> Settings | Refusal:
         min_p=given.get(Setting.MIN_P, 0),
         frequency=given.get(Setting.FREQUENCY, 0),
         presence=given.get(Setting.PRESENCE, 0),
-    )
-    return Settings(
-        max_tokens=max_tokens,
-        logprobs=given.get(Setting.LOGPROBS, 0),
-        parallel=bool(given.get(Setting.PARALLEL_TOOLS, 1)),
-        sampling=sampling,
     )
 
 

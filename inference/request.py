@@ -9,7 +9,7 @@ from inference import body, protocol
 from inference.engine.base import NONCE_SIZE, Call, ChatMessage, Tokens, Tool, Usage
 from inference.engine.base import Prompt as EnginePrompt
 from inference.market import AUTO, Known, Memory
-from inference.protocol import Need, Refusal, Setting
+from inference.protocol import Need, Prompt, Refusal, Setting
 from ledger.money import ZERO, Nano
 from ledger.payment import Bought, Opening, Purchase, Purse
 from ledger.policy import MAIN
@@ -244,6 +244,8 @@ class Done:
     shape: Shape | None = None
     """What of it shows on the links, the end of the bucket included that still goes on; None if it
     was not shaped. The tick that pays the end may yet take the next bucket."""
+    prompt: Prompt | None = None
+    """What the worker was sent: whoever has its model can hold the answer against it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -147,6 +147,9 @@ class Ask:
     """seconds: the request ends by then, always."""
     max_price: str = _amount("0.01 TON")
     """The most that one request may cost."""
+    audit: float = _number(0.02, low=0.0, high=1.0)
+    """The part of long answers that this node computes again, if it serves the same model: who is
+    found to serve another is not asked any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,6 @@ from p2p.onion.shaping import Shaping
 from scripts.api import status as statuses
 from scripts.api.answer import Terms
 from scripts.api.asking import Wish
-from scripts.bans import Bans
 from scripts.failure import Failed
 from scripts.node.roles import Roles
 from scripts.node.site import Site
@@ -32,7 +31,6 @@ class Asks:
     def __init__(self, site: Site, roles: Roles) -> None:
         self._site = site
         self._roles = roles
-        self._bans = Bans(site.home)
         self._quiet = trio.Event()
         self.running = 0
         """Requests under way."""
@@ -67,7 +65,7 @@ class Asks:
         try:
             yield
         finally:
-            self._bans.keep()
+            self._roles.bans.keep()
             self.running -= 1
             self._ended += 1
             if not self.running and self._site.stopping.is_set():
@@ -80,7 +78,7 @@ class Asks:
         settings, money, treasury = self._site.settings, self._site.policy, self._roles.treasury
         return Policy(
             known=self._site.known(),
-            memory=self._bans.memory,
+            memory=self._roles.bans.memory,
             relays=settings.ask.relays if wish.relays is None else wish.relays,
             shaping=self._shaping(wish),
             swift=settings.ask.swift if wish.swift is None else wish.swift,
@@ -136,6 +134,8 @@ class Asks:
     async def keep(self, done: Done) -> None:
         """Keep a receipt, if this node has a store. A full disk must not cost the answer."""
         self._answered += 1
+        if self._roles.auditor is not None:
+            self._roles.auditor.offer(done)
         entry = self._site.running().directory.find(done.worker)
         treasury = self._roles.treasury
         if treasury is None or entry is None:

@@ -1,19 +1,22 @@
 """The roles of a node: each is a part that may fail without the others, and says so in an alert."""
 
 import os
+import time
 from functools import partial
 from typing import Final, final
 
 import structlog
 import trio
 
-from inference import fit, limits
+from inference import audit, auditing, catalogue, fit, limits
+from inference.auditing import Auditor
 from inference.engine import base
 from inference.engine.base import Engine, EngineState, Plan
 from inference.fit import Fit, Unfit
 from inference.keeping import Keeper
 from inference.limits import Verdict
 from inference.machine import Machine
+from inference.protocol import Need
 from inference.service import flags_of
 from inference.worker import Service, Serving, serve
 from ledger import desk
@@ -25,6 +28,7 @@ from p2p.errors import LocalError
 from p2p.overlay.advert import Fields, Role
 from scripts import funds, serving, vault
 from scripts.api.status import Alert, WorkerState
+from scripts.bans import Bans
 from scripts.failure import Failed, unwrap
 from scripts.funds import Treasury
 from scripts.node.manners import Manners
@@ -64,6 +68,8 @@ class Roles:
         self.alerts: list[Alert] = []
         self.worker = WorkerState(state="loading") if "worker" in site.roles else None
         self.engine: Engine | None = None
+        self.auditor: Auditor | None = None
+        self.bans = Bans(site.home)
         self.serving: Serving | None = None
         self.model: Model | None = None
         self.fit: Fit | None = None
@@ -257,6 +263,7 @@ class Roles:
                 self.worker = WorkerState(state="serving", service=service)
                 log.info("worker.serving", rate=round(service.answer_rate, 1))
                 nursery.start_soon(self.manners.run, self._obey)
+                self._begin_to_audit(nursery, engine, service)
                 await self._publish(self._listing(service))
                 await self._until_dead(engine)
 
@@ -291,6 +298,40 @@ class Roles:
 
     def _listing(self, service: Service) -> Fields:
         return Fields(roles=self._site.flags(), models=(service.listing(),))
+
+    def _begin_to_audit(self, nursery: trio.Nursery, engine: Engine, service: Service) -> None:
+        """Hold answers of the built-in model against our own: only its limits are known."""
+        if service.identity != catalogue.builtin().identity:
+            return
+        self.auditor = Auditor(
+            engine,
+            identity=service.identity,
+            numerics=service.numerics,
+            exact=bool(service.flags & Need.REPRODUCIBLE),
+            share=self._site.settings.ask.audit,
+            entropy=SystemEntropy(),
+            told=self._audited,
+        )
+        nursery.start_soon(self.auditor.run)
+
+    def _audited(self, result: auditing.Result) -> None:
+        """Ask a worker no more that was found to serve another model, or may."""
+        now, worker = time.time(), result.done.worker
+        entry = self._site.running().directory.find(worker)
+        match result.verdict:
+            case audit.Verdict.FAILED:
+                self.bans.memory.lied(now, worker if entry is None else entry.group)
+                self.bans.keep()
+            case audit.Verdict.SUSPECT:
+                self.bans.memory.suspected(now, worker)
+            case _:
+                pass
+        log.info(
+            "audit.answer",
+            worker=worker.hex()[:8],
+            verdict=result.verdict.value,
+            mean=round(result.mean, 4),
+        )
 
     async def _until_dead(self, engine: Engine) -> None:
         """Raises `Failed` once the engine has died too often to be started again."""

@@ -131,7 +131,7 @@ async def replayed(worker, judge_engine, *, nonce=b"n" * 16, cut=0):
 
 
 @pytest.fixture
-async def engines(autojump_clock):
+async def engines():
     honest, other, worse = FakeEngine(7), FakeEngine(7), FakeEngine(7, quality=0.5)
     async with trio.open_nursery() as nursery:
         for engine in (honest, other, worse):
@@ -141,14 +141,14 @@ async def engines(autojump_clock):
         nursery.cancel_scope.cancel()
 
 
-async def test_an_honest_answer_has_no_margin_at_all(engines):
+async def test_an_honest_answer_has_no_margin_at_all(engines, autojump_clock):
     honest, other, _ = engines
     margins = await replayed(honest, other)
     assert len(margins) > 20
     assert set(margins) == {0.0}
 
 
-async def test_worse_weights_another_seed_and_an_early_end_are_seen(engines):
+async def test_worse_weights_another_seed_and_an_early_end_are_seen(engines, autojump_clock):
     honest, other, worse = engines
     assert sum(await replayed(worse, other)) > 1.0
     assert sum(await replayed(honest, other, nonce=b"m" * 16)) > 1.0

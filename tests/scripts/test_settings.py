@@ -29,6 +29,7 @@ VALUES = {
     "ask.swift": [True, True],
     "ask.deadline": [1.0, 3_600.0],
     "ask.max_price": ["0.5 TON", "20n"],
+    "ask.audit": [0.0, 1.0],
     "worker.model": ["a.gguf", "b.gguf"],
     "worker.slots": ["2", "16"],
     "worker.context": [256, 512],
