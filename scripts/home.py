@@ -46,6 +46,7 @@ class Home:
         self.api_key = path / "api.key"
         self.ledger = path / "ledger.db"
         self.network_store = path / "network.db"
+        self.digests = path / "digests.json"
         self.bans = path / "bans.json"
         self.models = path / "models"
         self.catalogues = path / "catalogues"

@@ -20,6 +20,7 @@ from inference.gguf import ModelName
 from inference.machine import Machine
 from p2p.errors import RemoteError
 from p2p.identity import SIGNATURE_SIZE
+from scripts.digests import Digests
 from scripts.failure import Failed
 from scripts.home import Home, write_private
 
@@ -53,6 +54,7 @@ class Library:
 
     def __init__(self, home: Home) -> None:
         self._home = home
+        self.digests = Digests(home)
         added = sorted(self._read_all(), key=lambda each: each.key != catalogue.RELEASE_KEY)
         is_newer = bool(added) and added[0].key == catalogue.RELEASE_KEY
         self._catalogues = added if is_newer else [catalogue.shipped(), *added]

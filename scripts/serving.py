@@ -166,8 +166,8 @@ def _unserved(settings: Worker, why: str) -> Failed:
 @asynccontextmanager
 async def _llama(settings: Worker, library: Library) -> AsyncIterator[tuple[Engine, Model]]:
     path = _path(settings, library)
-    items = library.items
-    model = await trio.to_thread.run_sync(_describe, path, items, limiter=trio.CapacityLimiter(1))
+    limiter = trio.CapacityLimiter(1)
+    model = await trio.to_thread.run_sync(_describe, path, library, limiter=limiter)
     engine = HostedEngine(path)
     async with trio.open_nursery() as nursery:
         await nursery.start(engine.run)
@@ -198,10 +198,10 @@ def _path(settings: Worker, library: Library) -> Path:
     return best.path
 
 
-def _describe(path: Path, items: Sequence[Item]) -> Model:
+def _describe(path: Path, library: Library) -> Model:
     """What a model file says of itself. Raises `Failed` if it is none."""
     with _file(path) as view:
-        return _model(_header(view), sha256(view).digest(), len(view), items)
+        return _model(_header(view), library.digests.of(path), len(view), library.items)
 
 
 @contextmanager

