@@ -109,12 +109,15 @@ class Renewing:
         keyset = await self._mints.on_sale(line, mint)
         batch, rid = _batch(old, self._size), self._entropy.token(16)
 
-        def work(connection: Connection) -> bytes:
+        def work(connection: Connection) -> bytes | None:
             if not pins.pin(connection, keyset):
-                raise BadSignature("the mint has signed two keysets for one week")
+                return None
             return wire.encode(coins.swap(connection, self._seed, batch, keyset, rid))
 
         body = await self._store.write(work)
+        if body is None:  # and that is kept, as proof
+            self._accused(mint)
+            raise BadSignature("the mint has signed two keysets for one week")
         await self._send(line, keyset, rid, body, len(batch))
 
     async def _again(self, line: Line, mint: AdnlId, rid: bytes, epoch: int, body: bytes) -> None:
@@ -132,8 +135,7 @@ class Renewing:
         try:
             value = await self._store.write(lambda c: coins.sold(c, self._seed, keyset, rid, reply))
         except BadSignature:
-            self._mints.accused |= {keyset.mint}
-            log.warning("mint.accused")
+            self._accused(keyset.mint)
             await self._store.write(lambda c: _cheated(c, keyset.mint, rid, answer))
             raise
         self._size = min(MAX_COINS, 2 * self._size)
@@ -151,6 +153,10 @@ class Renewing:
         if err.code not in (Code.SPENT, Code.EXPIRED):
             log.warning("swap.refused", code=err.code.value)
         await self._store.write(lambda c: coins.worthless(c, rid))
+
+    def _accused(self, mint: AdnlId) -> None:
+        self._mints.accused |= {mint}
+        log.warning("mint.accused")
 
     def _between(self, least: float, most: float) -> float:
         return least + (most - least) * self._entropy.uniform()

@@ -179,7 +179,9 @@ class Restoring:
         for promise in backup.promises:
             lane = cells.lane_address(promise.config)
             contract = await self._chain.account(lane)
-            if lane == promise.voucher.lane and contract is not None:
+            if contract is None or contract.status is not Status.ACTIVE:
+                continue
+            if lane == promise.voucher.lane:
                 row = _held(promise, contract, self._lanes.now)
                 await self._store.write(partial(_keep, row=row, peer=promise.peer))
         log.info("restore.vouchers", found=len(backup.promises))

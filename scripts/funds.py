@@ -43,7 +43,7 @@ from ledger.tariff import Prices
 from ledger.till import Till
 from ledger.totals import Minted, Totals
 from p2p.drive import SystemClock
-from p2p.entropy import Entropy, SystemEntropy
+from p2p.entropy import SystemEntropy
 from p2p.errors import Closing, Insufficient, RemoteError, Unreachable
 from p2p.identity import AdnlId, Identity
 from p2p.node import Node
@@ -188,23 +188,21 @@ async def opened(
             per_day=Nano.parse(settings.wallet.per_day),
         )
         await nursery.start(purse.run)
-        known, clock = purse.known, SystemClock()
         renewing = Renewing(
-            *(node, store, master.credit_seed, policy, known, clock),
+            *(node, store, master.credit_seed, policy, purse.known, SystemClock()),
             entropy=entropy,
             relays=settings.ask.relays,
         )
+        restoring = Restoring(
+            *(node, lite, store, lanes, master, policy, purse.known),
+            entropy=entropy,
+            relays=settings.ask.relays,
+        )
+        guard, keeping = Guarding(lite, store, lanes, policy), _keeping(settings, store, master)
         nursery.start_soon(renewing.run)
-        if home.restoring.exists():
-            restoring = Restoring(
-                *(node, lite, store, lanes, master, policy, known),
-                entropy=entropy,
-                relays=settings.ask.relays,
-            )
-            nursery.start_soon(_restore, home, restoring, renewing, master)
-        guard = Guarding(lite, store, lanes, policy)
         nursery.start_soon(guard.run)
-        keeping = _keeping(settings, store, master, entropy)
+        if home.restoring.exists():
+            nursery.start_soon(_restore, home, restoring, renewing, master)
         if keeping is not None:
             nursery.start_soon(keeping.run)
         sight, shopping = Sight(lite, lanes), Shopping(purse, lite, nursery)
@@ -218,9 +216,9 @@ async def opened(
         nursery.cancel_scope.cancel()
 
 
-def _keeping(settings: Settings, store: Store, master: Master, entropy: Entropy) -> Keeping | None:
+def _keeping(settings: Settings, store: Store, master: Master) -> Keeping | None:
     file = settings.wallet.backup_file
-    return Keeping(store, master, Path(file).expanduser(), entropy) if file else None
+    return Keeping(store, master, Path(file).expanduser(), SystemEntropy()) if file else None
 
 
 async def _restore(home: Home, restoring: Restoring, renewing: Renewing, master: Master) -> None:

@@ -13,7 +13,7 @@ from ledger import earnings as accounts
 from ledger import externals
 from ledger.earnings import By
 from ledger.externals import Fate
-from ledger.lane import Account
+from ledger.lane import Account, Role
 from ledger.money import Nano
 from ledger.orders import WALLET_FEES
 from p2p.errors import Insufficient, RemoteError, Unreachable
@@ -114,8 +114,8 @@ async def _outcome(
         lambda c: (externals.load(c, message), externals.caused(c, message))
     )
     if external.fate is Fate.DEAD:
-        message_ = "The chain did not take the withdrawal in time: nothing was sent."
-        raise Failed("chain_unreachable", message_, "Try again.")
+        late = "The chain did not take the withdrawal in time: nothing was sent."
+        raise Failed("chain_unreachable", late, "Try again.")
     done = external.fate is Fate.DONE
     return earnings.withdrawal(
         wanted.to,
@@ -142,7 +142,7 @@ async def earned(treasury: Treasury, by: By, models: Sequence[Known]) -> Documen
     lanes = [
         story.row
         for story in await treasury.lanes.snapshot()
-        if story.row.role.value == "payee" and story.row.live
+        if story.row.role is Role.PAYEE and story.row.live
     ]
     totals = await treasury.totals()
     known = {model.identity: model for model in models}

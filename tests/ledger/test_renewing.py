@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 import trio
 
-from ledger import coins, credit
+from ledger import coins, credit, pins
 from ledger.credit import BUNDLES, EPOCH_SECONDS, worth
 from ledger.keys import Master
 from ledger.mints import Mints
@@ -166,3 +166,16 @@ async def test_a_mint_that_signs_with_another_key_is_accused(scene, monkeypatch)
     assert scene.mints.accused == {MINT.id}
     assert (await scene.coins())[1] == Nano(0)
     assert scene.mints.usable() == ()
+
+
+async def test_a_second_keyset_of_a_week_is_kept_as_proof(scene):
+    """What is shown to who swaps must be what was shown to who bought."""
+    await scene.weeks_pass(3)
+    keyset = await newest(scene.mint)
+    await scene.store.write(
+        lambda c: c.execute("INSERT INTO pin VALUES (?, ?, ?)", (MINT.id, keyset.epoch, b"other"))
+    )
+    await scene.renewed()
+    assert scene.mints.accused == {MINT.id}
+    assert await scene.store.read(pins.accused) == {MINT.id}
+    assert (await scene.coins())[1] == BUNDLE, "they are still there"
