@@ -330,7 +330,7 @@ _CODES: Final[Sequence[tuple[tuple[Why, ...], Code]]] = (
 
 _WORDS: Final[Mapping[Why, str]] = {
     Why.BUSY: "busy",
-    Why.PAUSED: "paused by its owner",
+    Why.PAUSED: "paused",
     Why.NO_MODEL: "no longer serving the model",
     Why.UNSUPPORTED: "unable to do what was asked",
     Why.TOO_LONG: "its context too small",

@@ -299,7 +299,7 @@ def describe(header: Header) -> Capability:
     """What the header says. Raises `BadModel` if it lacks what every model has."""
     keys = _Keys(header.keys)
     architecture = keys.text("general.architecture")
-    if not architecture or not header.tensors:
+    if not architecture or not any(math.prod(tensor.shape) for tensor in header.tensors):
         raise BadModel("no model: an architecture or tensors are missing")
     return Capability(
         architecture=architecture,

@@ -49,13 +49,18 @@ class Manners:
         """What is set, and what the owner said."""
         return replace(self._rules, hand=self.hand)
 
+    async def see(self) -> Machine:
+        """Look at the machine."""
+        self.machine = await trio.to_thread.run_sync(self._snapshot, limiter=self._limiter)
+        return self.machine
+
     async def look(self) -> Verdict:
         """Look at the machine, and decide."""
-        self.machine = await trio.to_thread.run_sync(self._snapshot, limiter=self._limiter)
+        machine = await self.see()
         before, now = self.verdict, time.time()
         if self.hand is not None and self.hand.until is not None and self.hand.until <= now:
             self._say(None)
-        self.verdict = limits.decide(self.machine, now, self.rules, before)
+        self.verdict = limits.decide(machine, now, self.rules, before)
         if self.verdict.state is not before.state:
             log.info("worker.manners", state=self.verdict.state.value, why=self.verdict.reasons)
         return self.verdict

@@ -272,7 +272,6 @@ class Roles:
         verdict = await self.manners.look()
         if verdict.state is limits.State.STOP:
             self.worker = WorkerState(state="stopped", reasons=verdict.reasons)
-            await self._unlist(Role.WORKER)
             await self.manners.allowed()
             self.worker = WorkerState(state="loading")
 

@@ -52,7 +52,7 @@ class Shelf:
     async def _look(self) -> None:
         """A worker looks all the time; who only asks has not yet."""
         if self._roles.manners.machine is None:
-            await self._roles.manners.look()
+            await self._roles.manners.see()
 
     def _document(self, name: str) -> Document:
         site = self._site

@@ -11,8 +11,10 @@ import gguf as judge
 import numpy as np
 import pytest
 
-from inference import gguf
+from inference import fit, gguf
 from inference.catalogue import builtin_path
+from inference.fit import Need, Wish
+from inference.machine import Machine
 from p2p.errors import BadModel
 
 
@@ -270,7 +272,9 @@ def test_ten_thousand_mutations_give_a_header_or_a_refusal(typical_bytes):
             assert all(
                 header.data + one.offset + one.size <= len(changed) for one in header.tensors
             )
-            gguf.describe(header)
+            model = gguf.describe(header)
+            assert model.bits_per_weight >= 0
+            fit.plan(Machine(cores=1, ram_available=2**33), Need.of(model), Wish())
 
 
 # --- names ---

@@ -282,7 +282,7 @@ async def told(said, expected):
 
 async def test_worker_that_was_stopped_stays_so_after_a_restart(home, start):
     home.worker.write_text('{"stop": true, "until": null}\n')
-    await start(**FAKE)
+    await start(**{**FAKE, "node__roles": "worker"})
     status = await worker_is(home, "stopped")
     assert "worker start" in status["worker"]["reasons"][0]
     await post(home, "/worker/start", {})
