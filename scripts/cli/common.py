@@ -3,8 +3,10 @@
 import json
 import os
 import signal
+import socket
 import sys
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Annotated
@@ -70,7 +72,11 @@ _NOT_OURS = (signal.SIG_IGN, None)
 
 @contextmanager
 def interrupting(stop: Callable[[], None]) -> Iterator[None]:
-    """Have the first SIGINT or SIGTERM call `stop`; the next ends the command at once."""
+    """Have the first SIGINT or SIGTERM call `stop`; the next ends the command at once.
+
+    `stop` may be called twice, and in another thread: a signal that comes between the last look for
+    one and a wait for bytes would else be noticed with the next byte, which may never come.
+    """
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     ours = [number for number, handler in before.items() if handler not in _NOT_OURS]
 
@@ -85,6 +91,30 @@ def interrupting(stop: Callable[[], None]) -> Iterator[None]:
     for number in ours:
         signal.signal(number, first)
     try:
-        yield
+        with _beside(ours, stop):
+            yield
     finally:
         restore()
+
+
+@contextmanager
+def _beside(numbers: Sequence[int], stop: Callable[[], None]) -> Iterator[None]:
+    """Call `stop` in a thread once one of these signals has come."""
+    listening, told = socket.socketpair()
+    told.setblocking(False)
+
+    def listen() -> None:
+        while number := listening.recv(1):
+            if number[0] in numbers:
+                stop()
+
+    thread = threading.Thread(target=listen, daemon=True)
+    before = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+    thread.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        told.close()
+        thread.join()
+        listening.close()

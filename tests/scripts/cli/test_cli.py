@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from p2p.identity import AdnlId, Identity
 from p2p.wire import Endpoint
 from scripts import failure, networks, settings
 from scripts.cli import ask, localchain, render, up
+from scripts.cli.common import interrupting
 from scripts.cli.main import COMMANDS, GROUPS, SECTIONS, main
 from scripts.cli.words import at_home
 from scripts.failure import Failed
@@ -440,6 +442,19 @@ def test_node_that_dies_in_mid_answer_leaves_a_word_on_money(shell, node, priced
     status, out, err = shell("ask", "Name two moths.")
     assert (status, out) == (1, "Luna, \n")
     assert "At most 0.0144 TON was paid: so much was set aside." in err
+
+
+def test_a_signal_stops_an_answer_even_if_the_wait_for_it_is_not_woken():
+    """One that comes a moment before the wait would be noticed with the next byte alone."""
+    elsewhere = threading.Event()
+
+    def stop():
+        if threading.current_thread() is not threading.main_thread():
+            elsewhere.set()
+
+    with interrupting(stop):
+        signal.raise_signal(signal.SIGINT)
+        assert elsewhere.wait(20)
 
 
 INTENT = [
