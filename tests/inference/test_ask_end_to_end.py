@@ -19,9 +19,10 @@ from inference.client import (
     Progress,
     ask,
 )
-from inference.engine.base import ChatMessage, Finished, Job, Plan, Prompt, Sampling
+from inference.engine.base import ChatMessage, EngineState, Finished, Job, Plan, Prompt, Sampling
 from inference.engine.base import Piece as EnginePiece
 from inference.engine.fake import FakeEngine
+from inference.limits import State, Verdict
 from inference.market import Known, Memory
 from inference.protocol import PLAIN, Abort, Want, Work
 from inference.protocol import Prompt as WirePrompt
@@ -499,6 +500,39 @@ async def test_a_long_prompt_is_paid_step_by_step(market, autojump_clock):
     assert isinstance(done, Done), done
     await trio.sleep(1)
     assert balanced(market)
+
+
+async def test_a_worker_that_stops_is_paid_for_what_it_said_and_is_back_with_its_model(
+    market, autojump_clock
+):
+    client = await market.built()
+    (serving,), (engine,) = market.servings.values(), market.engines.values()
+    options = policy(purse=market.purse, max_price=FUNDS, shaping=Shaping.OFF)
+    events = []
+    async with ask(replace(QUESTION, max_tokens=900), client, options) as answer:
+        async for event in answer:
+            events.append(event)
+            if isinstance(event, Piece) and len(events) == 8:
+                await serving.verdict(Verdict(state=State.STOP))
+                assert engine.statistics().state is EngineState.EMPTY
+    assert isinstance(event, Done), event
+    assert event.finish == "worker_lost"
+    receipt = tariff.verify(event.receipt, client.directory.find(event.worker).advert.public)
+    assert receipt.stop is tariff.Stop.PAUSED
+    assert receipt.tokens.written == len(event.ids) > 0
+    assert event.cost == tariff.cost(receipt.tokens, PRICES)
+    await trio.sleep(1)
+    assert event.paid == market.mint.earned[event.worker]
+    assert balanced(market)
+
+    memory = options.memory  # the refusal of a stopped worker is remembered by its asker alone
+    refused = (await paid(market, client, memory=memory))[-1]
+    assert isinstance(refused, AskFailed)
+    await serving.verdict(Verdict())
+    assert serving.away
+    again = (await paid(market, client))[-1]
+    assert isinstance(again, Done), again
+    assert engine.statistics().state is EngineState.READY
 
 
 async def test_leaving_a_paid_answer_costs_what_came_and_a_tick(market, autojump_clock):
