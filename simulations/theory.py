@@ -6,6 +6,7 @@ for the code stands beside the other and says so.
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 TERMS: Final = 64
@@ -274,6 +275,14 @@ class Moments(NamedTuple):
 
     mean: float
     variance: float
+
+
+def of_quantiles(points: Sequence[tuple[float, float]]) -> Moments:
+    """Mean and variance of what is drawn by a table of quantiles, linear between its points."""
+    pieces = [(high - low, a, b) for (low, a), (high, b) in pairwise(points)]
+    mean = math.fsum(share * (a + b) / 2.0 for share, a, b in pieces)
+    square = math.fsum(share * (a * a + a * b + b * b) / 3.0 for share, a, b in pieces)
+    return Moments(mean, square - mean * mean)
 
 
 def legs(links: int, one: Moments, shared: float = 0.0) -> Moments:
