@@ -24,7 +24,7 @@ from p2p.dht import key as keys
 from p2p.dht import value as values
 from p2p.dht.asking import MAX_ANSWER
 from p2p.dht.lookup import Walk
-from p2p.dht.settings import DEFAULT
+from p2p.dht.settings import DEFAULT, Settings
 from p2p.entropy import Entropy, exponential, sample
 from p2p.errors import TussahError
 from p2p.identity import AdnlId
@@ -33,15 +33,17 @@ from p2p.transport.fabric import EPOCH
 from simulations import knobs
 from simulations.adversary.eclipse import Eclipse, Ring, grind
 from simulations.adversary.flooder import Flooder
+from simulations.bounds import within
 from simulations.experiment import Adversary, Experiment
+from simulations.ids import BITS
 from simulations.network.build import ground
 from simulations.population import STABLE, Hold, Population, identity_of
 from simulations.reading import WrongExperiment, read, unknown
-from simulations.scenarios import Setting
+from simulations.scenarios import Setting, Violation
 from simulations.scenarios.comings import churn_of
 from simulations.scenarios.traffic import Traffic
 from simulations.scenarios.weather import under_weather
-from simulations.seat import Seat
+from simulations.seat import QUERIES_PENDING, Seat
 from simulations.trioworld import TrioWorld
 from simulations.world import Life, Stage, World, uncollected
 
@@ -59,7 +61,7 @@ SETTLED: Final = 2.0
 """seconds after its publication from which a value is looked for"""
 
 SAMPLE: Final = 50
-"""nodes whose tables are looked at for how much of them is alive"""
+"""nodes whose tables are looked at, for how much of them is alive and how long they are: I10"""
 
 FLOOD_PATIENCE: Final = 0.5
 """seconds that a flooder waits for an answer, to be counted: it has no use for one"""
@@ -82,12 +84,14 @@ class Dht:
         land = ground(exp.network, entropy.fork("network"), whole=True)
         self._exp = exp
         self._meter = setting.meter
+        self._audit = setting.audit
         self._until = EPOCH + exp.run.until
         self.log = setting.log
         if self.log is not None:
             self.log.resolve = land.boxes.index
 
         settings = knobs.apply(DEFAULT, "dht", exp.protocol)
+        self._bounds = _bounds(settings)
         attack = _attack(exp, entropy)
         self._victim = None if attack is None else attack.victim
         self._people = Population(
@@ -262,6 +266,10 @@ class Dht:
         self._sample_later(now + self._exp.measure.bucket)
 
     def _look_at_table(self, node: int) -> None:
+        self._audit.check("I10")
+        wrong = within(self.sizes(node), self._bounds)
+        if wrong:
+            self._audit.fail(Violation(invariant="I10", at=self.now, node=node, detail=wrong))
         active = self._people.members[node].core.active()
         if active:
             alive = sum(self._is_alive(other.id) for other in active)
@@ -279,6 +287,18 @@ def _publications(exp: Experiment, entropy: Entropy) -> list[tuple[float, int]]:
     while rate and (when := when + exponential(entropy, 1.0 / rate)) < EPOCH + exp.run.until:
         found.append((when, entropy.below(exp.run.nodes)))
     return found
+
+
+def _bounds(settings: Settings) -> Mapping[str, int]:
+    """What a node's tables may hold, whoever fills them."""
+    return {
+        "seat_waiting": QUERIES_PENDING,
+        "dht_contacts": 2 * settings.k * BITS,
+        "dht_values": settings.max_values,
+        "dht_published": settings.max_published,
+        "dht_rates": settings.max_peers,
+        "dht_introductions": settings.max_peers,
+    }
 
 
 KINDS: Final = ("boastful", "eclipse", "flooder")

@@ -2,6 +2,8 @@
 
 import pytest
 
+from p2p.bucket import Buckets
+from p2p.dht import answering
 from p2p.dht import value as values
 from p2p.dht.settings import DEFAULT
 from p2p.dht.value import Freshness
@@ -25,11 +27,15 @@ ALL = range(10, 10 + 2 * DEFAULT.k)
 """more than keep a value"""
 
 
-def play(*adversaries, **changes):
+def played(*adversaries, **changes):
     exp = BASE.with_({"adversary": list(adversaries), **changes})
     trial = run.Trial(exp, 1)
     trial.run(exp.run.until)
-    return {str(one.key): one for one in trial.meter.summary()}
+    return trial
+
+
+def play(*adversaries, **changes):
+    return {str(one.key): one for one in played(*adversaries, **changes).meter.summary()}
 
 
 def eclipse(nodes, how="forge"):
@@ -73,6 +79,22 @@ def test_a_flood_gets_what_a_peer_is_allowed_and_others_their_answers():
     share = theory.bucket_share(FLOOD, 10.0, allowed=DEFAULT.query_rate, burst=DEFAULT.query_burst)
     assert found["flood_answered"].mean == pytest.approx(share, abs=0.04)
     assert found["lookup_closest"].mean > 0.95
+
+
+FEW = {"run.nodes": 20, "run.until": 4.0, "protocol.dht.max_peers": 4}
+
+
+def test_more_peers_than_a_table_may_hold_are_not_held():
+    trial = played(**FEW)
+    assert trial.audit.checked["I10"] > 50
+    assert not trial.audit.violations
+
+
+def test_a_table_that_holds_them_all_is_told_of(monkeypatch):
+    monkeypatch.setattr(
+        answering, "Buckets", lambda rate, burst, size: Buckets(rate, burst, 10 * size)
+    )
+    assert {one.invariant for one in played(**FEW).audit.violations} == {"I10"}
 
 
 def test_attackers_of_a_dht_are_named():
