@@ -347,7 +347,9 @@ class Roles:
         if isinstance(loaded, base.Failed):
             message = f"The model cannot be loaded: {loaded.fault.name.lower().replace('_', ' ')}."
             raise Failed("failed", message, "See the log, or choose another model.")
-        keeper = Keeper(engine, plan, idle=chosen.idle_unload or None, seconds=loaded.seconds)
+        # Only what takes memory here is put away: an upstream server has its own.
+        idle = chosen.idle_unload if model.need is not None else 0.0
+        keeper = Keeper(engine, plan, idle=idle or None, seconds=loaded.seconds)
         service = Service(
             identity=model.identity,
             numerics=loaded.numerics,
