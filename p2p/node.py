@@ -563,8 +563,8 @@ class _Inside:
                 self._carrier.dial(peer, endpoints)
             case stack.Knock(peer, endpoint):
                 self._carrier.knock(peer, endpoint)
-            case stack.HangUp(link):
-                self._carrier.close(link)
+            case stack.HangUp(link, dead):
+                self._carrier.close(link, dead=dead)
             case GuardsChanged(guards):
                 self._keep(guards)
             case stack.WorkWanted(public, day):

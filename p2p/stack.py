@@ -82,6 +82,8 @@ class HangUp:
     """Close the link; `link_down` answers."""
 
     link: Link
+    dead: bool = False
+    """Nothing written to it arrives: no farewell is waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +241,9 @@ class Stack:
     def link_down(self, now: float, link: Link) -> None:
         """A link is gone. One that was never up is no error: it may have been refused."""
         self._pass(now)
+        self._part(now, link)
+
+    def _part(self, now: float, link: Link) -> None:
         links = self._links.get(link.peer, [])
         if link not in links:
             return
@@ -727,7 +732,10 @@ class Stack:
             case NotKept(relay):
                 self._attaching.refused(now, relay)
             case onion.CloseLink(Link() as link, reason):
-                if reason != "idle" or not self._keeps(link):
+                if reason == "dead":
+                    self._events.append(HangUp(link, dead=True))
+                    self._part(now, link)  # so that it is dialled anew, not waited for
+                elif reason != "idle" or not self._keeps(link):
                     self._events.append(HangUp(link))
             case _:
                 self._events.append(event)

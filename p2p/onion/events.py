@@ -183,8 +183,8 @@ class Dial:
 class CloseLink:
     """A link is of no more use here; `link_down` answers.
 
-    `reason` is "idle", which a driver that uses the link otherwise may ignore, or "network",
-    "silent", "strikes" or "too many".
+    `reason` is "idle", which a driver that uses the link otherwise may ignore, "dead": nothing that
+    is written to it arrives, or "network", "silent", "strikes" or "too many".
     """
 
     link: Source

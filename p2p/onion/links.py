@@ -170,11 +170,15 @@ class Links:
     def doubt(self, now: float, port: Port) -> None:
         """Nothing comes on a circuit that should: if nothing at all does, the link is dead.
 
-        As after a change of address, of which TCP hears nothing for a long time.
+        As after a change of address, of which TCP hears nothing for a long time. Then so are others
+        that we dialled, unless something has come: who pads is heard of every few seconds.
         """
         link = self._by_number.get(port.link)
-        if link is not None and link.heard + defaults.CIRCUIT_QUIET <= now:
-            self.condemn(link, "silent")
+        if link is None or now < link.heard + defaults.CIRCUIT_QUIET:
+            return
+        for other in list(self._by_number.values()):
+            if other.dialled and other.heard + defaults.CIRCUIT_QUIET <= now:
+                self.condemn(other, "dead")
 
     def idle(self, now: float, link: LinkCore, *, keep: bool) -> None:
         """The link's idle time is over: say so unless it is to be kept, and count anew."""

@@ -95,8 +95,11 @@ class Carrier(Transport, Protocol):
         It never stands in the way of a dial: it does nothing where `dial` would do nothing.
         """
 
-    def close(self, link: Link) -> None:
-        """Close a link; the listener hears `link_down`. A link that is gone is no error."""
+    def close(self, link: Link, *, dead: bool = False) -> None:
+        """Close a link; the listener hears `link_down`. A link that is gone is no error.
+
+        A `dead` one is given no time for what is queued.
+        """
 
     def statistics(self) -> CarrierStatistics:
         """A snapshot of the counters."""

@@ -134,9 +134,9 @@ class Libp2pCarrier:
         if self._nursery is not None:
             self._dials.knock(self._nursery, peer, endpoint)
 
-    def close(self, link: Link) -> None:
-        """Close a link once what was sent is written; the listener hears `link_down`."""
-        self._links.close(link)
+    def close(self, link: Link, *, dead: bool = False) -> None:
+        """Close a link once what was sent is written, a `dead` one at once: `link_down` follows."""
+        self._links.close(link, dead=dead)
 
     def send(self, now: float, to: Source, data: bytes) -> None:
         """Queue a message for a link; it is dropped if the link is gone.

@@ -303,8 +303,11 @@ class Links:
             self._tap(end.link, True, message)
         end.stir()
 
-    def close(self, link: Link) -> None:
-        """Write what is queued and a farewell, within bounds; then the link goes down."""
+    def close(self, link: Link, *, dead: bool = False) -> None:
+        """Write what is queued and a farewell, within bounds; then the link goes down.
+
+        Of a `dead` one nothing is written any more.
+        """
         end = self._ends.get(link)
         if end is None or end.over:
             return
@@ -313,7 +316,7 @@ class Links:
         end.emptied.set()
         end.outbox.bye()
         end.stir()
-        end.scope.deadline = trio.current_time() + LINK_LEAVE_TIMEOUT
+        end.scope.deadline = trio.current_time() + (0.0 if dead else LINK_LEAVE_TIMEOUT)
 
     def statistics(self, *, dialling: int) -> CarrierStatistics:
         """A snapshot of the counters."""

@@ -297,7 +297,7 @@ class MemoryCarrier:
             return
         self._nursery.start_soon(self._reach, peer, (endpoint,))
 
-    def close(self, link: Link) -> None:
+    def close(self, link: Link, *, dead: bool = False) -> None:
         """Close a link; the listener hears `link_down` later."""
         end = self._ends.get(link)
         if end is not None and not end.over:
