@@ -5,12 +5,16 @@ held against, in the same configuration.
 """
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
 from typing import Final
 
 from inference.engine.base import Failed, Plan
+
+NICENESS: Final = 5
+"""`inference.engine.child`'s"""
 
 WORDS: Final = "Write down what you know of wild silk, moths and the number {}. " * 4
 
@@ -19,6 +23,7 @@ def main(path: Path, plan: Plan) -> int:
     """Answer lines on standard input until it ends."""
     from inference.engine.llama import LlamaDevice
 
+    os.nice(NICENESS)  # as the engine's child: on a busy machine it decides who computes
     device = LlamaDevice.open(path, plan, lambda: False)
     if isinstance(device, Failed):
         return 1

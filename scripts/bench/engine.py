@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias, final
@@ -36,6 +36,7 @@ from scripts.bench.report import Bench, Bound, Result, judged, middle
 from scripts.failure import Failed
 
 STREAMS: Final = (1, 4, 8, 16)
+QUICK_STREAMS: Final = (1, 8)
 CONTEXT: Final = 512
 
 THREADS: Final = max(1, (os.cpu_count() or 2) // 2)
@@ -70,8 +71,8 @@ def measure(quick: bool, say: Say) -> Bench:
     if path is None:
         raise Failed("failed", "The built-in model is not installed.", "See docs/operating.md.")
     rounds = 3
-    length = QUICK_TOKENS if quick else TOKENS
-    results = trio.run(_all, path, rounds, length, say)
+    length, streams = (QUICK_TOKENS, QUICK_STREAMS) if quick else (TOKENS, STREAMS)
+    results = trio.run(_all, path, rounds, length, streams, say)
     rows, notes = foreign.measured(path, length, THREADS, results, say)
     return Bench(
         bench="engine",
@@ -87,19 +88,21 @@ def measure(quick: bool, say: Say) -> Bench:
     )
 
 
-async def _all(path: Path, rounds: int, length: int, say: Say) -> list[Result]:
-    plan = Plan(context=CONTEXT, slots=max(STREAMS), threads=THREADS)
-    with _bare(path, max(STREAMS), CONTEXT) as bare:
+async def _all(
+    path: Path, rounds: int, length: int, streams: Sequence[int], say: Say
+) -> list[Result]:
+    plan = Plan(context=CONTEXT, slots=max(streams), threads=THREADS)
+    with _bare(path, max(streams), CONTEXT) as bare:
         async with _engine(path, plan) as subject:
             results = []
-            for count in STREAMS:
+            for count in streams:
                 results += await _rates(subject, bare, count, rounds, length)
                 say(_told(results[-2]))
             results += await _waits(subject, rounds)
-            results.append(await _cancelling(subject, rounds))
+            results.append(await _cancelling(subject, rounds, max(streams)))
             results.append(await _lateness(subject, length))
             results.append(await _audit_cost(subject, rounds, length))
-            for row in results[2 * len(STREAMS) :]:
+            for row in results[2 * len(streams) :]:
                 say(_told(row))
     return results
 
@@ -278,10 +281,9 @@ async def _waits(subject: Subject, rounds: int) -> list[Result]:
     ]
 
 
-async def _cancelling(subject: Subject, rounds: int) -> Result:
+async def _cancelling(subject: Subject, rounds: int, slots: int) -> Result:
     """Milliseconds from leaving an answer to the first token of one that waited for its slot."""
     waits = []
-    slots = max(STREAMS)
     for number in range(rounds):
         jobs = [await subject.job(f"{number} {n} One", most=200) for n in range(slots)]
         next_job = await subject.job("Two", most=1)
@@ -289,7 +291,7 @@ async def _cancelling(subject: Subject, rounds: int) -> Result:
             scopes = [await nursery.start(_hold, subject, job) for job in jobs]
             waits.append(await _slot_after(subject, next_job, scopes[0]))
             nursery.cancel_scope.cancel()
-    step = await _step_ms(subject)
+    step = await _step_ms(subject, slots)
     value = round(middle(waits, 4) * 1_000, 1)
     ratio = round(value / (2 * step), 3)  # the step under way, and the one that draws the token
     return Result(name="cancel_ms", value=value, unit="ms", ratio=ratio, against="two steps")
@@ -318,12 +320,11 @@ async def _slot_after(subject: Subject, job: Job, holder: trio.CancelScope) -> f
         return time.perf_counter() - began
 
 
-async def _step_ms(subject: Subject) -> float:
+async def _step_ms(subject: Subject, slots: int) -> float:
     """Of a step in which all slots answer."""
-    seconds = await _side_by_side(subject, max(STREAMS), 12) - await _side_by_side(
-        subject, max(STREAMS), 2
-    )
-    return max(seconds / 10 * 1_000, 1.0)
+    long = await _side_by_side(subject, slots, 12)
+    short = await _side_by_side(subject, slots, 2)
+    return max((long - short) / 10 * 1_000, 1.0)
 
 
 async def _lateness(subject: Subject, length: int) -> Result:

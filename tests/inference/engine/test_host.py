@@ -7,6 +7,7 @@ import subprocess
 import sys
 from contextlib import asynccontextmanager
 
+import psutil
 import pytest
 import trio
 
@@ -242,3 +243,20 @@ async def test_greedy_answers_are_those_of_the_high_level_library():
         env={**os.environ, "GOMP_SPINCOUNT": "1000"},
     )
     assert json.loads(judged.stdout) == ours
+
+
+@pytest.mark.slow
+async def test_a_thousand_jobs_that_are_left_leave_no_memory_behind():
+    plan = Plan(context=1_024, threads=1, slots=4)
+    async with running(HostedEngine(builtin_path())) as engine:
+        assert isinstance(await engine.load(plan), Loaded)
+        child, sizes = psutil.Process(engine.pid), []
+        tokens = (await engine.prepare(Prompt(text="one two three " * 12))).tokens
+        for number in range(1_000):
+            async with engine.generate(job(number, tokens, 50)) as generation:
+                await anext(generation)
+            if number % 100 == 99:
+                await answer(engine, job(100_000 + number, tokens, 1))
+                sizes.append(child.memory_info().rss)
+        assert engine.statistics().deaths == 0
+    assert max(sizes[2:]) - sizes[1] < 4 * 2**20
