@@ -205,10 +205,10 @@ def forms(url):
 
     with openai.OpenAI(base_url=url, api_key="key", max_retries=0) as sdk:
 
-        def ask_for(text, **how):
+        def ask_for(text, *, most=40, **how):
             said = [{"role": "user", "content": text}]
             answer = sdk.chat.completions.create(
-                model="auto", messages=said, temperature=0, max_tokens=64, **how
+                model="auto", messages=said, temperature=0, max_tokens=most, **how
             )
             return answer.choices[0]
 
@@ -229,7 +229,7 @@ def forms(url):
         assert call.function.name == "weather"
         assert json.loads(call.function.arguments)["city"] in ("Kyiv", "Oslo")
 
-        likely = ask_for(SILK.content, logprobs=True, top_logprobs=2)
+        likely = ask_for(SILK.content, most=8, logprobs=True, top_logprobs=2)
         tokens = likely.logprobs.content
         assert "".join(token.token for token in tokens) == likely.message.content
         assert all(token.top_logprobs[0].logprob == token.logprob <= 0 for token in tokens)
