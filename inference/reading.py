@@ -46,6 +46,8 @@ class Reading:
         self._reasoned = 0
         self._texts: tuple[list[str], ...] = ([], [], [])
         self._read: tuple[int, int] | None = None
+        self.calls: tuple[Call, ...] = ()
+        """the tools that are called, once the receipt is there"""
 
     @property
     def ids(self) -> Tokens:
@@ -78,12 +80,6 @@ class Reading:
         """The reasoning so far."""
         return "".join(self._texts[REASONING])
 
-    @property
-    def calls(self) -> tuple[Call, ...]:
-        """The tools that are called, each a line of JSON. Raises `RemoteError`."""
-        lines = "".join(self._texts[TOOL_CALL]).split("\n")
-        return tuple(_call(line, at) for at, line in enumerate(lines) if line)
-
     def progress(self, progress: Progress) -> None:
         """Take a count of the prompt: it may not change, nor exceed what was sent."""
         read = progress.prompt, progress.cached
@@ -113,13 +109,14 @@ class Reading:
         self._texts[chunk.channel].append(chunk.text)
 
     def receipt(self, billed: Billed, public: bytes) -> Receipt:
-        """The receipt, if it is the worker's and says what happened.
+        """The receipt, if it is the worker's and says what happened; calls are read with it.
 
         Raises `RemoteError`: `CodecError` and `BadSignature` are among them.
         """
         receipt = tariff.verify(billed.receipt, public)
         lie = self._lie(receipt)
-        self.calls  # noqa: B018 - a call that cannot be read breaks the protocol, too
+        lines = "".join(self._texts[TOOL_CALL]).split("\n")
+        self.calls = tuple(_call(line, at) for at, line in enumerate(lines) if line)
         if billed.numerics != self._offer.numerics:
             lie = "another numerics class than the offer"
         if lie is not None:

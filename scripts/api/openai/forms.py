@@ -146,7 +146,7 @@ def _with_calls(messages: Sequence[ChatMessage], fields: Body) -> tuple[ChatMess
     """The messages with the calls and results that stand beside their text."""
     given = fields.get("messages") or ()
     assert isinstance(given, Sequence)
-    pairs = zip(messages, given, strict=False)
+    pairs = zip(messages, given, strict=True)
     return tuple(_called(*pair, f"messages[{at}]") for at, pair in enumerate(pairs))
 
 
