@@ -366,6 +366,13 @@ LIES_BEFORE = {
     ),
 }
 
+
+def calls(ask, line):
+    """The answer goes on with the call of a tool, and ends with it."""
+    ask.says(Chunk(first=2, ids=(9,), text=line, channel=2))
+    return ask.bills(f"wild silk{line}", 3, stop=Stop.TOOL_CALLS)
+
+
 LIES_WITHIN = {
     "a gap": lambda ask: ask.says(replace(ANSWER, first=3)),
     "an overlap": lambda ask: ask.says(replace(ANSWER, first=1)),
@@ -377,7 +384,7 @@ LIES_WITHIN = {
     "a frame too long": lambda ask: ask.hears((2**16 + 1).to_bytes(4, "little")),
     "no message": lambda ask: ask.hears(codec.frame(b"garbage")),
     "a broken character": lambda ask: ask.hears(
-        codec.frame(codec.pack([5, 2, b"\1\0\0", b"\xff", 0, None, None]))
+        codec.frame(codec.pack([5, 2, b"\1\0\0", b"\xff", 0, None, None, None]))
     ),
     "a payment": lambda ask: ask.says(Pay(b"")),
     "evidence": lambda ask: ask.says(Evidence(b"")),
@@ -405,10 +412,21 @@ LIES_WITHIN = {
     "cancelled by nobody": lambda ask: ask.bills("wild silk", 2, stop=Stop.CANCELLED),
     "unpaid and free": lambda ask: ask.bills("wild silk", 2, stop=Stop.UNPAID),
     "a length not reached": lambda ask: ask.bills("wild silk", 2, stop=Stop.LENGTH),
+    "a call that is no JSON": lambda ask: calls(ask, "[\n"),
+    "a call without arguments": lambda ask: calls(ask, '{"name": "moth"}\n'),
     "a receipt cut short": lambda ask: ask.says(
         Billed(receipt=ask.receipt("wild silk", 2)[:-1], numerics=b"numerics")
     ),
 }
+
+
+def test_calls_of_tools_are_read_once_the_receipt_is_there(asker):
+    line = '{"name": "moth", "arguments": {"legs": 6}}\n'
+    ask = calls(asker().streaming().says(ANSWER), line * 2)
+    done = ask.last
+    assert (done.text, done.finish) == ("wild silk", "tool_calls")
+    assert [(call.name, call.arguments) for call in done.calls] == [("moth", '{"legs": 6}')] * 2
+    assert len({call.id for call in done.calls}) == 2
 
 
 def banned(ask, worker):
