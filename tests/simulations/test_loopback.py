@@ -62,3 +62,13 @@ def test_who_differs_by_more_than_the_machine_is_late_does_not_agree():
 def test_twenty_processes_agree_with_the_simulated_world():
     found = agreement(setting(), seed=1)
     assert found.holds, "\n".join(found.lines())
+
+
+@pytest.mark.slow
+def test_a_run_of_processes_is_an_experiment_like_any_other():
+    """Clocks and randomness of this process are not its cores' and may be asked."""
+    exp = setting(nodes=3, seconds=2.0).with_({"run.level": "L3"})
+    done = run.run(exp, 1, guarded=True)
+    assert done.outcome == "ok", done.detail
+    assert done.digest is None
+    assert done.metrics["messages{dht}"] > 0

@@ -59,11 +59,8 @@ def play(kind, *, nodes=4, turns=2, until=60.0, seed=1, **knobs):
     )
 
 
-LIES = (
-    "cut",
-    "count",
-    *(pytest.param(lie, marks=pytest.mark.slow) for lie in ("model", "prompt", "pad")),
-)
+SLOW_LIES = ("count", "model", "prompt", "pad")
+LIES = ("cut", *(pytest.param(lie, marks=pytest.mark.slow) for lie in SLOW_LIES))
 
 
 @pytest.mark.parametrize("lie", LIES)
@@ -103,7 +100,7 @@ def test_a_worker_that_looks_at_no_tick_is_ridden(monkeypatch):
     assert "I4" in play("free_rider", after=1).broken
 
 
-SPENDING = {"until": 160.0, "turns": 5}
+SPENDING = {"until": 150.0, "turns": 4}
 
 
 def test_credits_are_locked_once_whoever_shows_them_again():
@@ -119,7 +116,7 @@ def test_a_mint_that_forgets_nullifiers_is_paid_twice_in_one_coin(monkeypatch):
     assert "I5" in told.broken
 
 
-FLOOD = {"rate": 10.0, "seconds": 20.0, "turns": 3}
+FLOOD = {"rate": 10.0, "seconds": 12.0, "turns": 3}
 
 
 @pytest.fixture
@@ -132,7 +129,7 @@ def few(monkeypatch):
 def test_a_flood_of_wants_fills_a_table_and_no_more(few):
     told = play("flooder", **FLOOD)
     assert not told.broken
-    assert told.checked["I10"] > 150
+    assert told.checked["I10"] > 80
     assert told.outcomes["answer"]
 
 
