@@ -6,7 +6,6 @@ what happened and why; the advice says what to do next.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import NamedTuple, TypeAlias
 
 Document: TypeAlias = Mapping[str, object]
@@ -138,6 +137,8 @@ def parse(document: object) -> Failure:
 
 def suggestion(name: str, known: list[str]) -> str:
     """`Did you mean …?` for a mistyped name, or nothing."""
+    from difflib import get_close_matches  # nobody mistypes every time
+
     near = get_close_matches(name, known, n=1)
     return f"Did you mean {near[0]}?" if near else ""
 

@@ -5,9 +5,7 @@ Standard library and platformdirs only: the command line finds the daemon by it.
 
 import fcntl
 import os
-import secrets
 import stat
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -97,6 +95,8 @@ class Home:
     def api_secret(self) -> str:
         """What programs show to the local API; made when it is first asked for."""
         if not self.api_key.exists():
+            import secrets  # made once; every command waits for what stands at the top
+
             with suppress(FileExistsError):  # a command and a node may both be first
                 write_private(self.api_key, f"tussah-{secrets.token_urlsafe()}\n", replace=False)
         return self.api_key.read_text("ascii").strip()
@@ -215,6 +215,8 @@ def _socket(path: Path) -> Path:
     inside = path / "control.sock"
     if len(os.fsencode(inside)) <= MAX_SOCKET_PATH:
         return inside
+    import tempfile  # few homes have such a path
+
     name = sha256(os.fsencode(path)).hexdigest()[:16]
     runtime = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
     return Path(runtime) / f"tussah-{os.getuid()}" / f"{name}.sock"

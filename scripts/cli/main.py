@@ -5,7 +5,7 @@ Commands are named as text and imported when called: `status` must not wait for 
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from cyclopts import App, CycloptsError, Parameter
@@ -207,8 +207,8 @@ MODULES = {
 """Commands that live beside another one."""
 
 
-def build() -> App:
-    """The tree of commands."""
+def build(only: str | None = None) -> App:
+    """The tree of commands; `only` that one of them, or that group, which is sooner made."""
     app = App(
         name="tussah",
         help=ABOUT,
@@ -218,16 +218,21 @@ def build() -> App:
         suppress_keyboard_interrupt=False,
         default_parameter=Parameter(negative="", show_default=_shown_default),
     )
-    for name in COMMANDS:
+    for name in _one(COMMANDS, only):
         place = PLACES.get(name, f"{MODULES.get(name, name)}:{name}")
         app.command(f"scripts.cli.{place}", name=name)
-    for group, (about, commands) in GROUPS.items():
+    for group in _one(GROUPS, only):
+        about, commands = GROUPS[group]
         inner = App(name=group, help=about, version_flags=[])
         for name in commands:
             place = PLACES.get(f"{group} {name}", f"{group}:{name}")
             inner.command(f"scripts.cli.{place}", name=name)
         app.command(inner)
     return app
+
+
+def _one(names: Mapping[str, object], only: str | None) -> list[str]:
+    return [name for name in names if only in (None, name)]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -241,7 +246,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         out(listing)
         return 0
     try:
-        status = build()(
+        first = words[0] if words else ""
+        status = build(first if first in COMMANDS or first in GROUPS else None)(
             words, exit_on_error=False, print_error=False, result_action="return_value"
         )
     except CycloptsError as error:
