@@ -95,6 +95,10 @@ class Guards:
         usable = self._usable(now, relays, {relay.id: relay for relay in relays})
         return min(usable, key=lambda guard: _rank(now, guard)).id if usable else None
 
+    def met(self) -> list[AdnlId]:
+        """Those through which paths were tried: they have seen this node's address."""
+        return [guard.id for guard in self._guards if guard.tries]
+
     def all(self) -> tuple[Guard, ...]:
         """Every one that is remembered; not to be changed."""
         return tuple(self._guards)

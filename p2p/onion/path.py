@@ -43,9 +43,9 @@ def pick_path(
 
     No two of them share id, operator or subnet. Without `guards` the first relay is drawn like the
     others, which gives a bad relay more chances over time. Relays that are `acquainted`, that know
-    the asker's address for another reason, stand behind the guard only if no others can, not even
-    those that give no sign of life; `suspects`, that have just failed a circuit, only if there is
-    no path without them even so.
+    the asker's address for another reason, and guards of other paths stand behind the guard only if
+    no others can, not even those that give no sign of life; `suspects`, that have just failed a
+    circuit, only if there is no path without them even so.
     Raises `NoPath`; `ValueError` for a number of relays that no circuit has.
     """
     if not 0 <= relays <= MAX_RELAYS:
@@ -70,6 +70,7 @@ def pick_path(
     middles = _of_others(pool, guard, end)
     lasts = _of_others(lasts, guard, end) if attached else middles
     silent = [relay.id for relay in pool if not relay.live]
+    acquainted = (*acquainted, *(guards.met() if guards is not None else ()))
     for shunned in (
         (*acquainted, *suspects, *silent),
         (*acquainted, *suspects),

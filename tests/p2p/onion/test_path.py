@@ -145,6 +145,17 @@ def test_silence_is_no_reason_to_be_joined_by_a_relay_that_knows_the_asker(seed)
     assert knows not in [hop.id for hop in rest]
 
 
+@given(st.integers(0, 1_000))
+def test_a_guard_of_another_path_stands_behind_no_guard(seed):
+    """It has seen the asker's address, whatever came of that path."""
+    view, guards = Listing(a_relay(number) for number in range(5)), Guards(seeded(seed))
+    before = pick(view, seed=seed, guards=guards, now=NOW)[0].id
+    guards.tried(NOW, before, passed=False)
+    guards.unreachable(NOW, before)
+    guard, *rest, _ = pick(view, seed=seed, guards=guards, now=NOW)
+    assert before not in [guard.id, *(hop.id for hop in rest)]
+
+
 def test_silence_replaces_no_guard():
     guards = Guards(seeded(1))
     relays = [a_relay(number) for number in range(9)]
