@@ -195,7 +195,8 @@ def _question(fields: _Object, work: Work) -> Question:
         tools=tuple(_tool(one) for one in _list(fields.get("tools", ()), MAX_TOOLS, Field.TOOLS)),
         forced=tuple(_name(one) for one in _list(fields.get("forced", ()), MAX_TOOLS, Field.TOOLS)),
     )
-    if not {*prompt.forced} <= {tool.name for tool in prompt.tools}:
+    names = [tool.name for tool in prompt.tools]
+    if not all(name in names for name in prompt.forced):
         raise _bad(Field.TOOLS)
     if not (prompt.text or "").strip() and not any(map(_says, prompt.messages)):
         raise _bad(Field.MESSAGES if work == Work.CHAT else Field.PROMPT)
@@ -211,7 +212,9 @@ def _messages(value: _Json) -> tuple[ChatMessage, ...]:
 
 
 def _message(value: _Json) -> ChatMessage:
-    if not isinstance(value, Mapping) or not {"content", "role"} <= {*value} <= _MESSAGE_KEYS:
+    if not isinstance(value, Mapping) or not all(key in _MESSAGE_KEYS for key in value):
+        raise _bad(Field.MESSAGES)
+    if "content" not in value or "role" not in value:
         raise _bad(Field.MESSAGES)
     role = _text(value["role"], Field.MESSAGES)
     calls = _list(value.get("tool_calls", ()), MAX_TOOLS, Field.MESSAGES)
@@ -226,7 +229,7 @@ def _message(value: _Json) -> ChatMessage:
     )
 
 
-_MESSAGE_KEYS: Final = frozenset(("content", "role", "tool_call_id", "tool_calls"))
+_MESSAGE_KEYS: Final = ("content", "role", "tool_call_id", "tool_calls")
 
 
 def _call(value: _Json) -> Call:

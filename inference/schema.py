@@ -333,24 +333,29 @@ def _merged(schema: Schema, place: str) -> Schema:
     parts, rest = schema["allOf"], {key: schema[key] for key in schema if key != "allOf"}
     if not isinstance(parts, list | tuple) or not all(isinstance(one, Mapping) for one in parts):
         raise _Bad(f"{place}/allOf", "it must be a list of schemas")
-    every = [one for one in (rest, *parts) if isinstance(one, Mapping) and set(one) - set(_NOTES)]
+    every = [one for one in (rest, *parts) if isinstance(one, Mapping) and _words(one)]
     if len(every) == 1:
         return every[0]
     properties: dict[str, Json] = {}
     required: list[Json] = []
     for one in every:
-        if set(one) - {*_NOTES, "type", "properties", "required"} or one.get("type", "object") != (
-            "object"
+        if (
+            not all(word in _JOINED for word in _words(one))
+            or one.get("type", "object") != "object"
         ):
             raise _Bad(f"{place}/allOf", "only objects with other properties can be joined")
         own, wanted = one.get("properties", {}), one.get("required", ())
         if not isinstance(own, Mapping) or not isinstance(wanted, list | tuple):
             raise _Bad(f"{place}/allOf", "properties must be an object, and required a list")
-        if set(own) & set(properties):
+        if any(name in properties for name in own):
             raise _Bad(f"{place}/allOf", "a property stands in two of them")
         properties |= own
         required += wanted
     return {"type": "object", "properties": properties, "required": required}
+
+
+_JOINED: Final = ("type", "properties", "required")
+"""keywords of schemas that can be joined"""
 
 
 def _items(heads: Sequence[str], item: str, low: int, high: int | None) -> str:
@@ -435,7 +440,7 @@ def _same_length(low: str, high: str) -> str:
     if low[0] == high[0]:
         return f'"{low[0]}" {_grouped(_same_length(low[1:], high[1:]))}'.removesuffix(' ""')
     rest = len(low) - 1
-    if set(low[1:]) <= {"0"} and set(high[1:]) <= {"9"}:
+    if not low[1:].strip("0") and not high[1:].strip("9"):
         return f"[{low[0]}-{high[0]}]{_any(rest)}"
     parts = [f'"{low[0]}" {_grouped(_same_length(low[1:], "9" * rest))}']
     if int(high[0]) - int(low[0]) > 1:
@@ -477,11 +482,16 @@ def _real(schema: Schema, word: str, place: str) -> float | None:
 
 def _implied(schema: Schema) -> str | None:
     """The type that keywords speak of, where none is named."""
-    words = {word for word in schema if word not in _NOTES}
+    words = _words(schema)
     for name in ("object", "array", "string"):
-        if words and words <= set(_OF_TYPE[name]):
+        if words and all(word in _OF_TYPE[name] for word in words):
             return name
     return None
+
+
+def _words(schema: Schema) -> list[str]:
+    """The keywords that say which instances are valid."""
+    return [word for word in schema if word not in _NOTES]
 
 
 def _has_type(value: Json, kinds: Json) -> bool:
