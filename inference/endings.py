@@ -296,6 +296,7 @@ _UNFIT: Final[Mapping[Reason, str]] = {
     Reason.SLOW: "too slow",
     Reason.ASSURANCE: "not assured enough",
     Reason.UNREACHABLE: "out of reach",
+    Reason.BUSY: "busy",
     Reason.COOLING: "asked in vain a moment ago",
     Reason.BANNED: "banned for a lie",
 }

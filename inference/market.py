@@ -58,6 +58,7 @@ class Reason(Enum):
     SLOW = "slow"
     ASSURANCE = "assurance"
     UNREACHABLE = "unreachable"
+    BUSY = "busy"
     COOLING = "cooling"
     BANNED = "banned"
 
@@ -176,8 +177,8 @@ def acceptable(
 ) -> Choice:
     """The workers that may be asked for this model.
 
-    Those cooling off are taken back when nobody else is left, since in a small network each would
-    soon be; those banned, or tried already for this request, are not.
+    Those that say they are busy, or are cooling off, are taken back when nobody else is left, since
+    in a small network each would soon be; those banned, or tried already for this request, are not.
     """
     slots: dict[bytes, tuple[Entry, ...]] = {}
     cooling: dict[bytes, tuple[Entry, ...]] = {}
@@ -191,7 +192,7 @@ def acceptable(
             rejected[reason] = rejected.get(reason, 0) + 1
         if reason is Reason.PRICE:
             dear.append(_quote(entry, identity, terms))
-        if reason in (None, Reason.COOLING):
+        if reason in (None, Reason.BUSY, Reason.COOLING):
             into = slots if reason is None else cooling
             into[entry.group] = (*into.get(entry.group, ()), entry)
     return Choice(slots=slots or cooling, rejected=rejected, cheapest=min(dear, default=None))
@@ -232,7 +233,7 @@ def _reason(
         return Reason.CONTEXT
     if not entry.advert.onion or not (entry.advert.addresses or entry.advert.attachments):
         return Reason.UNREACHABLE
-    return memory.excludes(now, entry.id, entry.group)
+    return memory.excludes(now, entry.id, entry.group) or (None if entry.open else Reason.BUSY)
 
 
 def _unfit(model: Model, terms: Terms) -> Reason | None:

@@ -195,6 +195,17 @@ def test_who_cools_off_is_asked_again_when_nobody_else_is_left(entry):
     assert choice.rejected == {Reason.COOLING: 1, Reason.BANNED: 1}
 
 
+def test_who_says_it_is_busy_is_asked_only_if_nobody_else_is_left(entry):
+    busy, fine = replace(entry(1), open=False), entry(2)
+    choice = acceptable([busy, fine], MODEL, TERMS, Memory(), NOW)
+    assert (list(choice.slots), choice.rejected) == ([fine.group], {Reason.BUSY: 1})
+    alone = acceptable([busy], MODEL, TERMS, Memory(), NOW)
+    assert list(alone.slots) == [busy.group]
+    memory = Memory()
+    memory.lied(NOW, busy.group)
+    assert acceptable([busy], MODEL, TERMS, memory, NOW).rejected == {Reason.BANNED: 1}
+
+
 def test_a_lie_bans_the_operator_with_all_its_nodes(entry):
     memory = Memory()
     memory.lied(NOW, b"operator")

@@ -263,6 +263,18 @@ def test_a_leaver_is_forgotten_within_an_epoch_and_its_margin(village):
     assert village.told(5, Published)[before:] == [Published(seq)]
 
 
+def test_who_is_busy_is_known_to_be_and_taken_up_again_once_free(village):
+    def is_open():
+        return [node.directory.find(id_of(5)).open for node in village.nodes.values()]
+
+    village.call(5, lambda core, now: core.is_busy(now, busy=True))
+    village.run(SEEN)
+    assert is_open() == [False] * 6
+    village.call(5, lambda core, now: core.is_busy(now, busy=False))
+    village.run(2 * SEEN)
+    assert is_open() == [True] * 6
+
+
 def test_a_pure_client_says_nothing_of_itself(village):
     for node in village.nodes.values():
         assert node.directory.newest(id_of(6)) is None
