@@ -81,7 +81,7 @@ async def test_any_relay_may_die_at_any_moment(paid, moment, shaping, autojump_c
             verify(done.receipt, client.directory.find(done.worker).advert.public)
             assert done.paid == whole.paid
             assert (done.paid > ZERO) == paid
-        await trio.sleep(60.0)
+        await trio.sleep(40.0)
         assert balanced(village)
         assert village.mint.earned.get(whole.worker, ZERO) == whole.paid + whole.paid * 3
         (serving,) = village.servings.values()
