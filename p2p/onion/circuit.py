@@ -319,7 +319,7 @@ class CircuitCore:
         self.received += 1
         circuit.used = now
         if isinstance(circuit, ClientCircuit):
-            circuit.heard, circuit.pinged = now, False
+            circuit.looks = 0
         self._links.consumed(port)
         if said is not None and not _is_left(circuit):
             self._tell(circuit_id, said)
@@ -406,21 +406,24 @@ class CircuitCore:
         self._end(circuit_id, Lost(circuit_id, None))
 
     def quiet(self, now: float, circuit_id: CircuitId) -> None:
-        """Ask whether the endpoint is still there; while something of ours waits, nobody knows."""
+        """Look whether the endpoint is still there; while something of ours waits, nobody knows.
+
+        Looks are counted, not seconds: a machine that slept has looked once.
+        """
         circuit = self._circuits[circuit_id]
         assert isinstance(circuit, ClientCircuit), "an endpoint only waits"
         port = circuit.port
         assert port is not None, "a circuit that stands has a link"
         if circuit.streams.queued or port.queue or not circuit.streams.can_go_on:
-            circuit.heard, circuit.pinged = now, False
-        if now - circuit.heard >= defaults.CIRCUIT_QUIET:
+            circuit.looks = -1
+        circuit.looks += 1
+        if circuit.looks == LOOKS:
             self._hush(now, circuit_id)
             return
-        if now - circuit.heard >= defaults.CIRCUIT_QUIET / 2 and not circuit.pinged:
-            circuit.pinged = True
+        if circuit.looks == LOOKS // 2:
             circuit.streams.ping()
             self.pump(now, circuit_id)
-        self._timers.set(Key(Due.QUIET, circuit_id), now + defaults.CIRCUIT_QUIET / 4)
+        self._timers.set(Key(Due.QUIET, circuit_id), now + LOOK)
 
     def _go_on(
         self, now: float, link: LinkCore, number: int, create: EndCreate, claim: Claim
@@ -557,7 +560,7 @@ class CircuitCore:
         self._timers.set(Key(Due.IDLE, circuit_id), now + defaults.CIRCUIT_IDLE)
         self._timers.set(Key(Due.AGE, circuit_id), now + defaults.CIRCUIT_LIFE)
         if circuit.streams.keeps and circuit.shape is None:  # the slots of a shape count for it
-            self._timers.set(Key(Due.QUIET, circuit_id), now + defaults.CIRCUIT_QUIET / 2)
+            self._timers.set(Key(Due.QUIET, circuit_id), now + LOOK)
         if was_broken:
             self._events.append(Resumed(circuit_id))
             self.pump(now, circuit_id)
@@ -721,6 +724,12 @@ class CircuitCore:
             if not waiting:
                 del self._waiting[circuit.guard]
 
+
+LOOKS = 5
+"""in a silence that breaks a circuit: at half of them the endpoint is asked for a sign"""
+
+LOOK = defaults.CIRCUIT_QUIET / (LOOKS - 1)
+"""seconds from one to the next, so that the silence has at least its length at the last"""
 
 _DUES = (
     Due.OPEN,

@@ -36,11 +36,10 @@ class ClientCircuit:
         "create",
         "half",
         "handshake",
-        "heard",
         "layers",
         "left",
+        "looks",
         "path",
-        "pinged",
         "port",
         "puzzles",
         "request",
@@ -76,10 +75,8 @@ class ClientCircuit:
         self.shape = AskerShape(rate, self.streams) if rate else None
         self.used = 0.0
         """When a cell last came or went."""
-        self.heard = 0.0
-        """When a cell last came."""
-        self.pinged = False
-        """A sign of life has been asked for since."""
+        self.looks = 0
+        """in a row at which nothing had come that is owed"""
         self.left = False
         """The caller wants to hear no more; only the shape goes on."""
         self.secrets: Secrets | None = None
@@ -117,8 +114,8 @@ class ClientCircuit:
         self.request = b""
         self.layers = answer.layers
         self.secrets = Secrets(answer.session, answer.resume)
-        self.used = self.heard = now
-        self.pinged = self.broken = False
+        self.used = now
+        self.looks, self.broken = 0, False
 
     def cease(self) -> None:
         """The path is gone, or came to nothing."""

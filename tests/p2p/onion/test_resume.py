@@ -217,17 +217,32 @@ def test_dead_line_to_the_guard_is_given_up_and_the_guard_dialled_anew(make_net)
     assert asked.heard == ANSWER
 
 
-def test_silence_of_another_relay_costs_no_link(asked):
+def test_line_on_which_something_comes_outlives_a_silent_circuit(asked):
     net = asked.net
     asked.ask()
     net.run(0.5)
+    (line,) = asked.client.links
     mute = asked.path[2]
     net.cut = lambda now, sender, receiver, data: None if sender is mute else data
-    net.call(asked.path[0], lambda core, now: None)
-    other = net.open(asked.client, net.path(asked.path[0], asked.relays[3], asked.worker))
-    net.until(lambda: asked.client.said(Broken))
-    assert asked.client.links
-    assert other
+    path = net.path(asked.path[0], asked.relays[3], asked.worker)
+    other = net.open(asked.client, path)
+    while not asked.client.said(Broken):
+        net.run(1.0)
+        net.call(asked.client, lambda core, now: core.ping(now, other))
+    assert line in asked.client.links
+
+
+def test_machine_that_slept_takes_nobody_for_silent(asked):
+    """Its clock has jumped by a minute, and what was sent to it meanwhile has not been read yet."""
+    net = asked.net
+    asked.ask()
+    net.run(0.5)
+    asked.client.skew += 20.0
+    net.run(1.0)
+    assert not asked.client.said(Broken)
+    asked.answer(ANSWER, end=True)
+    net.until(lambda: asked.client.said(Ended))
+    assert asked.heard == ANSWER
 
 
 def test_long_silence_of_a_worker_that_is_there_breaks_nothing(asked):
