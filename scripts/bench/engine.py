@@ -82,7 +82,8 @@ def measure(quick: bool, say: Say) -> Bench:
         aims=judged(results, AIMS),
         notes=[
             f"each answer: a prompt of some 60 tokens of its own, {length} tokens, temperature 0.8",
-            "cancel_ms is held against the longest step: a prompt's rows beside an answer",
+            "cancel_ms: from leaving an answer to the first token of one that waited for its slot",
+            f"{THREADS} threads for each, all of them at one niceness",
             *notes,
         ],
     )
