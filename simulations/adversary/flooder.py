@@ -12,8 +12,11 @@ import trio
 
 from inference import protocol
 from inference.protocol import PLAIN, Want, Work
+from p2p import tl
+from p2p.dht.asking import MAX_ANSWER
 from p2p.entropy import Entropy, choice, exponential
 from p2p.identity import AdnlId
+from p2p.ton import DhtFindNode
 from simulations.faces import Face
 from simulations.reading import Between
 
@@ -58,3 +61,8 @@ def want(identity: bytes, mint: AdnlId, most_tokens: int) -> Callable[[bytes], W
         max_tokens=most_tokens,
         mints=(mint,),
     )
+
+
+def lookup(entropy: Entropy) -> bytes:
+    """One query of a DHT, for the nodes nearest to nobody."""
+    return tl.pack(DhtFindNode(entropy.token(32), MAX_ANSWER))

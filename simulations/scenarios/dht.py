@@ -19,20 +19,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeAlias, final
 
-from p2p import tl
 from p2p.dht import key as keys
 from p2p.dht import value as values
-from p2p.dht.asking import MAX_ANSWER
 from p2p.dht.lookup import Walk
 from p2p.dht.settings import DEFAULT, Settings
 from p2p.entropy import Entropy, exponential, sample
 from p2p.errors import TussahError
 from p2p.identity import AdnlId
-from p2p.ton import DhtFindNode, DhtKey
+from p2p.ton import DhtKey
 from p2p.transport.fabric import EPOCH
 from simulations import knobs
 from simulations.adversary.eclipse import Eclipse, Ring, grind
-from simulations.adversary.flooder import Flooder
+from simulations.adversary.flooder import Flooder, lookup
 from simulations.bounds import within
 from simulations.experiment import Adversary, Experiment
 from simulations.ids import BITS
@@ -217,7 +215,7 @@ class Dht:
         return flood
 
     async def _flood(self, seat: Seat, target: AdnlId) -> None:
-        question = tl.pack(DhtFindNode(self._desks[seat.index].token(32), MAX_ANSWER))
+        question = lookup(self._desks[seat.index])
         try:
             await seat.query(target, question, timeout=FLOOD_PATIENCE)
         except TussahError:
