@@ -260,7 +260,10 @@ class UpstreamEngine:
                             answer.finish = answer.finish or "length"
                             self._finish(stream, answer, job)
                             return
-                    await self._paused[job.id].wait()
+                    gate = self._paused.get(job.id)
+                    if gate is None:  # left while this was on its way
+                        return
+                    await gate.wait()
                 self._finish(stream, answer, job)
         except (RemoteError, Unreachable):
             self._fail(stream, Failed(fault=Fault.UPSTREAM))
