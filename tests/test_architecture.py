@@ -175,7 +175,7 @@ def honest_files():
 
 @pytest.mark.parametrize(
     "path",
-    honest_files(),
+    list(honest_files()),
     ids=lambda path: str(path.relative_to(ROOT)),
 )
 def test_simulations_write_nothing_of_the_protocol_again(path):
