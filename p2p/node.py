@@ -99,8 +99,8 @@ class NodeConfig:
     announce: tuple[Endpoint, ...] = ()
     """Where others can reach this node, if that is not where it listens; port 0: the same port."""
     store: NodeStore | None = None
-    """What it keeps over restarts; None: nothing. Who has no role is another each time, and keeps
-    its guards alone."""
+    """What it keeps over restarts; None: nothing. Who has no role keeps its guards, and when it
+    started last, alone."""
     judged: bool = True
     """Strangers find out whether it can be reached, if it has a role."""
     roles: Role = NOBODY
@@ -801,7 +801,7 @@ def _warned() -> Iterator[None]:
 def _stack_config(config: NodeConfig, now: float) -> StackConfig:
     store = config.store if config.roles else None
     return StackConfig(
-        started_at=int(now) if store is None else store.start(now),
+        started_at=int(now) if config.store is None else config.store.start(now),
         seq=0 if store is None else store.next_seq(now),
         kept=_loaded(config),
         udp=bool(config.udp),

@@ -192,7 +192,6 @@ class Stack:
         self._now = 0.0
         self._deadline: float | None = None
         self._is_touched = True
-        self._is_stirred = True
         self._strikes: dict[Link, int] = {}
         self._dialling: dict[AdnlId, tuple[Endpoint, ...]] = {}
         self._announced = 0
@@ -518,9 +517,7 @@ class Stack:
 
     def drain(self) -> tuple[list[Send], list[Event]]:
         """Messages for links; events of this module and those of circuits."""
-        if self._is_stirred:  # a driver drains whoever it looks at: most have nothing to say
-            self._settle()
-        self._is_stirred = False
+        self._settle()
         sends, events = self._sends, self._events
         self._sends, self._events = [], []
         return sends, events
@@ -561,7 +558,6 @@ class Stack:
         if now < self._now:
             raise ValueError(f"time falls from {self._now!r} to {now!r}")
         self._now = now
-        self._is_stirred = True
         self._sending.at(now)
 
     def _dispatch(self, now: float, link: Link, message: Message) -> None:
