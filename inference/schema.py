@@ -63,10 +63,14 @@ def calls_of(tools: Sequence[tuple[str, str]]) -> Json | Unusable:
         if isinstance(arguments, Unusable):
             return arguments
         place = f"#/anyOf/{len(choices)}/properties/arguments"
+        try:
+            arguments = _moved(arguments, place)
+        except RecursionError:
+            return Unusable("#", "it is too deep")
         choices.append(
             {
                 "type": "object",
-                "properties": {"name": {"const": name}, "arguments": _moved(arguments, place)},
+                "properties": {"name": {"const": name}, "arguments": arguments},
                 "required": ["name", "arguments"],
             }
         )

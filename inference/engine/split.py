@@ -6,7 +6,7 @@ where it belongs; a call leaves whole, as one line of JSON: `{"name": ..., "argu
 
 import json
 from enum import Enum
-from typing import Final, NamedTuple, TypeAlias, final
+from typing import Final, NamedTuple, NoReturn, TypeAlias, final
 
 from inference.engine.base import Channel, ToolStyle, Voice
 
@@ -159,7 +159,7 @@ class Splitter:
     def _calls(self, text: str) -> list[Said]:
         """The calls in a text, a line each; none unless all of it can be read as calls."""
         try:
-            value: object = json.loads(text.strip().removeprefix(LIST_OPENS))
+            value = _json(text.strip().removeprefix(LIST_OPENS))
         except (ValueError, RecursionError):
             return []
         calls = [self._call(one) for one in (value if isinstance(value, list) else [value])]
@@ -177,10 +177,21 @@ class Splitter:
         given: object = next((value[key] for key in ARGUMENTS if key in value), {})
         if isinstance(given, str):  # some write the arguments as JSON within JSON
             try:
-                given = json.loads(given)
+                given = _json(given)
             except (ValueError, RecursionError):
                 return None
         return {NAME: value[NAME], "arguments": given} if isinstance(given, dict) else None
+
+
+def _json(text: str) -> object:
+    """What a model wrote, if others can read it: no half characters, and no numbers but JSON's."""
+    value: object = json.loads(text, parse_constant=_no_constant)
+    json.dumps(value, ensure_ascii=False).encode()
+    return value
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def _overlap(text: str, mark: str) -> int:

@@ -120,6 +120,11 @@ def test_calls_are_one_of_the_tools_with_its_own_arguments():
         jsonschema.validate(call["arguments"], node if call["name"] == "a" else {"const": {}})
 
 
+def test_tools_whose_schema_is_too_deep_are_refused():
+    deep = '{"items":' * 900 + "{}" + "}" * 900
+    assert isinstance(calls_of([("a", deep)]), Unusable)
+
+
 def test_a_schema_that_unrolls_into_too_much_is_refused():
     wide = {"type": "object", "properties": {f"p{n}": {"enum": ["x" * 90]} for n in range(900)}}
     many = {"type": "object", "properties": {f"p{n}": {} for n in range(1_100)}}

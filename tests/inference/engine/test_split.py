@@ -21,6 +21,8 @@ ONE = Voice(style=ToolStyle.LISTED, tools=("moth",), parallel=False)
 
 MOTH = '{"name": "moth", "arguments": {"legs": 6}}'
 LINE = MOTH + "\n"
+HALF = '{"name": "moth", "arguments": {"legs": "\\ud800"}}'
+ENDLESS = '{"name": "moth", "arguments": {"legs": NaN}}'
 
 CASES = [
     (PLAIN, " <think>a</think> {", {SAY: " <think>a</think> {"}),
@@ -40,6 +42,8 @@ CASES = [
     (WHOLE, '{"name": "moth", "parameters": {"legs": 6}}', {CALL: LINE}),
     (WHOLE, '{"name": "moth", "arguments": "{\\"legs\\": 6}"}', {CALL: LINE}),
     (WHOLE, '{"legs": 6}', {SAY: '{"legs": 6}'}),
+    (WHOLE, HALF, {SAY: HALF}),
+    (WHOLE, ENDLESS, {SAY: ENDLESS}),
     (BOTH, f"hm</think>\n<tool_call>{MOTH}</tool_call>", {THINK: "hm", CALL: LINE}),
     (ONE, f"[{MOTH}, {MOTH}]", {CALL: LINE}),
 ]
