@@ -8,6 +8,7 @@ import json
 from hashlib import sha256
 from typing import Final, final
 
+from inference import strict
 from inference.engine.base import Call, Tokens
 from inference.meter import pace_of
 from inference.protocol import Billed, Chunk, Offer, Progress, session_of
@@ -155,8 +156,8 @@ class Reading:
 
 def _call(line: str, number: int) -> Call:
     try:
-        value: object = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        value = strict.parse(line)
+    except ValueError as error:
         raise RemoteError("a call of a tool that is no JSON") from error
     name = value.get("name") if isinstance(value, dict) else None
     arguments = value.get("arguments") if isinstance(value, dict) else None

@@ -6,8 +6,9 @@ where it belongs; a call leaves whole, as one line of JSON: `{"name": ..., "argu
 
 import json
 from enum import Enum
-from typing import Final, NamedTuple, NoReturn, TypeAlias, final
+from typing import Final, NamedTuple, TypeAlias, final
 
+from inference import strict
 from inference.engine.base import Channel, ToolStyle, Voice
 
 CALL_OPENS, CALL_CLOSES = "<tool_call>", "</tool_call>"
@@ -159,8 +160,8 @@ class Splitter:
     def _calls(self, text: str) -> list[Said]:
         """The calls in a text, a line each; none unless all of it can be read as calls."""
         try:
-            value = _json(text.strip().removeprefix(LIST_OPENS))
-        except (ValueError, RecursionError):
+            value = strict.parse(text.strip().removeprefix(LIST_OPENS))
+        except ValueError:
             return []
         calls = [self._call(one) for one in (value if isinstance(value, list) else [value])]
         lines = [json.dumps(call, ensure_ascii=False) for call in calls if call is not None]
@@ -177,21 +178,10 @@ class Splitter:
         given: object = next((value[key] for key in ARGUMENTS if key in value), {})
         if isinstance(given, str):  # some write the arguments as JSON within JSON
             try:
-                given = _json(given)
-            except (ValueError, RecursionError):
+                given = strict.parse(given)
+            except ValueError:
                 return None
         return {NAME: value[NAME], "arguments": given} if isinstance(given, dict) else None
-
-
-def _json(text: str) -> object:
-    """What a model wrote, if others can read it: no half characters, and no numbers but JSON's."""
-    value: object = json.loads(text, parse_constant=_no_constant)
-    json.dumps(value, ensure_ascii=False).encode()
-    return value
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number of JSON")
 
 
 def _overlap(text: str, mark: str) -> int:

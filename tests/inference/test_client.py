@@ -413,6 +413,10 @@ LIES_WITHIN = {
     "unpaid and free": lambda ask: ask.bills("wild silk", 2, stop=Stop.UNPAID),
     "a length not reached": lambda ask: ask.bills("wild silk", 2, stop=Stop.LENGTH),
     "a call that is no JSON": lambda ask: calls(ask, "[\n"),
+    "a call of half a character": lambda ask: calls(
+        ask, '{"name": "moth", "arguments": {"a": "\\ud800"}}\n'
+    ),
+    "a call of no number": lambda ask: calls(ask, '{"name": "moth", "arguments": {"a": NaN}}\n'),
     "a call without arguments": lambda ask: calls(ask, '{"name": "moth"}\n'),
     "a receipt cut short": lambda ask: ask.says(
         Billed(receipt=ask.receipt("wild silk", 2)[:-1], numerics=b"numerics")
