@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, final
 
 import trio
 
+from inference import strict
 from inference.engine import http
 from inference.engine.base import (
     MILLE,
@@ -466,9 +467,9 @@ def _ids(models: object) -> list[str]:
 def _object(text: str) -> Json:
     """A JSON object. Raises `RemoteError` for anything else."""
     try:
-        value: object = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise RemoteError("the server sent no JSON") from error
+        value = strict.parse(text)
+    except ValueError as error:
+        raise RemoteError("the server sent no JSON that could be sent on") from error
     if not isinstance(value, dict):
         raise RemoteError("the server sent another JSON than an object")
     return value

@@ -257,8 +257,14 @@ async def test_a_servers_refusal_is_a_fault_of_ours(engine, server, status, faul
     assert engine.statistics().faults == {fault: 1}
 
 
+HALF = {"choices": [{"delta": {"content": "\ud83e"}}]}
+"""half a character, in JSON's own letters"""
+
+
 @pytest.mark.parametrize(
-    "script", [["no JSON"], [{"error": {"message": "broken"}}], ["[1]"]], ids=str
+    "script",
+    [["no JSON"], [{"error": {"message": "broken"}}], ["[1]"], [HALF]],
+    ids=str,
 )
 async def test_what_breaks_off_is_no_answer(engine, server, script):
     server.script = script
