@@ -194,7 +194,8 @@ async def test_an_answer_comes_back_through_three_relays_over_libp2p():
     with trio.fail_after(30):
         async with networks() as net:
             _, worker, client = await net.village()
-            net.nursery.start_soon(echo, worker)
+            for _ in range(TRIES):  # one that came too late for the client may have come here
+                net.nursery.start_soon(echo, worker)
             assert await ask(client, worker, text) == text
 
 
